@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crate `ssi`: safe wrappers for what the `kernel` crate lacks, identifiers, hook traits.
+//!
+//! Not for policy, messages or cluster state: those belong to the subsystems above.
+
+use kernel::prelude::*;
+
+mod bindings;
+pub mod ids;
+
+/// The module that carries this crate.
+struct SsiCore;
+
+impl kernel::Module for SsiCore {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+module! {
+    type: SsiCore,
+    name: "ssi_core",
+    authors: ["OpenSSI for Linux developers"],
+    description: "OpenSSI: wrappers, identifiers and hooks",
+    license: "GPL",
+}
