@@ -7,7 +7,11 @@
 use kernel::prelude::*;
 
 mod bindings;
+pub mod cred;
+pub mod hooks;
 pub mod ids;
+pub mod pproc;
+pub mod wire;
 
 /// The module that carries this crate.
 struct SsiCore;

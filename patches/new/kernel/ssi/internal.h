@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _KERNEL_SSI_INTERNAL_H
+#define _KERNEL_SSI_INTERNAL_H
+
+#include <linux/list.h>
+#include <linux/ssi.h>
+
+#define EXPORT_SYMBOL_SSI(sym)	EXPORT_SYMBOL_FOR_MODULES(sym, "ssi*")
+
+/* An event with its place in the queue. Whoever queues it owns it no more, unless @embedded. */
+struct ssi_event_node {
+	struct list_head list;
+	bool embedded;
+	struct ssi_event ev;
+};
+
+/* What struct pid points to while the number is pinned. Guarded by tasklist_lock (write). */
+struct ssi_pvproc {
+	u32 pins;
+	struct ssi_event_node idle;
+};
+
+/* What signal_struct points to once a process has relations to other nodes. */
+struct ssi_signal {
+	u32 ppid;			/* parent's number if it is elsewhere, else 0 */
+	bool moved;			/* given to another node: siglock */
+	struct ssi_event_node *exit;	/* reserved for the one EXIT event */
+};
+
+void ssi_event_queue(struct ssi_event_node *n);
+void ssi_event_cancel(struct ssi_event_node *n);
+struct ssi_signal *ssi_signal_alloc(u32 ppid);
+void ssi_signal_free(struct ssi_signal *s);
+
+/* Calls @slot of the registered operations, or yields @absent when there are none (any more). */
+extern const struct ssi_vproc_ops __rcu *ssi_vproc_ops;
+extern struct srcu_struct ssi_srcu;
+#define ssi_vproc_call(absent, slot, ...) ({						\
+	typeof(absent) __ret = (absent);						\
+	int __idx = srcu_read_lock(&ssi_srcu);						\
+	const struct ssi_vproc_ops *__ops = srcu_dereference(ssi_vproc_ops, &ssi_srcu);	\
+	if (__ops)									\
+		__ret = __ops->slot(__VA_ARGS__);					\
+	srcu_read_unlock(&ssi_srcu, __idx);						\
+	__ret;										\
+})
+
+#endif /* _KERNEL_SSI_INTERNAL_H */
