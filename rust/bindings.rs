@@ -10,10 +10,13 @@
     non_snake_case,
     unreachable_pub,
     dead_code,
+    unused_imports,
     unsafe_op_in_unsafe_fn
 )]
 
 use kernel::ffi;
+// Kernel types that the shim's declarations name: the same as everywhere, see --blocklist-type in Kbuild.
+pub(crate) use kernel::bindings::*;
 
 type __kernel_size_t = usize;
 type __kernel_ssize_t = isize;
