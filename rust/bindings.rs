@@ -11,6 +11,7 @@
     unreachable_pub,
     dead_code,
     unused_imports,
+    improper_ctypes,
     unsafe_op_in_unsafe_fn
 )]
 
