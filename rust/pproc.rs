@@ -285,6 +285,12 @@ pub fn wait_event() -> Option<Event> {
     }
 }
 
+/// Queues [`Event::Idle`] for a kept number. Does not sleep.
+pub fn poke(nr: ClusterPid) {
+    // SAFETY: The function takes a number only.
+    unsafe { bindings::pproc_poke(nr.0) }
+}
+
 /// Makes [`wait_event`] return `None` once its queue is empty.
 pub fn stop_events() {
     // SAFETY: No arguments; may be called at any time.

@@ -64,6 +64,9 @@ int ssi_signal_moved(int sig, struct kernel_siginfo *info, struct task_struct *t
 int __ssi_kill_pgrp(struct pid *pgrp, int sig, int ret);
 pid_t __ssi_ppid(const struct task_struct *tsk);
 bool __ssi_pid_idle(struct pid *pid);
+struct pid *__ssi_clone_pid(const struct kernel_clone_args *args);
+void __ssi_task_init(struct task_struct *p, const struct kernel_clone_args *args);
+bool __ssi_hidden(const struct task_struct *tsk);
 void __ssi_free_signal(struct signal_struct *sig);
 struct dentry *__ssi_proc_lookup(struct dentry *dentry, unsigned int tgid, unsigned int flags);
 bool __ssi_proc_fill(struct file *file, struct dir_context *ctx, unsigned int offset,
@@ -92,8 +95,12 @@ extern const struct file_operations proc_ssi_goto_operations;
 #define ssi_pid_idle(pid)	(ssi_vproc_enabled() && (pid)->ssi && __ssi_pid_idle(pid))
 
 /* kernel/fork.c */
-#define ssi_clone_pid(args)	((args)->ssi_pid)
-#define ssi_task_init(p)	((p)->ssi = NULL)
+#define ssi_clone_pid(args)	((args)->ssi ? __ssi_clone_pid(args) : NULL)
+#define ssi_task_init(p, args) do {						\
+	(p)->ssi = NULL;							\
+	if (unlikely((args)->ssi))						\
+		__ssi_task_init(p, args);					\
+} while (0)
 #define ssi_free_signal(sig) do {						\
 	if (unlikely((sig)->ssi))						\
 		__ssi_free_signal(sig);						\
@@ -109,6 +116,12 @@ static inline bool ssi_is_agent(const struct task_struct *tsk)
 static inline bool ssi_moved(const struct task_struct *tsk)
 {
 	return ssi_vproc_enabled() && __ssi_moved(tsk);
+}
+
+/* Is @tsk's process not to be seen here: not yet alive, or already gone? */
+static inline bool ssi_hidden(const struct task_struct *tsk)
+{
+	return ssi_vproc_enabled() && __ssi_hidden(tsk);
 }
 
 /* The number of @tsk's parent if that is on another node, else 0. */
@@ -164,10 +177,11 @@ static inline bool ssi_proc_fill(struct file *file, struct dir_context *ctx,
 #define ssi_pid_range(_ns, _min, _max)		do { } while (0)
 #define ssi_pid_idle(pid)			false
 #define ssi_clone_pid(args)			((struct pid *)NULL)
-#define ssi_task_init(p)			do { } while (0)
+#define ssi_task_init(p, args)			do { } while (0)
 #define ssi_free_signal(sig)			do { } while (0)
 #define ssi_is_agent(tsk)			false
 #define ssi_moved(tsk)				false
+#define ssi_hidden(tsk)				false
 #define ssi_ppid(tsk)				0
 #define ssi_exit(tsk)				do { } while (0)
 #define ssi_do_wait(wo)				0
@@ -254,6 +268,8 @@ struct ssi_proc_stat {
  * @signal: kill, tkill, tgkill, rt_sigqueueinfo or rt_tgsigqueueinfo after the native call. @native is its
  *	result. Return: the call's result.
  * @user_return: current->ssi is set and current is about to enter user mode. Return: SSI_GO_ON or SSI_VANISH.
+ * @arrive: the current task is new and makes itself from the image of @nr's @movement. Return: 0, or an error after
+ *	which it ends silently.
  * @exit: the last thread of a process with relations to other nodes exits.
  * @wait: fills in the results of @w; reaps if it finds one and WNOWAIT is not set. Must not sleep.
  * @proc_stat, @proc_read, @proc_write, @proc_readlink, @proc_readdir: a file in /proc/<nr> of a process of another
@@ -269,6 +285,7 @@ struct ssi_vproc_ops {
 	long (*syscall)(struct ssi_remote_call *call);
 	long (*signal)(u32 nr, const u64 *args, const struct kernel_siginfo *info, long native);
 	u32 (*user_return)(struct pt_regs *regs);
+	int (*arrive)(u32 nr, u64 movement);
 	void (*exit)(u32 tgid);
 	void (*wait)(u32 tgid, struct ssi_wait *w);
 	int (*proc_stat)(u32 nr, const char *path, struct ssi_proc_stat *st);
@@ -300,6 +317,7 @@ u32 pproc_abi_version(void);
 
 int pproc_pin(u32 nr, u32 why);
 void pproc_unpin(u32 nr, u32 why);
+void pproc_poke(u32 nr);
 u32 pproc_pins(u32 nr);
 bool pproc_exists(u32 nr);
 
@@ -353,6 +371,54 @@ int pproc_reparent_to_init(u32 nr);
 long pproc_exec_call(struct ssi_remote_call *call);
 long pproc_syscall(u32 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 void __noreturn pproc_vanish(void);
+
+/* A process to be made here by the agent. */
+struct ssi_spawn {
+	u64 movement;
+	u32 nr;
+	u32 ppid;		/* as on the wire */
+	u32 pgid;
+	u32 sid;
+	s32 exit_signal;
+	u32 session_leader;
+};
+
+/* A signal that was pending when its process left. */
+struct ssi_pending {
+	u32 process;		/* for the process, not its thread */
+	s32 sig;
+	u8 info[48];
+};
+
+/* What exec keeps, and the mm does not hold. */
+#define SSI_NLIMITS		16
+struct ssi_exec_state {
+	u64 blocked;
+	u64 ignored;
+	u64 limits[SSI_NLIMITS][2];
+	s32 nice;
+	u32 personality;
+	s32 oom_score_adj;
+	u32 ctx_node;
+	u64 timer_slack_ns;
+	u64 utime_ns;
+	u64 stime_ns;
+};
+
+int pproc_spawn(const struct ssi_spawn *sp);
+int pproc_leave_check(struct ssi_ids *ids, u32 *session_leader, char *why, size_t len);
+int pproc_mark_moved(struct ssi_pending *late, u32 max);
+void pproc_unmark_moved(void);
+int pproc_children(u32 *nrs, u32 *pgids, u32 max);
+int pproc_detach(void);
+int pproc_activate(u32 nr, u32 local_parent);
+int pproc_request_move(u32 nr, u64 movement);
+void pproc_forget_move(void);
+u64 pproc_current_move(u32 *role);
+void pproc_exec_capture(struct ssi_exec_state *st);
+int pproc_exec_restore(const struct ssi_exec_state *st);
+int pproc_execve(const char *path, const char *args, size_t len, u32 argc, u32 envc);
+int pproc_arrive_ids(const struct ssi_spawn *sp);
 
 /* Credentials as they cross nodes; groups follow. */
 #define SSI_CRED_GROUPS		64

@@ -23,7 +23,8 @@ struct ssi_pvproc {
 /* What signal_struct points to once a process has relations to other nodes. */
 struct ssi_signal {
 	u32 ppid;			/* parent's number if it is elsewhere, else 0 */
-	bool moved;			/* given to another node: siglock */
+	bool moved;			/* signals are forwarded, not queued: siglock */
+	bool hidden;			/* not listed: parked and not yet alive, or already gone */
 	struct ssi_event_node *exit;	/* reserved for the one EXIT event */
 };
 
@@ -31,6 +32,25 @@ void ssi_event_queue(struct ssi_event_node *n);
 void ssi_event_cancel(struct ssi_event_node *n);
 struct ssi_signal *ssi_signal_alloc(u32 ppid);
 void ssi_signal_free(struct ssi_signal *s);
+
+/* What task_struct.ssi points to while a movement of the task is under way. */
+enum ssi_role {
+	SSI_ROLE_LEAVING = 1,		/* source: to be caught before it enters user mode */
+	SSI_ROLE_ARRIVING,		/* destination: being made, or parked */
+};
+
+struct ssi_move {
+	u32 role;
+	u32 nr;
+	u64 movement;
+};
+
+/* What a new task takes over, see kernel_clone_args.ssi. */
+struct ssi_arrival {
+	struct pid *pid;
+	struct ssi_signal *signal;
+	struct ssi_move *move;
+};
 
 /* Calls @slot of the registered operations, or yields @absent when there are none (any more). */
 extern const struct ssi_vproc_ops __rcu *ssi_vproc_ops;

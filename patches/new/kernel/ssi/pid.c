@@ -125,6 +125,24 @@ void pproc_unpin(u32 nr, u32 why)
 }
 EXPORT_SYMBOL_SSI(pproc_unpin);
 
+/**
+ * pproc_poke() - queue the IDLE event of a pinned number
+ * @nr: the number
+ *
+ * Context: process or RCU; does not sleep.
+ */
+void pproc_poke(u32 nr)
+{
+	struct pid *pid;
+
+	read_lock(&tasklist_lock);
+	pid = ssi_pid_find(nr);
+	if (pid && pid->ssi)
+		ssi_event_queue(&pid->ssi->idle);
+	read_unlock(&tasklist_lock);
+}
+EXPORT_SYMBOL_SSI(pproc_poke);
+
 /* Return: the reasons why @nr is pinned. */
 u32 pproc_pins(u32 nr)
 {

@@ -23,6 +23,18 @@
 #include "../../fs/proc/internal.h"
 #include "internal.h"
 
+static bool ssi_listed_here(u32 nr)
+{
+	struct task_struct *p;
+	bool ret;
+
+	rcu_read_lock();
+	p = pid_task(find_pid_ns(nr, &init_pid_ns), PIDTYPE_TGID);
+	ret = p && !__ssi_hidden(p);
+	rcu_read_unlock();
+	return ret;
+}
+
 bool __ssi_proc_fill(struct file *file, struct dir_context *ctx, unsigned int offset,
 		     unsigned int upto)
 {
@@ -34,6 +46,11 @@ bool __ssi_proc_fill(struct file *file, struct dir_context *ctx, unsigned int of
 		if (nr >= upto)
 			return true;
 		ctx->pos = nr + offset;
+		if (ssi_listed_here(nr)) {
+			/* It came here after its old node had listed it. */
+			ctx->pos++;
+			continue;
+		}
 		if (!dir_emit(ctx, name, snprintf(name, sizeof(name), "%u", nr), nr, DT_DIR))
 			return false;
 		ctx->pos++;

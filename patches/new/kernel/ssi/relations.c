@@ -52,11 +52,24 @@ bool __ssi_moved(const struct task_struct *tsk)
 	return s && READ_ONCE(s->moved);
 }
 
+bool __ssi_hidden(const struct task_struct *tsk)
+{
+	const struct ssi_signal *s = READ_ONCE(tsk->signal->ssi);
+
+	return s && READ_ONCE(s->hidden);
+}
+
 pid_t __ssi_ppid(const struct task_struct *tsk)
 {
 	const struct ssi_signal *s = READ_ONCE(tsk->signal->ssi);
 
-	return s && tsk->real_parent == ssi_agent ? READ_ONCE(s->ppid) : 0;
+	pid_t ppid;
+
+	if (!s || rcu_access_pointer(tsk->real_parent) != ssi_agent)
+		return 0;
+	ppid = READ_ONCE(s->ppid);
+	/* Init is 1 on every node. */
+	return (ppid & ((1 << SSI_PID_SHIFT) - 1)) == 1 ? 1 : ppid;
 }
 
 /* Context: sleeps. */
@@ -65,6 +78,8 @@ void __ssi_exit(struct task_struct *tsk)
 	const struct ssi_vproc_ops *ops;
 	int idx;
 
+	if (tsk->ssi)
+		pproc_forget_move();
 	if (!READ_ONCE(task_tgid(tsk)->ssi) || __ssi_moved(tsk))
 		return;
 	idx = srcu_read_lock(&ssi_srcu);

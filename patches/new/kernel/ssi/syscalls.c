@@ -206,6 +206,8 @@ long ssi_syscall(struct pt_regs *regs, unsigned int nr)
 	if ((s32)call->pid > 0 && (d->which_arg < 0 || call->args[d->which_arg] == d->which))
 		ret = ssi_call_elsewhere(d, call);
 	kfree(call);
+	if (ret == -ERESTARTNOINTR)	/* it came here meanwhile */
+		ret = x64_sys_call(regs, nr);
 	return ret;
 }
 
