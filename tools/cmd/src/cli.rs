@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The grammar of every command. Man pages and completions are made from it.
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::Command;
+use clap::value_parser;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The names beside `cluster` that the binary answers to. Each is also a subcommand.
+pub(crate) const LINKS: &[&str] = &[
+    "clustername",
+    "clusternode_getstate",
+    "clusternode_num",
+    "migrate",
+    "onall",
+    "onnode",
+    "where_pid",
+];
+
+/// Largest number a node may have.
+pub(crate) const MAX_NODE: u32 = 1022;
+
+/// `cluster` and all its subcommands.
+pub(crate) fn cluster() -> Command {
+    let mut c = Command::new("cluster")
+        .about("Look at the cluster, join it, leave it")
+        .version(clap::crate_version!())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(EXIT_CODES)
+        .subcommand(status())
+        .subcommand(join())
+        .subcommand(
+            Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
+        )
+        .subcommand(
+            Command::new("names")
+                .about("List the other names of this program")
+                .hide(true),
+        )
+        .subcommand(
+            Command::new("docs")
+                .about("Write man pages and shell completions")
+                .hide(true)
+                .arg(
+                    Arg::new("dir")
+                        .value_name("DIR")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf)),
+                ),
+        );
+    for name in LINKS {
+        if let Some(l) = link(name) {
+            c = c.subcommand(l);
+        }
+    }
+    c
+}
+
+/// The command that the link `name` stands for.
+pub(crate) fn link(name: &str) -> Option<Command> {
+    let c = match name {
+        "clustername" => Command::new("clustername").about("Print the name of the cluster; exit 1 if it has none"),
+        "clusternode_num" => {
+            Command::new("clusternode_num").about("Print the number of this node; exit 1 if it has not joined")
+        }
+        "clusternode_getstate" => Command::new("clusternode_getstate")
+            .about("Print the state of a node, one of the eight: NEVERUP COMINGUP UP SHUTDOWN GOINGDOWN KCLEANUP UCLEANUP DOWN")
+            .arg(node_arg()),
+        "migrate" => Command::new("migrate")
+            .about("Move running processes to another node")
+            .after_help(
+                "On refusal one line per process says why, for example:\n  \
+                 migrate: pid 5: to node 3: EOPNOTSUPP fd 4 eventpoll\n\n\
+                 Exit status: 0 all moved, 1 at least one was not, 2 usage, 3 no module.",
+            )
+            .arg(node_arg())
+            .arg(
+                Arg::new("pid")
+                    .value_name("PID")
+                    .help("Processes to move")
+                    .required(true)
+                    .num_args(1..)
+                    .value_parser(value_parser!(i32).range(1..)),
+            ),
+        "where_pid" => Command::new("where_pid")
+            .about("Print the number of the node a process runs on; exit 1 if there is no such process")
+            .arg(Arg::new("pid").value_name("PID").required(true).value_parser(value_parser!(i32).range(1..))),
+        "onnode" => Command::new("onnode")
+            .about("Run a command on another node, with this terminal, environment and directory")
+            .after_help(
+                "Exit status: that of CMD; 125 the cluster could not run it, 126 CMD cannot be run, \
+                 127 there is no CMD, 2 usage.",
+            )
+            .arg(
+                Arg::new("pin")
+                    .short('p')
+                    .action(ArgAction::SetTrue)
+                    .help("Keep it there: never move it to balance load (nothing does yet)"),
+            )
+            .arg(
+                Arg::new("local")
+                    .short('l')
+                    .action(ArgAction::SetTrue)
+                    .help("Let it see only that node's processes and devices (not supported yet: refused)"),
+            )
+            .arg(node_arg())
+            .arg(command_arg()),
+        "onall" => Command::new("onall")
+            .about("Run a command on every node that is up, one after the other in the order of their numbers")
+            .after_help("Exit status: the highest of all; 128 + N for a command ended by signal N.")
+            .arg(
+                Arg::new("prefix")
+                    .long("prefix")
+                    .action(ArgAction::SetTrue)
+                    .help("Begin each line of output with the number of its node"),
+            )
+            .arg(command_arg()),
+        _ => return None,
+    };
+    Some(c.version(clap::crate_version!()))
+}
+
+fn status() -> Command {
+    Command::new("status")
+        .about("Show the nodes of the cluster and their states")
+        .after_help("Exit status: 0 the cluster is quorate, 1 it is not, 2 usage, 3 no module.")
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print one JSON object"),
+        )
+}
+
+fn join() -> Command {
+    let path = |id: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(id)
+            .long(id)
+            .value_name("FILE")
+            .default_value(default)
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    Command::new("join")
+        .about("Make this machine a node of the cluster; returns when it is up or was refused")
+        .arg(
+            Arg::new("node")
+                .long("node")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..=i64::from(MAX_NODE)))
+                .help("Number of this node [default: the row of clustertab whose address is ours]"),
+        )
+        .arg(path("tab", "/etc/clustertab", "The nodes of the cluster"))
+        .arg(path(
+            "key",
+            "/etc/cluster.key",
+            "The secret that all nodes share, 16 bytes or more",
+        ))
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .help("Name of the cluster [default: /etc/clustername]"),
+        )
+        .arg(
+            Arg::new("detect-ms")
+                .long("detect-ms")
+                .value_name("MS")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Milliseconds of silence after which a node is suspected [default: the module's]"),
+        )
+}
+
+fn node_arg() -> Arg {
+    Arg::new("node")
+        .value_name("NODE")
+        .required(true)
+        .help("Number or name of a node")
+}
+
+fn command_arg() -> Arg {
+    Arg::new("cmd")
+        .value_name("CMD")
+        .help("The command and its arguments")
+        .required(true)
+        .num_args(1..)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true)
+        .value_parser(value_parser!(OsString))
+}
+
+const EXIT_CODES: &str =
+    "Exit status of every command unless it says otherwise: 0 done, 1 failed or no, 2 usage, 3 no module.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar_is_consistent() {
+        cluster().debug_assert();
+        for name in LINKS {
+            link(name).expect("a link without a command").debug_assert();
+        }
+    }
+
+    #[test]
+    fn options_after_the_command_belong_to_the_command() {
+        for (line, pin, node, cmd) in [
+            ("onnode 2 ls -l -p", false, "2", vec!["ls", "-l", "-p"]),
+            ("onnode -p 2 ls", true, "2", vec!["ls"]),
+            (
+                "onnode -lp west cat /proc/cpuinfo",
+                true,
+                "west",
+                vec!["cat", "/proc/cpuinfo"],
+            ),
+            ("onnode 2 sh -- x", false, "2", vec!["sh", "--", "x"]),
+        ] {
+            let m = link("onnode")
+                .expect("onnode")
+                .try_get_matches_from(line.split(' '))
+                .expect(line);
+            assert_eq!(m.get_flag("pin"), pin, "{line}");
+            assert_eq!(m.get_one::<String>("node").map(String::as_str), Some(node), "{line}");
+            let got: Vec<_> = m.get_many::<OsString>("cmd").expect(line).collect();
+            assert_eq!(got, cmd, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "migrate",
+            "migrate 2",
+            "migrate 2 x",
+            "migrate 2 0",
+            "migrate 2 -- -1",
+            "where_pid",
+            "where_pid x",
+            "onnode 2",
+        ] {
+            let name = line.split(' ').next().expect("a name");
+            assert!(
+                link(name).expect(name).try_get_matches_from(line.split(' ')).is_err(),
+                "{line}"
+            );
+        }
+        for line in [
+            "cluster",
+            "cluster frob",
+            "cluster join --node 0",
+            "cluster join --node 1023",
+            "cluster status x",
+        ] {
+            assert!(cluster().try_get_matches_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,587 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The user's side of the generic netlink family `ssi_clms`.
+//!
+//! `Documentation/netlink/ssi_clms.yaml` is the truth about numbers and types; a test here compares.
+
+use crate::clustertab::Row;
+use crate::failure::Failure;
+use crate::failure::describe;
+use neli::attr::Attribute;
+use neli::consts::genl::CtrlAttr;
+use neli::consts::genl::CtrlCmd;
+use neli::consts::nl::GenlId;
+use neli::consts::nl::NlmF;
+use neli::consts::nl::NlmsgerrAttr;
+use neli::consts::socket::NlFamily;
+use neli::genl::AttrTypeBuilder;
+use neli::genl::Genlmsghdr;
+use neli::genl::GenlmsghdrBuilder;
+use neli::genl::Nlattr;
+use neli::genl::NlattrBuilder;
+use neli::nl::NlPayload;
+use neli::nl::NlmsghdrBuilder;
+use neli::socket::synchronous::NlSocketHandle;
+use neli::types::Buffer;
+use neli::types::GenlBuffer;
+use neli::utils::Groups;
+use nix::errno::Errno;
+use serde::Serialize;
+
+const FAMILY: &str = "ssi_clms";
+const VERSION: u8 = 1;
+
+/// Operations of the family.
+#[neli::neli_enum(serialized_type = "u8")]
+pub(crate) enum Op {
+    Status = 1,
+    Join = 2,
+    Leave = 3,
+}
+impl neli::consts::genl::Cmd for Op {}
+
+/// Attribute set `clms`.
+#[neli::neli_enum(serialized_type = "u16")]
+pub(crate) enum Clms {
+    Name = 1,
+    View = 2,
+    Quorate = 3,
+    Master = 4,
+    ThisNode = 5,
+    Node = 6,
+    Key = 7,
+    DetectMs = 8,
+    State = 9,
+}
+impl neli::consts::genl::NlAttrType for Clms {}
+
+/// Attribute set `node`.
+#[neli::neli_enum(serialized_type = "u16")]
+pub(crate) enum NodeAttr {
+    Id = 1,
+    Name = 2,
+    State = 3,
+    Incarnation = 4,
+    Address = 5,
+    Port = 6,
+}
+impl neli::consts::genl::NlAttrType for NodeAttr {}
+
+/// The eight states of a node, in the order of their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum NodeState {
+    NeverUp,
+    ComingUp,
+    Up,
+    Shutdown,
+    GoingDown,
+    KCleanup,
+    UCleanup,
+    Down,
+}
+
+impl NodeState {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::NeverUp,
+        Self::ComingUp,
+        Self::Up,
+        Self::Shutdown,
+        Self::GoingDown,
+        Self::KCleanup,
+        Self::UCleanup,
+        Self::Down,
+    ];
+
+    /// OpenSSI's word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NeverUp => "NEVERUP",
+            Self::ComingUp => "COMINGUP",
+            Self::Up => "UP",
+            Self::Shutdown => "SHUTDOWN",
+            Self::GoingDown => "GOINGDOWN",
+            Self::KCleanup => "KCLEANUP",
+            Self::UCleanup => "UCLEANUP",
+            Self::Down => "DOWN",
+        }
+    }
+
+    fn from_wire(n: u32) -> Result<Self, String> {
+        usize::try_from(n)
+            .ok()
+            .and_then(|i| Self::ALL.get(i))
+            .copied()
+            .ok_or_else(|| format!("node state {n}"))
+    }
+}
+
+/// One node as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Node {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) state: NodeState,
+    pub(crate) incarnation: u64,
+}
+
+/// The answer to a status request. What the kernel left out, as it does before a join, is empty or 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) name: String,
+    pub(crate) view: u64,
+    pub(crate) quorate: bool,
+    pub(crate) master: Option<u32>,
+    pub(crate) this_node: Option<u32>,
+    pub(crate) state: NodeState,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// What a join tells the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinRequest {
+    pub(crate) name: String,
+    pub(crate) this_node: u32,
+    pub(crate) nodes: Vec<(Row, String)>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) detect_ms: Option<u32>,
+}
+
+/// A request that the kernel refused, with the words it gave for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) errno: Errno,
+    pub(crate) message: Option<String>,
+}
+
+impl Refused {
+    /// `EACCES permission denied: the key of node 2 differs`.
+    pub(crate) fn text(&self) -> String {
+        match &self.message {
+            Some(m) => format!("{}: {m}", describe(self.errno)),
+            None => describe(self.errno),
+        }
+    }
+}
+
+/// Why a request had no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Error {
+    /// The family is not registered.
+    NoModule,
+    Refused(Refused),
+    /// The socket failed or the bytes made no sense.
+    Broken(String),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        match e {
+            Error::NoModule => Failure::no_module(),
+            Error::Refused(r) => Failure::failed(r.text()),
+            Error::Broken(what) => Failure::failed(format!("netlink family {FAMILY}: {what}")),
+        }
+    }
+}
+
+fn broken(e: impl std::fmt::Display) -> Error {
+    Error::Broken(e.to_string())
+}
+
+type ClmsAttrs = GenlBuffer<Clms, Buffer>;
+
+/// Asks for the membership. Needs no privilege.
+///
+/// # Errors
+/// [`Error::NoModule`] and what the kernel says.
+pub(crate) fn status() -> Result<Status, Error> {
+    let answer = Family::open()?.request(Op::Status, ClmsAttrs::new())?;
+    decode_status(&answer.ok_or_else(|| broken("no answer to a status request"))?)
+}
+
+/// Joins; returns when this node is up.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message.
+pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
+    Family::open()?.request(Op::Join, encode_join(req)?).map(|_| ())
+}
+
+/// Leaves; returns when every other node has taken note.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message.
+pub(crate) fn leave() -> Result<(), Error> {
+    Family::open()?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
+}
+
+/// A socket and the number the family has on this kernel. No thread: a program that has asked its question must
+/// still be able to move to another node.
+struct Family {
+    socket: NlSocketHandle,
+    id: u16,
+}
+
+impl Family {
+    fn open() -> Result<Self, Error> {
+        let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
+        socket.enable_ext_ack(true).map_err(broken)?;
+        let name = attr(CtrlAttr::FamilyName, FAMILY)?;
+        let answer = match exchange::<CtrlCmd, CtrlAttr>(
+            &socket,
+            GenlId::Ctrl,
+            CtrlCmd::Getfamily,
+            2,
+            [name].into_iter().collect(),
+        ) {
+            Err(Error::Refused(r)) if r.errno == Errno::ENOENT => return Err(Error::NoModule),
+            r => r?,
+        };
+        let attrs = answer.ok_or(Error::NoModule)?;
+        let id = attrs
+            .get_attr_handle()
+            .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
+            .map_err(broken)?;
+        Ok(Self { socket, id })
+    }
+
+    fn request(&self, op: Op, attrs: ClmsAttrs) -> Result<Option<ClmsAttrs>, Error> {
+        exchange(&self.socket, GenlId::from(self.id), op, VERSION, attrs)
+    }
+}
+
+/// Sends one request and reads up to its acknowledgement.
+fn exchange<C, A>(
+    socket: &NlSocketHandle,
+    family: GenlId,
+    cmd: C,
+    version: u8,
+    attrs: GenlBuffer<A, Buffer>,
+) -> Result<Option<GenlBuffer<A, Buffer>>, Error>
+where
+    C: neli::consts::genl::Cmd + std::fmt::Debug,
+    A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+    Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+{
+    let payload = GenlmsghdrBuilder::default()
+        .cmd(cmd)
+        .version(version)
+        .attrs(attrs)
+        .build()
+        .map_err(broken)?;
+    let msg = NlmsghdrBuilder::default()
+        .nl_type(family)
+        .nl_flags(NlmF::REQUEST | NlmF::ACK)
+        .nl_payload(NlPayload::Payload(payload))
+        .build()
+        .map_err(broken)?;
+    socket.send(&msg).map_err(broken)?;
+    let mut answer = None;
+    loop {
+        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(broken)?;
+        for m in messages {
+            match m.map_err(broken)?.nl_payload() {
+                NlPayload::Payload(p) => answer = Some(p.attrs().iter().cloned().collect()),
+                NlPayload::Ack(_) => return Ok(answer),
+                NlPayload::Err(e) => {
+                    let message = e
+                        .ext_ack()
+                        .iter()
+                        .find(|a| *a.nla_type().nla_type() == NlmsgerrAttr::Msg)
+                        .map(|a| text(a.nla_payload().as_ref()));
+                    return Err(Error::Refused(Refused {
+                        errno: Errno::from_raw(-e.error()),
+                        message,
+                    }));
+                }
+                NlPayload::DumpExtAck(_) | NlPayload::Empty => {}
+            }
+        }
+    }
+}
+
+/// A string attribute ends with a zero, or with the attribute.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
+where
+    T: neli::consts::genl::NlAttrType,
+    P: neli::Size + neli::ToBytes,
+{
+    let t = AttrTypeBuilder::default().nla_type(t).build().map_err(broken)?;
+    NlattrBuilder::default()
+        .nla_type(t)
+        .nla_payload(payload)
+        .build()
+        .map_err(broken)
+}
+
+fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
+    let mut out = vec![
+        attr(Clms::Name, req.name.as_str())?,
+        attr(Clms::ThisNode, req.this_node)?,
+        attr(Clms::Key, Buffer::from(req.key.clone()))?,
+    ];
+    if let Some(ms) = req.detect_ms {
+        out.push(attr(Clms::DetectMs, ms)?);
+    }
+    for (row, name) in &req.nodes {
+        let mut nest = attr(Clms::Node, Buffer::new())?;
+        nest = nest.nest(&attr(NodeAttr::Id, row.node)?).map_err(broken)?;
+        nest = nest.nest(&attr(NodeAttr::Name, name.as_str())?).map_err(broken)?;
+        for a in &row.addresses {
+            nest = nest.nest(&attr(NodeAttr::Address, a.octets())?).map_err(broken)?;
+        }
+        out.push(nest);
+    }
+    Ok(out.into_iter().collect())
+}
+
+fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
+    let mut s = Status {
+        name: String::new(),
+        view: 0,
+        quorate: false,
+        master: None,
+        this_node: None,
+        state: NodeState::NeverUp,
+        nodes: Vec::new(),
+    };
+    for a in attrs.iter() {
+        match a.nla_type().nla_type() {
+            Clms::Name => s.name = text(a.nla_payload().as_ref()),
+            Clms::View => s.view = a.get_payload_as().map_err(broken)?,
+            Clms::Quorate => s.quorate = a.get_payload_as::<u8>().map_err(broken)? != 0,
+            Clms::Master => s.master = Some(a.get_payload_as().map_err(broken)?).filter(|&n| n != 0),
+            Clms::ThisNode => s.this_node = Some(a.get_payload_as().map_err(broken)?).filter(|&n| n != 0),
+            Clms::State => s.state = NodeState::from_wire(a.get_payload_as().map_err(broken)?).map_err(broken)?,
+            Clms::Node => {
+                let h = a.get_attr_handle::<NodeAttr>().map_err(broken)?;
+                let mut n = Node {
+                    id: 0,
+                    name: String::new(),
+                    state: NodeState::NeverUp,
+                    incarnation: 0,
+                };
+                for b in h.iter() {
+                    match b.nla_type().nla_type() {
+                        NodeAttr::Id => n.id = b.get_payload_as().map_err(broken)?,
+                        NodeAttr::Name => n.name = text(b.nla_payload().as_ref()),
+                        NodeAttr::State => {
+                            n.state = NodeState::from_wire(b.get_payload_as().map_err(broken)?).map_err(broken)?;
+                        }
+                        NodeAttr::Incarnation => n.incarnation = b.get_payload_as().map_err(broken)?,
+                        // A newer kernel may say more.
+                        _ => {}
+                    }
+                }
+                if n.id == 0 {
+                    return Err(broken("a node without a number"));
+                }
+                s.nodes.push(n);
+            }
+            // A newer kernel may say more.
+            _ => {}
+        }
+    }
+    s.nodes.sort_by_key(|n| n.id);
+    Ok(s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use neli::FromBytesWithInput;
+    use neli::ToBytes;
+    use std::io::Cursor;
+    use std::net::Ipv4Addr;
+
+    fn bytes(attrs: &ClmsAttrs) -> Vec<u8> {
+        let mut c = Cursor::new(Vec::new());
+        attrs.to_bytes(&mut c).expect("attributes");
+        c.into_inner()
+    }
+
+    fn parse(b: &[u8]) -> Result<Status, Error> {
+        let attrs = ClmsAttrs::from_bytes_with_input(&mut Cursor::new(b), b.len()).map_err(broken)?;
+        decode_status(&attrs)
+    }
+
+    #[test]
+    fn join_is_these_bytes() {
+        let row = Row {
+            node: 2,
+            addresses: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 1, 2)],
+        };
+        let req = JoinRequest {
+            name: "west".to_owned(),
+            this_node: 2,
+            nodes: vec![(row, "two".to_owned())],
+            key: b"0123456789abcdef".to_vec(),
+            detect_ms: Some(3000),
+        };
+        let mut want: Vec<u8> = Vec::new();
+        want.extend(b"\x09\0\x01\0west\0\0\0\0"); // name
+        want.extend(b"\x08\0\x05\0\x02\0\0\0"); // this-node
+        want.extend(b"\x14\0\x07\x000123456789abcdef"); // key
+        want.extend(b"\x08\0\x08\0\xb8\x0b\0\0"); // detect-ms
+        want.extend(b"\x24\0\x06\x80"); // node, nested
+        want.extend(b"\x08\0\x01\0\x02\0\0\0"); // id
+        want.extend(b"\x08\0\x02\0two\0"); // name
+        want.extend(b"\x08\0\x05\0\x0a\0\0\x02\x08\0\x05\0\x0a\0\x01\x02"); // addresses
+        assert_eq!(bytes(&encode_join(&req).expect("a request")), want);
+    }
+
+    #[test]
+    fn status_is_read() {
+        let mut b: Vec<u8> = Vec::new();
+        b.extend(b"\x09\0\x01\0west\0\0\0\0");
+        b.extend(b"\x0c\0\x02\0\x07\0\0\0\0\0\0\0"); // view
+        b.extend(b"\x05\0\x03\0\x01\0\0\0"); // quorate
+        b.extend(b"\x08\0\x04\0\x01\0\0\0"); // master
+        b.extend(b"\x08\0\x05\0\x02\0\0\0"); // this-node
+        b.extend(b"\x08\0\x63\0\x02\0\0\0"); // unknown
+        b.extend(b"\x20\0\x06\x80\x08\0\x01\0\x03\0\0\0\x08\0\x03\0\x07\0\0\0\x0c\0\x04\0\x05\0\0\0\0\0\0\x01");
+        b.extend(b"\x1c\0\x06\0\x08\0\x01\0\x02\0\0\0\x08\0\x02\0two\0\x08\0\x03\0\x02\0\0\0"); // no nested flag
+        b.extend(b"\x08\0\x09\0\x02\0\0\0"); // state
+        let s = parse(&b).expect("a status");
+        assert_eq!(
+            (s.name.as_str(), s.view, s.quorate, s.master, s.this_node),
+            ("west", 7, true, Some(1), Some(2))
+        );
+        assert_eq!(s.state, NodeState::Up);
+        assert_eq!(
+            s.nodes,
+            [
+                Node {
+                    id: 2,
+                    name: "two".to_owned(),
+                    state: NodeState::Up,
+                    incarnation: 0
+                },
+                Node {
+                    id: 3,
+                    name: String::new(),
+                    state: NodeState::Down,
+                    incarnation: 0x0100_0000_0000_0005
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn status_before_a_join_is_no_error() {
+        let s = parse(b"\x08\0\x09\0\0\0\0\0").expect("a status");
+        assert_eq!(
+            (s.state, s.quorate, s.master, s.nodes.len()),
+            (NodeState::NeverUp, false, None, 0)
+        );
+        assert_eq!(parse(b"").map(|s| s.view), Ok(0));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for b in [
+            &b"\x03\0\x01\0"[..],                                                // shorter than its header
+            b"\x40\0\x01\0west",                                                 // longer than the message
+            b"\x06\0\x02\0\x07\0\0\0",                                           // a view of two bytes
+            b"\x08\0\x09\0\x08\0\0\0",                                           // state 8
+            b"\x0c\0\x06\x80\x08\0\x03\0\x02\0\0\0",                             // a node without a number
+            b"\x14\0\x06\x80\x08\0\x01\0\x01\0\0\0\x08\0\x03\0\xff\xff\xff\xff", // node state out of range
+        ] {
+            assert!(matches!(parse(b), Err(Error::Broken(_))), "{b:?}");
+        }
+    }
+
+    /// Numbers of a list in the spec: entries `- name: x`, with `value: n` where counting starts anew.
+    fn numbers(spec: &str, from: &str, to: &str, indent: &str) -> Vec<(String, u32)> {
+        let begin = spec.find(from).unwrap_or_else(|| panic!("{from:?} in the spec"));
+        let part = spec.get(begin + from.len()..).expect("text");
+        let part = part.get(..part.find(to).unwrap_or(part.len())).expect("text");
+        let mut out: Vec<(String, u32)> = Vec::new();
+        for l in part.lines() {
+            let Some(l) = l.strip_prefix(indent) else { continue };
+            if let Some(n) = l.strip_prefix("name: ") {
+                let next = out.last().map_or(0, |(_, v)| v + 1);
+                out.push((n.to_owned(), next));
+            } else if let (Some(v), Some(last)) = (l.strip_prefix("value: "), out.last_mut()) {
+                last.1 = v.parse().expect("a number");
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_spec() {
+        let spec = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../Documentation/netlink/ssi_clms.yaml"
+        ))
+        .expect("the spec");
+        assert!(spec.contains(&format!("name: {FAMILY}\n")));
+        let list = |l: &[(&str, u32)]| l.iter().map(|&(n, v)| (n.to_owned(), v)).collect::<Vec<_>>();
+        assert_eq!(
+            numbers(&spec, "name: clms\n", "  -\n    name: node\n", "        "),
+            list(&[
+                ("name", u16::from(Clms::Name).into()),
+                ("view", u16::from(Clms::View).into()),
+                ("quorate", u16::from(Clms::Quorate).into()),
+                ("master", u16::from(Clms::Master).into()),
+                ("this-node", u16::from(Clms::ThisNode).into()),
+                ("node", u16::from(Clms::Node).into()),
+                ("key", u16::from(Clms::Key).into()),
+                ("detect-ms", u16::from(Clms::DetectMs).into()),
+                ("state", u16::from(Clms::State).into()),
+            ])
+        );
+        assert_eq!(
+            numbers(&spec, "  -\n    name: node\n", "operations:", "        "),
+            list(&[
+                ("id", u16::from(NodeAttr::Id).into()),
+                ("name", u16::from(NodeAttr::Name).into()),
+                ("state", u16::from(NodeAttr::State).into()),
+                ("incarnation", u16::from(NodeAttr::Incarnation).into()),
+                ("address", u16::from(NodeAttr::Address).into()),
+                ("port", u16::from(NodeAttr::Port).into()),
+            ])
+        );
+        assert_eq!(
+            numbers(&spec, "operations:", "~", "      "),
+            list(&[
+                ("status", u8::from(Op::Status).into()),
+                ("join", u8::from(Op::Join).into()),
+                ("leave", u8::from(Op::Leave).into()),
+            ])
+        );
+        let states: Vec<_> = NodeState::ALL.iter().map(|s| s.name().to_lowercase()).collect();
+        let named: Vec<_> = numbers(&spec, "name: node-state\n", "attribute-sets:", "        ");
+        assert_eq!(named.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), states);
+        for (i, s) in NodeState::ALL.into_iter().enumerate() {
+            assert_eq!(NodeState::from_wire(i as u32), Ok(s));
+            assert_eq!(serde_json::to_value(s).expect("json"), s.name());
+        }
+    }
+
+    #[test]
+    fn limits_are_those_of_the_spec() {
+        let spec = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../Documentation/netlink/ssi_clms.yaml"
+        ))
+        .expect("the spec");
+        for (name, value) in [
+            ("max-key-len", crate::config::MAX_KEY),
+            ("max-name-len", crate::config::MAX_NAME),
+        ] {
+            let at = spec.find(&format!("name: {name}\n")).expect(name);
+            let value_line = spec
+                .get(at..)
+                .and_then(|s| s.lines().find(|l| l.trim().starts_with("value:")))
+                .expect(name);
+            assert_eq!(value_line.trim(), format!("value: {value}"));
+        }
+    }
+}

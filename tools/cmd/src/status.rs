@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `cluster status`.
+
+use crate::failure::FAILED;
+use crate::failure::Failure;
+use crate::netlink;
+use crate::netlink::Node;
+use crate::netlink::Status;
+use clap::ArgMatches;
+use serde::Serialize;
+
+/// What `--json` prints. Names and types stay as they are; further fields may come.
+#[derive(Serialize)]
+struct Json<'a> {
+    name: &'a str,
+    view: u64,
+    quorate: bool,
+    master: Option<u32>,
+    nodes: &'a [Node],
+}
+
+pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
+    let s = netlink::status()?;
+    if m.get_flag("json") {
+        println!("{}", json(&s)?);
+    } else {
+        print!("{}", table(&s));
+    }
+    Ok(if s.quorate { 0 } else { FAILED })
+}
+
+fn json(s: &Status) -> Result<String, Failure> {
+    let j = Json {
+        name: &s.name,
+        view: s.view,
+        quorate: s.quorate,
+        master: s.master,
+        nodes: &s.nodes,
+    };
+    serde_json::to_string(&j).map_err(|e| Failure::failed(e.to_string()))
+}
+
+fn table(s: &Status) -> String {
+    if s.nodes.is_empty() {
+        return format!(
+            "This node is in no cluster (state {}). To join: cluster join\n",
+            s.state.name()
+        );
+    }
+    let master = s.master.map_or("none".to_owned(), |m| format!("node {m}"));
+    let quorate = if s.quorate {
+        "quorate"
+    } else {
+        "NOT quorate: most nodes are missing, nothing may be written"
+    };
+    let mut out = format!("Cluster {}, view {}, {quorate}, master {master}\n\n", s.name, s.view);
+    let width = s.nodes.iter().map(|n| n.name.chars().count()).max().unwrap_or(0).max(4);
+    out += &format!("  {:>4}  {:width$}  {:9}  INCARNATION\n", "NODE", "NAME", "STATE");
+    for n in &s.nodes {
+        let here = if s.this_node == Some(n.id) { '*' } else { ' ' };
+        let incarnation = if n.incarnation == 0 {
+            "-".to_owned()
+        } else {
+            n.incarnation.to_string()
+        };
+        out += &format!(
+            "{here} {:>4}  {:width$}  {:9}  {incarnation}\n",
+            n.id,
+            n.name,
+            n.state.name()
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::NodeState;
+
+    fn status() -> Status {
+        Status {
+            name: "west".to_owned(),
+            view: 4,
+            quorate: true,
+            master: Some(1),
+            this_node: Some(2),
+            state: NodeState::Up,
+            nodes: vec![
+                Node {
+                    id: 1,
+                    name: "one".to_owned(),
+                    state: NodeState::Up,
+                    incarnation: 77,
+                },
+                Node {
+                    id: 2,
+                    name: "second".to_owned(),
+                    state: NodeState::GoingDown,
+                    incarnation: 0,
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn json_has_the_promised_fields() {
+        assert_eq!(
+            json(&status()).expect("json"),
+            r#"{"name":"west","view":4,"quorate":true,"master":1,"nodes":[{"id":1,"name":"one","state":"UP","incarnation":77},{"id":2,"name":"second","state":"GOINGDOWN","incarnation":0}]}"#
+        );
+        let s = Status {
+            nodes: vec![],
+            master: None,
+            quorate: false,
+            ..status()
+        };
+        assert_eq!(
+            json(&s).expect("json"),
+            r#"{"name":"west","view":4,"quorate":false,"master":null,"nodes":[]}"#
+        );
+    }
+
+    #[test]
+    fn table_is_aligned_and_marks_the_own_node() {
+        assert_eq!(
+            table(&status()),
+            "Cluster west, view 4, quorate, master node 1\n\n  \
+             NODE  NAME    STATE      INCARNATION\n     \
+             1  one     UP         77\n*    \
+             2  second  GOINGDOWN  -\n"
+        );
+        let lonely = Status {
+            nodes: vec![],
+            ..status()
+        };
+        assert!(table(&lonely).contains("cluster join"));
+    }
+}
