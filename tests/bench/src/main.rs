@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Benchmarks: our figure beside a peer's, both taken in one run on the same machines in interleaved blocks.
+//!
+//! Writes a table and `build/bench/<name>.json`. Exits 0 if everything asked for was measured, goal met or not;
+//! 1 if something could not be measured, 2 for wrong usage. Two guests' clocks are never compared: a sample is
+//! stamped twice by the same program, or counted in instructions.
+
+mod hooks;
+mod nodes;
+mod report;
+mod rig;
+mod stats;
+
+use clap::Parser;
+use report::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Every benchmark, in the order they run.
+const NAMES: &[&str] = &[
+    "remote_kill",
+    "onnode_true",
+    "migrate_1m",
+    "migrate_16m",
+    "migrate_64m",
+    "freeze_1m",
+    "freeze_64m",
+    "hook_getpid",
+    "hook_kill",
+    "hook_fork",
+    "hook_open",
+    "hook_fault",
+];
+
+#[derive(Parser)]
+#[command(about = "Measure against peers; see Documentation/tools.rst", version)]
+struct Args {
+    /// What to measure (default: everything)
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Print the names and exit
+    #[arg(long)]
+    list: bool,
+    /// Interleaved blocks of each side
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=1000))]
+    blocks: u32,
+    /// Samples in a block of the quick benchmarks
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    samples: u32,
+    /// Root of the checkout
+    #[arg(long, default_value = ".")]
+    top: PathBuf,
+    /// Use the nodes of this rig instance instead of starting two
+    #[arg(short = 'C', long, value_name = "DIR")]
+    instance: Option<PathBuf>,
+}
+
+/// Why something was not measured.
+pub(crate) type Problem = String;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list {
+        NAMES.iter().for_each(|n| println!("{n}"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(n) = args.names.iter().find(|n| !NAMES.contains(&n.as_str())) {
+        eprintln!("bench: {n}: no such benchmark; --list prints them");
+        return ExitCode::from(2);
+    }
+    let wanted: Vec<&str> = NAMES
+        .iter()
+        .copied()
+        .filter(|n| args.names.is_empty() || args.names.iter().any(|w| w == n))
+        .collect();
+    let (hooks, nodes): (Vec<&str>, Vec<&str>) = wanted.into_iter().partition(|n| n.starts_with("hook_"));
+
+    let mut reports: Vec<Report> = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut take = |(done, failed): (Vec<Report>, Vec<Problem>)| {
+        reports.extend(done);
+        problems.extend(failed);
+    };
+    if !nodes.is_empty() {
+        take(nodes::run(
+            &args.top,
+            args.instance.as_deref(),
+            &nodes,
+            args.blocks,
+            args.samples,
+        ));
+    }
+    if !hooks.is_empty() {
+        take(hooks::run(&args.top, &hooks, args.blocks));
+    }
+
+    for r in &reports {
+        if let Err(e) = r.save(&args.top) {
+            problems.push(format!("{}: {e}", r.name));
+        }
+    }
+    print!("{}", report::table(&reports));
+    for p in &problems {
+        eprintln!("bench: {p}");
+    }
+    if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

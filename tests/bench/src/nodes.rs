@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Benchmarks between two nodes: node 1 measures, node 2 is the other.
+
+use crate::Problem;
+use crate::report::GoalIs;
+use crate::report::Report;
+use crate::rig;
+use crate::rig::Rig;
+use crate::stats;
+use crate::stats::Pair;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const BIN: &str = "/usr/lib/ssi-tests";
+const OTHER: &str = "10.73.0.2";
+const ECHO_PORT: u16 = 7701;
+const COPY_PORT: u16 = 7702;
+/// Samples of the raw round trip before and after.
+const DRIFT_SAMPLES: u32 = 500;
+
+/// The JSON line of a program that times (ns).
+#[derive(Debug, Deserialize)]
+struct Line {
+    p50: f64,
+    p99: f64,
+}
+
+/// The JSON line of migclock (ns).
+#[derive(Debug, Deserialize)]
+struct Freeze {
+    freeze: f64,
+}
+
+/// A command for node 1 and how to read what it prints.
+enum Side {
+    Timed(String),
+    Freeze(String),
+}
+
+struct Bench {
+    ours: Side,
+    peer: Side,
+    peer_name: &'static str,
+    goal: Option<f64>,
+}
+
+pub(crate) fn run(
+    top: &Path,
+    instance: Option<&Path>,
+    names: &[&str],
+    blocks: u32,
+    samples: u32,
+) -> (Vec<Report>, Vec<Problem>) {
+    let session = match Session::open(top, instance) {
+        Ok(s) => s,
+        Err(e) => return (Vec::new(), vec![format!("{}: {e}", names.join(" "))]),
+    };
+    let mut reports = Vec::new();
+    let mut problems = Vec::new();
+    for name in names {
+        match session.measure(name, blocks, samples) {
+            Ok(r) => reports.push(r),
+            Err(e) => problems.push(format!("{name}: {e}")),
+        }
+    }
+    (reports, problems)
+}
+
+/// Two nodes with the servers of all peers running on the second.
+struct Session {
+    rig: Rig,
+    signal_peer: String,
+    env: BTreeMap<String, String>,
+}
+
+impl Session {
+    fn open(top: &Path, instance: Option<&Path>) -> Result<Self, Problem> {
+        let rig = Rig::open(top, instance)?;
+        let start = |command: String| rig.sh(2, 30, &rig::background(&command));
+        start(format!("{BIN}/tcpecho server {ECHO_PORT}"))?;
+        start(format!("{BIN}/memcopy_tcp recv {COPY_PORT}"))?;
+        // "peer PID PID": its own view of its pid, and the shell's; both are the cluster's.
+        let peer = start(format!("{BIN}/sigecho peer"))?;
+        let signal_peer = peer
+            .split_whitespace()
+            .nth(1)
+            .ok_or_else(|| format!("sigecho peer said {peer:?}"))?
+            .to_owned();
+        let mut env = BTreeMap::new();
+        let facts = rig.sh(1, 20, "uname -rv; nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo")?;
+        for (key, value) in ["kernel", "cpus", "memory"].iter().zip(facts.lines()) {
+            env.insert((*key).to_owned(), value.to_owned());
+        }
+        env.insert("nodes".to_owned(), "2".to_owned());
+        Ok(Self { rig, signal_peer, env })
+    }
+
+    fn measure(&self, name: &str, blocks: u32, samples: u32) -> Result<Report, Problem> {
+        let b = self.bench(name, samples)?;
+        let first = self.round_trip()?;
+        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+        for i in 0..blocks {
+            // A B, B A, A B, ...
+            for mine in [i % 2 == 0, i % 2 != 0] {
+                if mine {
+                    ours.push(self.block(&b.ours)?);
+                } else {
+                    peer.push(self.block(&b.peer)?);
+                }
+            }
+        }
+        let last = self.round_trip()?;
+        stats::check_drift(first, last)?;
+        // A freeze is one sample per block: the blocks are the distribution.
+        let of = |side: &Side, v: &[Pair]| match side {
+            Side::Timed(_) => Pair::of_blocks(v),
+            Side::Freeze(_) => Pair::of_samples(&v.iter().map(|p| p.p50).collect::<Vec<_>>()),
+        };
+        let (o, p) = of(&b.ours, &ours).zip(of(&b.peer, &peer)).ok_or("no samples")?;
+        let mut env = self.env.clone();
+        env.insert(
+            "rtt_us".to_owned(),
+            format!("{:.1} before, {:.1} after", first / 1e3, last / 1e3),
+        );
+        let us = 1e3;
+        let goal = b.goal.map(|g| (GoalIs::Ratio, g));
+        Ok(Report::new(
+            name,
+            "us",
+            o.scaled(us),
+            (b.peer_name, p.scaled(us)),
+            goal,
+            ours.len(),
+            &env,
+        ))
+    }
+
+    fn bench(&self, name: &str, samples: u32) -> Result<Bench, Problem> {
+        let copy =
+            |mib: u32, rounds: u32| Side::Timed(format!("{BIN}/memcopy_tcp send {OTHER} {COPY_PORT} {mib} {rounds}"));
+        let migrate = |mib: u32, rounds: u32, goal| Bench {
+            ours: Side::Timed(format!("{BIN}/migtime 2 {mib} {rounds}")),
+            peer: copy(mib, rounds),
+            peer_name: "TCP copy of the memory",
+            goal,
+        };
+        let freeze = |mib: u32| Bench {
+            ours: Side::Freeze(freeze_script(mib)),
+            peer: copy(mib, 1),
+            peer_name: "TCP copy of the memory",
+            goal: None,
+        };
+        Ok(match name {
+            "remote_kill" => Bench {
+                ours: Side::Timed(format!("{BIN}/sigecho ping {} {samples}", self.signal_peer)),
+                peer: Side::Timed(format!("{BIN}/tcpecho client {OTHER} {ECHO_PORT} {samples}")),
+                peer_name: "TCP echo of one byte",
+                goal: Some(2.5),
+            },
+            "onnode_true" => Bench {
+                ours: Side::Timed(format!("{BIN}/forkexec -n {} -o 2", samples.div_ceil(10))),
+                peer: Side::Timed(format!("{BIN}/forkexec -n {}", samples.div_ceil(10))),
+                peer_name: "local fork+exec+wait",
+                goal: None,
+            },
+            "migrate_1m" => migrate(1, 20, None),
+            "migrate_16m" => migrate(16, 10, None),
+            "migrate_64m" => migrate(64, 5, Some(1.6)),
+            "freeze_1m" => freeze(1),
+            "freeze_64m" => freeze(64),
+            _ => return Err("no such benchmark".to_owned()),
+        })
+    }
+
+    fn block(&self, side: &Side) -> Result<Pair, Problem> {
+        match side {
+            Side::Timed(command) => {
+                let l: Line = self.last_json(command)?;
+                Ok(Pair { p50: l.p50, p99: l.p99 })
+            }
+            Side::Freeze(script) => {
+                let l: Freeze = self.last_json(script)?;
+                Ok(Pair {
+                    p50: l.freeze,
+                    p99: l.freeze,
+                })
+            }
+        }
+    }
+
+    /// Median of the raw round trip, ns.
+    fn round_trip(&self) -> Result<f64, Problem> {
+        let l: Line = self.last_json(&format!("{BIN}/tcpecho client {OTHER} {ECHO_PORT} {DRIFT_SAMPLES}"))?;
+        Ok(l.p50)
+    }
+
+    fn last_json<T: for<'a> Deserialize<'a>>(&self, script: &str) -> Result<T, Problem> {
+        read_json(&self.rig.sh(1, 300, script)?)
+    }
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(out: &str) -> Result<T, Problem> {
+    let line = out
+        .lines()
+        .rev()
+        .find(|l| l.starts_with('{'))
+        .ok_or_else(|| format!("no figures in {out:?}"))?;
+    serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))
+}
+
+/// Starts a beating program, moves it once, and prints the line that tells how long it stood still.
+fn freeze_script(mib: u32) -> String {
+    let seconds = 3 + mib / 16;
+    format!(
+        "f=/tmp/bench.$$; mkfifo $f && exec 3<>$f && rm $f; {BIN}/migclock pipe {mib} {seconds} >&3 </dev/null & \
+         read -r -t 60 word pid <&3 || exit 1; migrate 2 $pid || exit 1; read -r -t 60 line <&3 || exit 1; echo \"$line\""
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_json_line_counts() {
+        let l: Line = read_json("listening\n{\"p50\":1,\"p99\":2}\n{\"name\":\"x\",\"p50\":3,\"p99\":4.5}\nbye\n")
+            .expect("a line");
+        assert_eq!((l.p50, l.p99), (3.0, 4.5));
+        assert!(read_json::<Line>("nothing").is_err());
+        assert!(read_json::<Freeze>("{\"p50\":1}").is_err());
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a benchmark leaves: a JSON file and a line of the table.
+
+use crate::stats::Pair;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the goal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GoalIs {
+    /// Ours divided by the peer's, at most the goal.
+    Ratio,
+    /// Ours less the peer's, in `unit`, at most the goal.
+    Extra,
+}
+
+/// The peer's side.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) figures: Pair,
+}
+
+/// One benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Report {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) better: &'static str,
+    pub(crate) ours: Pair,
+    pub(crate) peer: Peer,
+    /// Of the medians.
+    pub(crate) ratio: f64,
+    pub(crate) goal: Option<f64>,
+    pub(crate) goal_is: GoalIs,
+    /// `None` without a goal.
+    pub(crate) met: Option<bool>,
+    /// Blocks of each side.
+    pub(crate) runs: usize,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        name: &str,
+        unit: &'static str,
+        ours: Pair,
+        (peer, figures): (&str, Pair),
+        goal: Option<(GoalIs, f64)>,
+        runs: usize,
+        env: &BTreeMap<String, String>,
+    ) -> Self {
+        let ratio = ours.p50 / figures.p50;
+        let met = goal.map(|(is, g)| match is {
+            GoalIs::Ratio => ratio <= g,
+            GoalIs::Extra => ours.p50 - figures.p50 <= g,
+        });
+        Self {
+            name: name.to_owned(),
+            unit,
+            better: "lower",
+            ours,
+            peer: Peer {
+                name: peer.to_owned(),
+                figures,
+            },
+            ratio,
+            goal: goal.map(|g| g.1),
+            goal_is: goal.map_or(GoalIs::Ratio, |g| g.0),
+            met,
+            runs,
+            env: env.clone(),
+        }
+    }
+
+    /// Writes `build/bench/<name>.json` below `top`.
+    pub(crate) fn save(&self, top: &Path) -> Result<(), String> {
+        let dir = top.join("build/bench");
+        std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let file = dir.join(format!("{}.json", self.name));
+        let text = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
+        std::fs::write(&file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))
+    }
+}
+
+/// All of them, aligned, one per line.
+pub(crate) fn table(reports: &[Report]) -> String {
+    if reports.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![
+        [
+            "NAME", "OURS p50", "p99", "PEER p50", "p99", "UNIT", "RATIO", "GOAL", "MET", "PEER",
+        ]
+        .map(str::to_owned),
+    ];
+    for r in reports {
+        let goal = match (r.goal, r.goal_is) {
+            (None, _) => "-".to_owned(),
+            (Some(g), GoalIs::Ratio) => format!("{g}"),
+            (Some(g), GoalIs::Extra) => format!("+{g}"),
+        };
+        let met = match r.met {
+            None => "-",
+            Some(true) => "yes",
+            Some(false) => "NO",
+        };
+        rows.push([
+            r.name.clone(),
+            figure(r.ours.p50),
+            figure(r.ours.p99),
+            figure(r.peer.figures.p50),
+            figure(r.peer.figures.p99),
+            r.unit.to_owned(),
+            format!("{:.4}", r.ratio),
+            goal,
+            met.to_owned(),
+            r.peer.name.clone(),
+        ]);
+    }
+    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..10).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        for (i, (cell, w)) in row.iter().zip(&widths).enumerate() {
+            let numeric = matches!(i, 1..=4 | 6 | 7);
+            out += &if numeric {
+                format!("{cell:>w$}  ")
+            } else {
+                format!("{cell:<w$}  ")
+            };
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
+}
+
+fn figure(v: f64) -> String {
+    if v >= 1000.0 {
+        format!("{v:.0}")
+    } else {
+        format!("{v:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(ours: f64, peer: f64, goal: Option<(GoalIs, f64)>) -> Report {
+        let p = |v| Pair { p50: v, p99: v * 2.0 };
+        Report::new(
+            "hook_getpid",
+            "instructions",
+            p(ours),
+            ("unpatched", p(peer)),
+            goal,
+            5,
+            &BTreeMap::new(),
+        )
+    }
+
+    #[test]
+    fn goals_are_judged() {
+        for (ours, peer, goal, met) in [
+            (193.0, 191.0, Some((GoalIs::Extra, 2.0)), Some(true)),
+            (193.1, 191.0, Some((GoalIs::Extra, 2.0)), Some(false)),
+            (250.0, 100.0, Some((GoalIs::Ratio, 2.5)), Some(true)),
+            (251.0, 100.0, Some((GoalIs::Ratio, 2.5)), Some(false)),
+            (251.0, 100.0, None, None),
+        ] {
+            assert_eq!(report(ours, peer, goal).met, met, "{ours} {peer} {goal:?}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_promised_fields() {
+        let dir = tempfile::tempdir().expect("a folder");
+        report(200.0, 100.0, Some((GoalIs::Ratio, 2.5)))
+            .save(dir.path())
+            .expect("a file");
+        let text = std::fs::read_to_string(dir.path().join("build/bench/hook_getpid.json")).expect("a file");
+        let v: serde_json::Value = serde_json::from_str(&text).expect("json");
+        for key in [
+            "name", "unit", "better", "ours", "peer", "ratio", "goal", "met", "runs", "env",
+        ] {
+            assert!(v.get(key).is_some(), "{key}");
+        }
+        assert_eq!(v["ours"]["p99"], 400.0);
+        assert_eq!(v["peer"]["name"], "unpatched");
+        assert_eq!(v["peer"]["p50"], 100.0);
+        assert_eq!(v["ratio"], 2.0);
+        assert_eq!(v["met"], true);
+    }
+
+    #[test]
+    fn table_is_aligned() {
+        let t = table(&[
+            report(191.0, 191.0, None),
+            report(1910.4, 191.0, Some((GoalIs::Extra, 2.0))),
+        ]);
+        let columns: Vec<_> = t
+            .lines()
+            .map(|l| l.find("unpatched").or(l.find("PEER\n")).unwrap_or(l.len() - 4))
+            .collect();
+        assert!(columns.windows(2).all(|w| w[0] == w[1]), "{t}");
+        assert!(t.contains("1910") && t.contains("NO") && t.contains("+2"), "{t}");
+        assert_eq!(table(&[]), "");
+    }
+}

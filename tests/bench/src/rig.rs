@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two nodes of the rig, and commands on them.
+
+use crate::Problem;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// An instance of the rig. One that we started is taken down again.
+pub(crate) struct Rig {
+    program: PathBuf,
+    dir: PathBuf,
+    ours: bool,
+}
+
+impl Rig {
+    /// Takes the instance `dir`, or starts two nodes of its own.
+    pub(crate) fn open(top: &Path, dir: Option<&Path>) -> Result<Self, Problem> {
+        let program = top.join("tests/rig/rig");
+        let rig = match dir {
+            Some(d) => Self {
+                program,
+                dir: d.to_owned(),
+                ours: false,
+            },
+            None => {
+                let rig = Self {
+                    program,
+                    dir: top.join("build/rig-bench"),
+                    ours: true,
+                };
+                rig.call(&[
+                    "up",
+                    "-n",
+                    "2",
+                    "--root",
+                    "busybox",
+                    "--kernel",
+                    "plain",
+                    "--timeout",
+                    "120",
+                ])?;
+                rig
+            }
+        };
+        rig.call(&["status"])?;
+        Ok(rig)
+    }
+
+    /// Runs a shell script on `node`; its standard output.
+    pub(crate) fn sh(&self, node: u32, seconds: u32, script: &str) -> Result<String, Problem> {
+        self.call(&[
+            "exec",
+            "-t",
+            &seconds.to_string(),
+            &node.to_string(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+    }
+
+    fn call(&self, args: &[&str]) -> Result<String, Problem> {
+        let out = Command::new(&self.program)
+            .arg("-C")
+            .arg(&self.dir)
+            .args(args)
+            .output()
+            .map_err(|e| format!("{}: {e}", self.program.display()))?;
+        if out.status.success() {
+            return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+        }
+        let code = match out.status.code() {
+            Some(124) => "timed out".to_owned(),
+            Some(125) => "the node is gone".to_owned(),
+            Some(c) => format!("exit {c}"),
+            None => out.status.to_string(),
+        };
+        let said = String::from_utf8_lossy(&out.stderr);
+        Err(format!("rig {}: {code}: {}", args.join(" "), said.trim()))
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(e) = self.call(&["down"])
+        {
+            eprintln!("bench: {e}");
+        }
+    }
+}
+
+/// Starts `command` in the background; prints the words of its first line, then its pid. A fifo makes the wait an
+/// event; kept open by the server, so that later output finds a reader's end.
+pub(crate) fn background(command: &str) -> String {
+    format!(
+        "f=/tmp/bench.$$; mkfifo $f && exec 3<>$f; {command} >&3 2>&1 </dev/null & \
+         read -r -t 20 line <&3 || exit 1; rm $f; echo $line $!"
+    )
+}
