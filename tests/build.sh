@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds the workspace in tests/ and copies its binaries to build/bin, if a source is newer than they are.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=$top/build/bin
+binaries=(rig rig-agent cases)
+
+is_current() {
+	local b
+	for b in "${binaries[@]}"; do
+		[ -x "$bin/$b" ] || return 1
+	done
+	[ -e "$bin/.tests-built" ] &&
+		[ -z "$(find "$top/tests" -newer "$bin/.tests-built" \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock \) -print -quit)" ]
+}
+
+is_current && exit 0
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/openssi
+export CARGO_TARGET_DIR=$cache/target/tests
+mkdir -p "$bin" "$CARGO_TARGET_DIR"
+# Several checkouts share the target directory; what was built is copied before another one builds.
+exec 9>"$CARGO_TARGET_DIR/.lock"
+flock 9
+stamp=$(mktemp "$bin/.stamp.XXXXXX")
+trap 'rm -f "$stamp"' EXIT
+# From within tests/: cargo looks for .cargo/config.toml there.
+(cd "$top/tests" && cargo build --release --locked --quiet) >&2
+for b in "${binaries[@]}"; do
+	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/$b" "$bin/.$b.new"
+	mv "$bin/.$b.new" "$bin/$b"
+done
+mv "$stamp" "$bin/.tests-built"

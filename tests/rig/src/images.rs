@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the guests boot from: an initramfs and read-only squashfs images, shared by all nodes.
+//!
+//! They lie outside the checkout, named by a hash of all that goes into them, and are made when they
+//! are first asked for. Nothing is compressed: decompression is what an emulated CPU is worst at.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::cpio::Archive;
+
+/// Packages of the Debian root on top of a minimal system.
+const DEBIAN_PACKAGES: &[&str] = &[
+    "procps", "bash", "python3-minimal", "python3", "bc", "strace", "stress-ng", "openssh-client",
+    "openssh-server", "psmisc", "util-linux", "file", "iproute2", "iputils-ping", "netcat-openbsd", "less", "lsof",
+    "time", "tcpdump", "ethtool", "kmod", "dbench", "tmux", "expect",
+];
+
+/// Raise when the recipes below change.
+const RECIPE: u32 = 1;
+
+/// The mount points and directories that the agent counts on, in every root.
+const DIRS: &[&str] = &[
+    "bin", "cluster", "dev", "etc", "home/user", "mnt", "overlay", "proc", "root", "run", "sbin", "shared", "sys",
+    "tmp", "usr/bin", "usr/lib/openssi", "usr/sbin", "var/tmp",
+];
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Top of the checkout.
+    pub top: PathBuf,
+    /// The cache outside of it.
+    pub cache: PathBuf,
+}
+
+impl Places {
+    /// From the environment: `RIG_TOP` (set by the launcher) and the user's cache directory.
+    ///
+    /// # Errors
+    /// Not started by the launcher, or no home.
+    pub fn find() -> Result<Self> {
+        let top = std::env::var_os("RIG_TOP").context("RIG_TOP is not set: start tests/rig/rig or tests/run")?;
+        let cache = match std::env::var_os("XDG_CACHE_HOME") {
+            Some(dir) => PathBuf::from(dir),
+            None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+                .join(".cache"),
+        };
+        Ok(Self { top: top.into(), cache: cache.join("openssi") })
+    }
+
+    fn images(&self) -> PathBuf {
+        self.cache.join("images")
+    }
+
+    /// The kernel of a variant.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn kernel(&self, variant: &str) -> Result<PathBuf> {
+        let script = self.top.join("tools/build/kernel.sh");
+        let out = Command::new(&script).args(["--path", variant]).output().with_context(|| script.display().to_string())?;
+        let tree = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        let image = Path::new(&tree).join("arch/x86/boot/bzImage");
+        if !out.status.success() || !Path::new(&tree).join(".ssi-done").exists() || !image.exists() {
+            bail!("the {variant} kernel is not built: run `make kernel KERNEL={variant}`");
+        }
+        Ok(image)
+    }
+
+    /// The module files of a variant in the order of loading.
+    ///
+    /// # Errors
+    /// They are not built.
+    pub fn modules(&self, variant: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.top.join("build/modules").join(variant);
+        let order = fs::read_to_string(dir.join("order")).with_context(|| {
+            format!("the modules for {variant} are not built: run `make modules KERNEL={variant}`, or pass --no-modules")
+        })?;
+        Ok(order.split_whitespace().map(|name| dir.join(name)).collect())
+    }
+
+    /// The `cluster` binary, if it is built.
+    pub fn cluster_tool(&self) -> Option<PathBuf> {
+        Some(self.top.join("build/bin/cluster")).filter(|p| p.exists())
+    }
+
+    fn tool_names(&self) -> Vec<String> {
+        let names = fs::read_to_string(self.top.join("build/bin/names")).unwrap_or_default();
+        names.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+/// The root file systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Root {
+    /// Small: busybox with all its names.
+    Busybox,
+    /// A real Debian tree.
+    Debian,
+}
+
+struct Hash(Sha256);
+
+impl Hash {
+    fn new(kind: &str) -> Self {
+        let mut h = Self(Sha256::new());
+        h.text(kind);
+        h.text(&RECIPE.to_string());
+        h
+    }
+
+    fn text(&mut self, s: &str) {
+        self.bytes(s.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        // The length goes first, so that no two lists of parts look the same.
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        self.bytes(&fs::read(path).with_context(|| path.display().to_string())?);
+        Ok(())
+    }
+
+    fn tree(&mut self, dir: &Path) -> Result<()> {
+        let context = || dir.display().to_string();
+        let mut entries = fs::read_dir(dir).with_context(context)?.collect::<Result<Vec<_>, _>>().with_context(context)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let meta = fs::symlink_metadata(&path).with_context(|| path.display().to_string())?;
+            self.text(&entry.file_name().to_string_lossy());
+            self.text(&format!("{:o} {} {}", meta.mode(), meta.uid(), meta.gid()));
+            if meta.is_dir() {
+                self.tree(&path)?;
+                self.text("..");
+            } else if meta.is_symlink() {
+                self.text(&fs::read_link(&path)?.to_string_lossy());
+            } else if meta.is_file() {
+                self.file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        self.0.clone().finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+/// Makes `name` in the cache by `make` if it is not there; one maker at a time.
+fn cached(places: &Places, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let dir = places.images();
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let path = dir.join(name);
+    if !path.exists() {
+        let lock = File::create(dir.join("lock"))?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        if !path.exists() {
+            let new = dir.join(format!("{name}.new"));
+            remove(&new)?;
+            make(&new)?;
+            fs::rename(&new, &path)?;
+            prune(&dir);
+        }
+    }
+    // Its age is that of its last use.
+    if let Ok(file) = File::open(&path) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+    Ok(path)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => Ok(fs::remove_dir_all(path)?),
+        Ok(_) => Ok(fs::remove_file(path)?),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Images that were not used for a week go. The Debian tree stays: it is what takes minutes.
+fn prune(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_old = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(|t| t.elapsed().is_ok_and(|age| age > Duration::from_secs(7 * 86400)));
+        if is_old && entry.file_type().is_ok_and(|t| t.is_file()) && entry.file_name() != "lock" {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn squash(tree: &Path, image: &Path) -> Result<()> {
+    let out = Command::new("mksquashfs")
+        .args([tree.as_os_str(), image.as_os_str()])
+        .args(["-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-noappend", "-no-exports"])
+        .args(["-all-root"].iter().filter(|_| !tree.ends_with("debian.tree")))
+        .output()
+        .context("mksquashfs")?;
+    if !out.status.success() {
+        bail!("mksquashfs: {}", String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(())
+}
+
+fn busybox() -> Result<PathBuf> {
+    ["/usr/bin/busybox", "/bin/busybox"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|p| p.exists())
+        .context("no busybox: run tools/build/setup.sh")
+}
+
+/// The initramfs: the agent as /init, busybox, the modules in order, and the `cluster` binary.
+///
+/// # Errors
+/// Something that goes into it is missing.
+pub fn initramfs(places: &Places, agent: &Path, modules: &[PathBuf], cluster: Option<&Path>) -> Result<PathBuf> {
+    let busybox = busybox()?;
+    let mut hash = Hash::new("initramfs");
+    hash.file(agent)?;
+    hash.file(&busybox)?;
+    for path in modules.iter().map(PathBuf::as_path).chain(cluster) {
+        hash.text(&path.to_string_lossy());
+        hash.file(path)?;
+    }
+    cached(places, &format!("initramfs-{}.cpio", hash.name()), |new| {
+        let mut a = Archive::default();
+        for dir in [
+            "bin", "dev", "etc", "modules", "proc", "run", "sys", "sysroot", "tmp", "usr", "usr/bin", "usr/sbin",
+        ] {
+            a.dir(dir);
+        }
+        a.device("dev/console", 0o600, 5, 1);
+        a.file("init", 0o755, &fs::read(agent)?);
+        a.file("bin/busybox", 0o755, &fs::read(&busybox)?);
+        a.link("bin/sh", "busybox");
+        for (name, target) in ETC_LINKS {
+            a.link(&format!("etc/{name}"), target);
+        }
+        let mut order = String::new();
+        for path in modules {
+            let name = path.file_name().context("module without a name")?.to_string_lossy();
+            a.file(&format!("modules/{name}"), 0o644, &fs::read(path)?);
+            order.push_str(&format!("{name}\n"));
+        }
+        a.file("modules/order", 0o644, order.as_bytes());
+        if let Some(path) = cluster {
+            a.file("usr/sbin/cluster", 0o755, &fs::read(path)?);
+        }
+        fs::write(new, a.finish()).with_context(|| new.display().to_string())
+    })
+}
+
+const ETC_LINKS: [(&str, &str); 4] = [
+    ("clustertab", "/run/cluster/clustertab"),
+    ("clustername", "/run/cluster/clustername"),
+    ("cluster.key", "/run/cluster/key"),
+    ("mtab", "/proc/self/mounts"),
+];
+
+/// What every root has: mount points, the names of the tools, the links to the node's own files.
+fn furnish(tree: &Path, names: &[String]) -> Result<()> {
+    for dir in DIRS {
+        fs::create_dir_all(tree.join(dir)).with_context(|| format!("{dir} in the root"))?;
+    }
+    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    fs::set_permissions(tree.join("var/tmp"), fs::Permissions::from_mode(0o1777))?;
+    for (name, target) in ETC_LINKS {
+        remove(&tree.join("etc").join(name))?;
+        symlink(target, tree.join("etc").join(name))?;
+    }
+    // The tools have an image of their own, so that a new build of them does not touch the root.
+    symlink("../lib/openssi/bin/cluster", tree.join("usr/sbin/cluster"))?;
+    remove(&tree.join("usr/lib/ssi-tests"))?;
+    symlink("openssi/tests", tree.join("usr/lib/ssi-tests"))?;
+    for name in names.iter().filter(|n| *n != "cluster") {
+        let path = tree.join("usr/bin").join(name);
+        remove(&path)?;
+        symlink("../sbin/cluster", path)?;
+    }
+    let hosts: String = (1..=64).map(|n| format!("10.73.1.{n} node{n}\n")).collect();
+    fs::write(tree.join("etc/hosts"), format!("127.0.0.1 localhost\n{hosts}"))?;
+    Ok(())
+}
+
+/// The small root.
+///
+/// # Errors
+/// busybox or mksquashfs is missing.
+pub fn busybox_root(places: &Places) -> Result<PathBuf> {
+    let busybox = busybox()?;
+    let names = places.tool_names();
+    let mut hash = Hash::new("busybox");
+    hash.file(&busybox)?;
+    hash.text(&names.join(" "));
+    cached(places, &format!("busybox-{}.squashfs", hash.name()), |new| {
+        let tree = new.with_extension("tree");
+        remove(&tree)?;
+        fs::create_dir_all(tree.join("bin"))?;
+        furnish(&tree, &names)?;
+        fs::copy(&busybox, tree.join("bin/busybox"))?;
+        let list = Command::new(&busybox).arg("--list-full").output().context("busybox --list-full")?;
+        for applet in String::from_utf8_lossy(&list.stdout).split_whitespace().filter(|a| *a != "bin/busybox") {
+            let path = tree.join(applet);
+            if let Some(dir) = path.parent() {
+                fs::create_dir_all(dir)?;
+            }
+            if fs::symlink_metadata(&path).is_err() {
+                symlink("/bin/busybox", path)?;
+            }
+        }
+        fs::write(
+            tree.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\n\
+             daemon:x:1:1:daemon:/:/bin/false\n\
+             user:x:1000:1000:an ordinary user:/tmp:/bin/sh\n\
+             other:x:1001:1001:another one:/tmp:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/:/bin/false\n",
+        )?;
+        fs::write(
+            tree.join("etc/group"),
+            "root:x:0:\ndaemon:x:1:\ntty:x:5:\nshared:x:100:user,other\nuser:x:1000:\nother:x:1001:\nnogroup:x:65534:\n",
+        )?;
+        squash(&tree, new)?;
+        remove(&tree)
+    })
+}
+
+/// Mirror and suite of this machine, from its own apt sources (one-line and deb822 form).
+fn debian_source() -> Result<(String, String)> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let suite = release
+        .lines()
+        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
+        .context("/etc/os-release names no VERSION_CODENAME")?
+        .trim_matches('"');
+    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
+    for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
+        texts.push(fs::read_to_string(entry.path()).unwrap_or_default());
+    }
+    let mirror = texts.iter().flat_map(|t| t.lines()).find_map(mirror_of_line);
+    Ok((mirror.context("no Debian mirror in /etc/apt")?, suite.to_owned()))
+}
+
+fn mirror_of_line(line: &str) -> Option<String> {
+    let is_debian = |w: &&str| w.trim_end_matches('/').ends_with("/debian");
+    match line.strip_prefix("URIs:") {
+        Some(rest) => rest.split_whitespace().find(is_debian).map(str::to_owned),
+        None => line.strip_prefix("deb ")?.split_whitespace().find(is_debian).map(str::to_owned),
+    }
+}
+
+/// The Debian root. The unpacked system is kept beside the image, since it takes minutes to make.
+///
+/// # Errors
+/// Not root, no mirror, or a tool is missing.
+pub fn debian_root(places: &Places) -> Result<PathBuf> {
+    let (mirror, suite) = debian_source()?;
+    let mut hash = Hash::new("debian");
+    hash.text(&suite);
+    hash.text(&DEBIAN_PACKAGES.join(" "));
+    let base = format!("debian-{}.tree", hash.name());
+    let names = places.tool_names();
+    hash.text(&names.join(" "));
+    let image = format!("debian-{}.squashfs", hash.name());
+    if places.images().join(&image).exists() {
+        return cached(places, &image, |_| Ok(()));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the debian root can only be made by root; run this once with sudo");
+    }
+    let base = cached(places, &base, |new| debootstrap(places, &mirror, &suite, new))?;
+    cached(places, &image, |new| {
+        // The name tells squash() to keep the owners.
+        let tree = places.images().join("debian.tree");
+        remove(&tree)?;
+        let copied = Command::new("cp").arg("-a").arg("--reflink=auto").args([&base, &tree]).status().context("cp")?;
+        if !copied.success() {
+            bail!("cannot copy {}", base.display());
+        }
+        furnish(&tree, &names)?;
+        squash(&tree, new)?;
+        remove(&tree)
+    })
+}
+
+/// mknod for machines where it is not permitted (containers): a file over which the machine's own device
+/// is mounted. The guest mounts devtmpfs there anyway.
+const MKNOD: &str = r#"#!/bin/sh
+/usr/bin/mknod "$@" 2>/dev/null && exit 0
+while [ $# -gt 0 ]; do
+	case $1 in -m) shift ;; -*) ;; *) break ;; esac
+	shift
+done
+: >"$1" && chmod 666 "$1"
+dev=/dev/${1##*/}
+[ -c "$dev" ] && mount --bind "$dev" "$1" 2>/dev/null
+exit 0
+"#;
+
+fn debootstrap(places: &Places, mirror: &str, suite: &str, tree: &Path) -> Result<()> {
+    eprintln!("rig: making the Debian root from {mirror} ({suite}); this takes some minutes, once");
+    let helpers = tree.with_extension("bin");
+    fs::create_dir_all(&helpers)?;
+    fs::write(helpers.join("mknod"), MKNOD)?;
+    fs::set_permissions(helpers.join("mknod"), fs::Permissions::from_mode(0o755))?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let log_path = places.cache.join("debootstrap.log");
+    let log = File::create(&log_path)?;
+    let debs = places.cache.join("debootstrap-cache");
+    fs::create_dir_all(&debs)?;
+    let status = Command::new("debootstrap")
+        .arg("--variant=minbase")
+        .arg(format!("--include={}", DEBIAN_PACKAGES.join(",")))
+        .arg(format!("--cache-dir={}", debs.display()))
+        .args([suite.as_ref(), tree.as_os_str(), mirror.as_ref()])
+        // A user's PATH may lack the sbin directories that the maintainer scripts need.
+        .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", helpers.display()))
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env_remove("TMPDIR")
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .status()
+        .context("debootstrap")?;
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for point in mounts.lines().rev().filter_map(|l| l.split(' ').nth(1)).filter(|p| Path::new(p).starts_with(tree)) {
+        let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+    }
+    remove(&helpers)?;
+    if !status.success() {
+        bail!("debootstrap failed, see {}", log_path.display());
+    }
+    remove(&debs)?;
+    let done = Command::new("chroot")
+        .arg(tree)
+        .args([
+            "/bin/sh",
+            "-ec",
+            "useradd -u 1000 -U -M -d /tmp -s /bin/bash user; useradd -u 1001 -U -M -d /tmp -s /bin/bash other
+             apt-get clean; rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
+             passwd -d root; rm -f /etc/resolv.conf /etc/hostname; mkdir -p /usr/share/man/man1",
+        ])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .context("chroot")?;
+    if !done.status.success() {
+        bail!("the Debian root: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    fs::write(tree.join("etc/hostname"), "node\n")?;
+    Ok(())
+}
+
+/// The cluster's tools and the guest test programs, as far as they are built.
+///
+/// # Errors
+/// mksquashfs fails.
+pub fn tools(places: &Places) -> Result<PathBuf> {
+    let mut hash = Hash::new("tools");
+    let cluster = places.cluster_tool();
+    if let Some(path) = &cluster {
+        hash.file(path)?;
+    }
+    let programs = places.top.join("build/programs");
+    if programs.is_dir() {
+        hash.tree(&programs)?;
+    }
+    cached(places, &format!("tools-{}.squashfs", hash.name()), |new| {
+        let tree = new.with_extension("tree");
+        remove(&tree)?;
+        fs::create_dir_all(tree.join("bin"))?;
+        fs::create_dir_all(tree.join("tests"))?;
+        if let Some(path) = &cluster {
+            fs::copy(path, tree.join("bin/cluster"))?;
+        }
+        if programs.is_dir() {
+            for entry in fs::read_dir(&programs)?.flatten().filter(|e| e.path().is_file()) {
+                fs::copy(entry.path(), tree.join("tests").join(entry.file_name()))?;
+            }
+        }
+        squash(&tree, new)?;
+        remove(&tree)
+    })
+}
+
+/// Somebody's own directory, to be mounted at /overlay.
+///
+/// # Errors
+/// It cannot be read.
+pub fn overlay(places: &Places, dir: &Path) -> Result<PathBuf> {
+    if !dir.is_dir() {
+        bail!("--overlay {}: not a directory", dir.display());
+    }
+    let mut hash = Hash::new("overlay");
+    hash.tree(dir)?;
+    cached(places, &format!("overlay-{}.squashfs", hash.name()), |new| squash(dir, new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_found_in_both_forms() {
+        let mirror = |l| mirror_of_line(l);
+        assert_eq!(mirror("URIs: http://deb.debian.org/debian"), Some("http://deb.debian.org/debian".into()));
+        assert_eq!(mirror("deb [signed-by=/k] http://m/debian/ bookworm main"), Some("http://m/debian/".into()));
+        assert_eq!(mirror("URIs: http://deb.debian.org/debian-security"), None);
+        assert_eq!(mirror("deb https://packages.cloud.google.com/apt x main"), None);
+        assert_eq!(mirror("# deb http://m/debian bookworm main"), None);
+    }
+
+    #[test]
+    fn hashes_tell_lists_apart() {
+        let name = |parts: &[&str]| {
+            let mut h = Hash::new("x");
+            parts.iter().for_each(|p| h.text(p));
+            h.name()
+        };
+        assert_ne!(name(&["ab", "c"]), name(&["a", "bc"]));
+        assert_eq!(name(&["ab", "c"]), name(&["ab", "c"]));
+        assert_eq!(name(&[]).len(), 16);
+    }
+}
