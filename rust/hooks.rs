@@ -126,6 +126,12 @@ pub trait VprocHooks: Send + Sync + 'static {
     /// `current->ssi` is set and the current task is about to enter user mode with final registers.
     fn user_return() -> UserReturn;
 
+    /// The current task is new: makes itself from the image of that movement.
+    ///
+    /// # Errors
+    /// Any: the task then ends silently.
+    fn arrive(nr: ClusterPid, movement: u64) -> Result;
+
     /// The last thread of a process with relations to other nodes exits.
     fn exit(tgid: ClusterPid);
 
@@ -229,6 +235,7 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         syscall: Some(Self::syscall),
         signal: Some(Self::signal),
         user_return: Some(Self::user_return),
+        arrive: Some(Self::arrive),
         exit: Some(Self::exit),
         wait: Some(Self::wait),
         proc_stat: Some(Self::proc_stat),
@@ -277,6 +284,13 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         match T::user_return() {
             UserReturn::GoOn => bindings::SSI_GO_ON,
             UserReturn::Vanish => bindings::SSI_VANISH,
+        }
+    }
+
+    unsafe extern "C" fn arrive(nr: u32, movement: u64) -> c_int {
+        match T::arrive(ClusterPid(nr), movement) {
+            Ok(()) => 0,
+            Err(e) => e.to_errno(),
         }
     }
 

@@ -74,7 +74,7 @@ pub fn next_process(from: u32) -> Option<ClusterPid> {
 pub struct Ids {
     /// Its process.
     pub tgid: ClusterPid,
-    /// Its parent, as `getppid` shows it.
+    /// Its parent; in wire form if `remote_parent`, else as it is on this node.
     pub ppid: ClusterPid,
     /// Its process group.
     pub pgid: ClusterPid,
@@ -90,6 +90,21 @@ pub struct Ids {
     pub remote_parent: bool,
 }
 
+impl Ids {
+    pub(crate) fn from_c(c: &bindings::ssi_ids) -> Self {
+        Self {
+            tgid: ClusterPid(c.tgid),
+            ppid: ClusterPid(c.ppid),
+            pgid: ClusterPid(c.pgid),
+            sid: ClusterPid(c.sid),
+            uid: c.uid,
+            exit_signal: c.exit_signal,
+            n_threads: c.nr_threads,
+            remote_parent: c.remote_parent != 0,
+        }
+    }
+}
+
 /// Identity of `nr`.
 ///
 /// # Errors
@@ -98,16 +113,7 @@ pub fn ids(nr: ClusterPid) -> Result<Ids> {
     let mut c = bindings::ssi_ids::default();
     // SAFETY: `c` is ours and lives through the call.
     to_result(unsafe { bindings::pproc_ids(nr.0, &mut c) })?;
-    Ok(Ids {
-        tgid: ClusterPid(c.tgid),
-        ppid: ClusterPid(c.ppid),
-        pgid: ClusterPid(c.pgid),
-        sid: ClusterPid(c.sid),
-        uid: c.uid,
-        exit_signal: c.exit_signal,
-        n_threads: c.nr_threads,
-        remote_parent: c.remote_parent != 0,
-    })
+    Ok(Ids::from_c(&c))
 }
 
 /// Whom a signal is for.

@@ -8,9 +8,15 @@ use kernel::prelude::*;
 
 mod bindings;
 pub mod cred;
+pub mod crypto;
 pub mod hooks;
 pub mod ids;
+pub mod kthread;
+pub mod movement;
+pub mod net;
 pub mod pproc;
+pub mod task;
+pub mod wait;
 pub mod wire;
 
 /// The module that carries this crate.

@@ -9,7 +9,45 @@
 #include <linux/types.h>
 #include <linux/ssi.h>
 
+struct socket;
+struct task_struct;
+
+/* A part of a message. */
+struct ssi_piece {
+	const void *data;
+	size_t len;
+};
+
+#define SSI_MAX_PIECES	4
+
+/* net.c; addresses and ports in host byte order */
+struct socket *ssi_tcp_listen(u16 port);
+struct socket *ssi_tcp_accept(struct socket *listener);
+struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms);
+void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms);
+int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n);
+int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
+struct socket *ssi_udp_open(u16 port);
+int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len);
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len);
+void ssi_sock_shutdown(struct socket *sock);
+void ssi_sock_release(struct socket *sock);
+
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
+struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
+void ssi_kthread_join(struct task_struct *t);
+void ssi_kthread_make_realtime(void);
+void ssi_kthread_allow_interrupt(void);
+void ssi_kthread_interrupt(struct task_struct *t);
+void ssi_kthread_interrupted_done(void);
+
+/* crypto.c */
+void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_piece *pieces, u32 n);
+bool ssi_mac_equal(const u8 *a, const u8 *b, u32 len);
+void ssi_random(u8 *out, u32 len);
+
+/* task.c */
+u32 ssi_current_tgid(void);
 
 #endif /* SSI_SHIM_H */

@@ -300,7 +300,8 @@ int pproc_ids(u32 nr, struct ssi_ids *ids)
 	p = pid_task(find_pid_ns(nr, &init_pid_ns), PIDTYPE_PID);
 	if (p) {
 		ids->tgid = task_tgid_nr(p);
-		ids->ppid = task_ppid_nr(p);
+		ids->ppid = p->real_parent == ssi_agent && p->signal->ssi ? p->signal->ssi->ppid :
+			    task_tgid_nr(p->real_parent);
 		ids->pgid = task_pgrp_nr(p);
 		ids->sid = task_session_nr_ns(p, &init_pid_ns);
 		ids->uid = from_kuid_munged(&init_user_ns, task_uid(p));

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crate `clms`: cluster membership. Who is a member, in numbered views that all members agree on, and who is down.
+//!
+//! Not for links (`ics`). Decisions are in `state`, which is pure; `service` and `thread` perform its effects.
+
+use kernel::prelude::*;
+
+mod netlink;
+mod observers;
+mod proto;
+mod service;
+mod set;
+mod state;
+mod thread;
+
+pub use observers::register_observer;
+pub use observers::ObserverRegistration;
+pub use observers::Phase;
+pub use observers::ViewObserver;
+pub use set::NodeSet;
+pub use thread::is_up;
+pub use thread::this_node;
+pub use thread::view;
+pub use thread::View;
+
+/// The module.
+struct Clms {
+    // Dropped in this order.
+    _netlink: netlink::Registration,
+    _thread: thread::State,
+    _service: ics::Registration,
+}
+
+impl kernel::Module for Clms {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        observers::init();
+        let state = thread::State::new();
+        Ok(Self {
+            _service: ics::register(&service::SERVICE)?,
+            _thread: state,
+            _netlink: netlink::register(module)?,
+        })
+    }
+}
+
+module! {
+    type: Clms,
+    name: "ssi_clms",
+    authors: ["OpenSSI for Linux developers"],
+    description: "OpenSSI: cluster membership",
+    license: "GPL",
+}

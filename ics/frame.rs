@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Frames: what a stream between two nodes is made of. `Documentation/protocol.rst` has the picture.
+
+use kernel::prelude::*;
+use ssi::crypto;
+use ssi::wire::Le16;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
+
+/// "SSI1", little-endian.
+pub(crate) const MAGIC: u32 = 0x3149_5353;
+
+/// Bytes of the tag behind every frame.
+pub(crate) const TAG: usize = 16;
+
+/// The most bytes of a body: fixed part and tail.
+pub(crate) const MAX_BODY: usize = crate::MAX_TAIL + 8192;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Asks.
+    Request,
+    /// Answers.
+    Reply,
+    /// The asker does not wait any more.
+    Cancel,
+}
+
+impl Kind {
+    fn to_wire(self) -> u8 {
+        match self {
+            Self::Request => 1,
+            Self::Reply => 2,
+            Self::Cancel => 3,
+        }
+    }
+
+    /// Decodes a kind.
+    pub(crate) fn from_wire(n: u8) -> Option<Self> {
+        Some(match n {
+            1 => Self::Request,
+            2 => Self::Reply,
+            3 => Self::Cancel,
+            _ => return None,
+        })
+    }
+}
+
+/// The head of every frame. The body and a tag over both follow.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+pub(crate) struct Head {
+    /// [`MAGIC`].
+    pub(crate) magic: Le32,
+    /// Bytes of the body.
+    pub(crate) len: Le32,
+    /// Number of the frame in its direction of its stream, from 1 on, without gaps.
+    pub(crate) seq: Le64,
+    /// Number of the call, given by the asker.
+    pub(crate) xid: Le64,
+    /// The asker waits for no call below this: replies kept for it may go.
+    pub(crate) floor: Le64,
+    /// Service.
+    pub(crate) service: Le16,
+    /// Op.
+    pub(crate) op: Le16,
+    /// See [`Kind`].
+    pub(crate) kind: u8,
+    /// See `Class`.
+    pub(crate) class: u8,
+    /// Zero.
+    pub(crate) reserved: Le16,
+    /// Of a reply: 0, an errno, or [`MOVED`].
+    pub(crate) status: Le32,
+    /// Of a reply with [`MOVED`]: where to.
+    pub(crate) moved_to: Le32,
+}
+
+/// Status of a reply: what the call is about is elsewhere. No errno.
+pub(crate) const MOVED: u32 = 0xffff_0001;
+
+const _: () = assert!(core::mem::size_of::<Head>() == 48);
+
+impl Head {
+    /// A head with everything but its sequence number.
+    pub(crate) fn new(kind: Kind, xid: u64) -> Self {
+        Self {
+            magic: Le32::new(MAGIC),
+            len: Le32::new(0),
+            seq: Le64::new(0),
+            xid: Le64::new(xid),
+            floor: Le64::new(0),
+            service: Le16::new(0),
+            op: Le16::new(0),
+            kind: kind.to_wire(),
+            class: 0,
+            reserved: Le16::new(0),
+            status: Le32::new(0),
+            moved_to: Le32::new(0),
+        }
+    }
+
+    /// Tag over head and body.
+    pub(crate) fn tag(&self, key: &[u8; 32], body: &[u8]) -> [u8; TAG] {
+        crypto::mac(key, &[zerocopy::IntoBytes::as_bytes(self), body])
+    }
+}
+
+#[kunit_tests(ssi_ics_frame)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let mut h = Head::new(Kind::Request, 0x0102_0304_0506_0708);
+        h.len = Le32::new(5);
+        h.seq = Le64::new(9);
+        h.service = Le16::new(3);
+        h.op = Le16::new(2);
+        h.class = 1;
+        let golden: [u8; 48] = [
+            0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+            0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(h.as_bytes(), &golden[..]);
+        let back = Head::read_from_bytes(&golden[..]).map(|b| b.xid.get());
+        assert_eq!(back.unwrap_or(0), 0x0102_0304_0506_0708);
+    }
+
+    #[test]
+    fn every_bit_counts_for_the_tag() {
+        let h = Head::new(Kind::Reply, 7);
+        let key = [1u8; 32];
+        let tag = h.tag(&key, b"body");
+        let mut other = h;
+        other.seq = Le64::new(1);
+        assert!(other.tag(&key, b"body") != tag);
+        assert!(h.tag(&key, b"bodY") != tag);
+        assert!(h.tag(&[2u8; 32], b"body") != tag);
+        assert!(h.tag(&key, b"body") == tag);
+    }
+
+    #[test]
+    fn kinds_round_trip() {
+        for k in [Kind::Request, Kind::Reply, Kind::Cancel] {
+            assert_eq!(Kind::from_wire(k.to_wire()), Some(k));
+        }
+        assert_eq!(Kind::from_wire(0), None);
+        assert_eq!(Kind::from_wire(4), None);
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crate `ics`: internode communication. Links to the other nodes, admission to them, typed calls over them.
+//!
+//! Not for membership: `clms` decides who is a member and tells us by [`admit`] and [`fence`].
+
+use kernel::prelude::*;
+
+mod admission;
+mod call;
+mod error;
+mod frame;
+mod heartbeat;
+mod link;
+mod net;
+mod peer;
+mod pool;
+mod service;
+
+pub use call::call;
+pub use error::CallError;
+pub use heartbeat::Heartbeat;
+pub use net::admit;
+pub use net::fence;
+pub use net::send_heartbeats;
+pub use net::start;
+pub use net::stats;
+pub use net::stop;
+pub use net::Config;
+pub use net::LinkObserver;
+pub use net::NodeConfig;
+pub use net::Stats;
+pub use pool::register;
+pub use pool::Registration;
+pub use service::Caller;
+pub use service::Class;
+pub use service::Handle;
+pub use service::Op;
+pub use service::Reply;
+pub use service::Service;
+pub use service::Status;
+#[doc(hidden)]
+pub use service::__private;
+
+/// The most bytes that a message carries beside its fixed part.
+pub const MAX_TAIL: usize = 1 << 20;
+
+/// The module.
+struct Ics;
+
+impl kernel::Module for Ics {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        pool::init()?;
+        net::init();
+        Ok(Self)
+    }
+}
+
+impl Drop for Ics {
+    fn drop(&mut self) {
+        net::stop();
+        pool::clear();
+    }
+}
+
+module! {
+    type: Ics,
+    name: "ssi_ics",
+    authors: ["OpenSSI for Linux developers"],
+    description: "OpenSSI: internode communication",
+    license: "GPL",
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Services: a message is declared once, by `service!`, and never described again.
+
+use kernel::prelude::*;
+use ssi::ids::Incarnation;
+use ssi::ids::NodeId;
+
+/// What a handler may wait for: only calls of a higher class. This, not time-outs, prevents distributed deadlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Class {
+    /// Process context and agents: a thread for each, may block without bound, interruptible.
+    P = 0,
+    /// Operations.
+    L0 = 1,
+    /// User memory.
+    U = 2,
+    /// Token acquire; origin and parent book-keeping.
+    L1 = 3,
+    /// Token revoke; activation.
+    L2 = 4,
+    /// Data.
+    L3 = 5,
+    /// Control and membership.
+    L4 = 6,
+}
+
+impl Class {
+    /// Number of classes.
+    pub const N: usize = 7;
+
+    /// Decodes a class.
+    pub(crate) fn from_wire(n: u8) -> Option<Self> {
+        Some(match n {
+            0 => Self::P,
+            1 => Self::L0,
+            2 => Self::U,
+            3 => Self::L1,
+            4 => Self::L2,
+            5 => Self::L3,
+            6 => Self::L4,
+            _ => return None,
+        })
+    }
+}
+
+/// Who called.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+}
+
+/// How a handler ends a call when not with a reply.
+#[derive(Clone, Copy, Debug)]
+pub enum Status {
+    /// Refused.
+    Errno(Error),
+    /// What the call is about is on that node.
+    Moved(NodeId),
+}
+
+impl From<Error> for Status {
+    fn from(e: Error) -> Self {
+        Self::Errno(e)
+    }
+}
+
+/// One message of a service.
+pub trait Op {
+    /// The service's number.
+    const SERVICE: u16;
+    /// The message's number in it.
+    const OP: u16;
+    /// Its class.
+    const CLASS: Class;
+    /// Its name, for people.
+    const NAME: &'static str;
+    /// Whether doing it twice is as doing it once.
+    const IDEMPOTENT: bool;
+    /// Fixed part of the request.
+    type Req: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned;
+    /// Fixed part of the reply.
+    type Rep: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned;
+}
+
+/// What answers the calls of one service. `service!` implements it.
+pub trait Service: Sync {
+    /// The service's number.
+    fn id(&self) -> u16;
+
+    /// Class of an op, `None` if there is no such op.
+    fn class(&self, op: u16) -> Option<Class>;
+
+    /// Decodes `body` (fixed part, then tail), does it, and encodes the reply.
+    ///
+    /// # Errors
+    /// What the handler refuses with; `EPROTO` for a torn body.
+    fn handle(&self, from: Caller, op: u16, body: &[u8]) -> core::result::Result<KVVec<u8>, Status>;
+}
+
+/// Reply and its tail, or why not.
+pub type Reply<O> = core::result::Result<(<O as Op>::Rep, KVVec<u8>), Status>;
+
+/// The answer to one message. A server implements it for each message of its service.
+pub trait Handle<O: Op>: Sync {
+    /// Decode, then do: checks everything before it changes anything. Context: a thread of the op's class.
+    ///
+    /// # Errors
+    /// As the op's declaration says.
+    fn handle(&self, from: Caller, req: &O::Req, tail: &[u8]) -> Reply<O>;
+}
+
+#[doc(hidden)]
+pub mod __private {
+    pub use super::Caller;
+    pub use super::Class;
+    pub use super::Handle;
+    pub use super::Op;
+    pub use super::Service;
+    pub use super::Status;
+    pub use kernel;
+    pub use kernel::alloc::KVVec;
+    pub use kernel::error::Result;
+    pub use zerocopy;
+    pub use zerocopy_derive;
+
+    use kernel::prelude::*;
+
+    /// Fixed part, then tail.
+    pub fn encode<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        fixed: &T,
+        tail: KVVec<u8>,
+    ) -> Result<KVVec<u8>> {
+        let bytes = fixed.as_bytes();
+        if bytes.is_empty() {
+            return Ok(tail);
+        }
+        let mut out = KVVec::with_capacity(bytes.len() + tail.len(), GFP_KERNEL)?;
+        out.extend_from_slice(bytes, GFP_KERNEL)?;
+        out.extend_from_slice(&tail, GFP_KERNEL)?;
+        Ok(out)
+    }
+
+    /// Splits a body.
+    pub fn decode<T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned>(
+        body: &[u8],
+    ) -> core::result::Result<(&T, &[u8]), Status> {
+        T::ref_from_prefix(body).map_err(|_| Status::Errno(EPROTO))
+    }
+}
+
+/// Declares a service: its messages' numbers, classes, layouts, client types, server trait and dispatch.
+///
+/// The fields' types are wire types: little-endian integers and byte arrays.
+#[macro_export]
+macro_rules! service {
+    (
+        $(#[$sdoc:meta])*
+        service $service:ident { id: $id:literal, version: $version:literal }
+        $(
+            $(#[$odoc:meta])*
+            op $num:literal $op:ident (class: $class:ident, idempotent: $idem:literal)
+            { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
+        )*
+    ) => {
+        $crate::service! { @names $(#[$sdoc])* $service $id
+            $( $(#[$odoc])* $num $op $class $idem { $($rf : $rt),* } { $($pf : $pt),* } )* }
+    };
+    (
+        @names $(#[$sdoc:meta])* $service:ident $id:literal
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident $idem:literal
+           { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
+    ) => {
+        ::kernel::macros::paste! {
+            $(
+                $(#[$odoc])*
+                pub(crate) struct $op;
+
+                #[doc = concat!("Request of [`", stringify!($op), "`].")]
+                #[repr(C)]
+                #[derive(Clone, Copy)]
+                #[derive($crate::__private::zerocopy_derive::FromBytes, $crate::__private::zerocopy_derive::IntoBytes)]
+                #[derive($crate::__private::zerocopy_derive::Immutable, $crate::__private::zerocopy_derive::KnownLayout)]
+                #[derive($crate::__private::zerocopy_derive::Unaligned)]
+                pub(crate) struct [<$op Req>] { $(#[allow(missing_docs)] pub(crate) $rf: $rt),* }
+
+                #[doc = concat!("Reply of [`", stringify!($op), "`].")]
+                #[repr(C)]
+                #[derive(Clone, Copy)]
+                #[derive($crate::__private::zerocopy_derive::FromBytes, $crate::__private::zerocopy_derive::IntoBytes)]
+                #[derive($crate::__private::zerocopy_derive::Immutable, $crate::__private::zerocopy_derive::KnownLayout)]
+                #[derive($crate::__private::zerocopy_derive::Unaligned)]
+                pub(crate) struct [<$op Rep>] { $(#[allow(missing_docs)] pub(crate) $pf: $pt),* }
+
+                impl $crate::__private::Op for $op {
+                    const SERVICE: u16 = $id;
+                    const OP: u16 = $num;
+                    const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
+                    const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
+                    const IDEMPOTENT: bool = $idem;
+                    type Req = [<$op Req>];
+                    type Rep = [<$op Rep>];
+                }
+            )*
+
+            $(#[$sdoc])*
+            ///
+            /// Wraps what handles its messages.
+            pub(crate) struct [<$service Service>]<S>(pub(crate) S);
+
+            impl<S: $($crate::__private::Handle<$op> +)* Sync> $crate::__private::Service for [<$service Service>]<S> {
+                fn id(&self) -> u16 {
+                    $id
+                }
+
+                fn class(&self, op: u16) -> Option<$crate::__private::Class> {
+                    match op {
+                        $( $num => Some($crate::__private::Class::$class), )*
+                        _ => None,
+                    }
+                }
+
+                fn handle(
+                    &self,
+                    from: $crate::__private::Caller,
+                    op: u16,
+                    body: &[u8],
+                ) -> core::result::Result<$crate::__private::KVVec<u8>, $crate::__private::Status> {
+                    match op {
+                        $(
+                            $num => {
+                                let (req, tail) = $crate::__private::decode::<[<$op Req>]>(body)?;
+                                let (rep, tail) =
+                                    $crate::__private::Handle::<$op>::handle(&self.0, from, req, tail)?;
+                                Ok($crate::__private::encode(&rep, tail)?)
+                            }
+                        )*
+                        _ => Err($crate::__private::Status::Errno(::kernel::error::code::ENOSYS)),
+                    }
+                }
+            }
+        }
+    };
+}

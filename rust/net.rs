@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel sockets over IPv4.
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::error::from_err_ptr;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::time::Msecs;
+
+/// An IPv4 address in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4(pub u32);
+
+/// The most parts that [`Socket::send`] takes.
+pub const MAX_PIECES: usize = bindings::SSI_MAX_PIECES as usize;
+
+/// Turns slices into what C takes. Unused entries are empty.
+pub(crate) fn pieces(parts: &[&[u8]]) -> [bindings::ssi_piece; MAX_PIECES] {
+    let mut out = [bindings::ssi_piece {
+        data: core::ptr::null(),
+        len: 0,
+    }; MAX_PIECES];
+    for (to, from) in out.iter_mut().zip(parts) {
+        to.data = from.as_ptr().cast();
+        to.len = from.len();
+    }
+    out
+}
+
+/// A kernel socket.
+///
+/// # Invariants
+/// The pointer is live and released once, by `Drop`.
+pub struct Socket(NonNull<bindings::socket>);
+
+// SAFETY: The kernel's socket functions may be called from any task.
+unsafe impl Send for Socket {}
+// SAFETY: They lock the socket themselves.
+unsafe impl Sync for Socket {}
+
+impl Socket {
+    fn new(ptr: *mut bindings::socket) -> Result<Self> {
+        // INVARIANT: A socket that a constructor returns is ours.
+        NonNull::new(from_err_ptr(ptr)?).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Listens for streams on `port` of every address.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `ENOMEM`.
+    pub fn listen(port: u16) -> Result<Self> {
+        // SAFETY: Numbers only.
+        Self::new(unsafe { bindings::ssi_tcp_listen(port) })
+    }
+
+    /// Sleeps until a peer connects.
+    ///
+    /// # Errors
+    /// `EINVAL` after [`Self::shutdown`]; `ENOMEM`.
+    pub fn accept(&self) -> Result<Self> {
+        // SAFETY: By the type invariant.
+        Self::new(unsafe { bindings::ssi_tcp_accept(self.0.as_ptr()) })
+    }
+
+    /// Connects a stream.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT`, `ECONNREFUSED`, `ENETUNREACH`, `EHOSTUNREACH`.
+    pub fn connect(ip: Ipv4, port: u16, timeout_ms: Msecs) -> Result<Self> {
+        // SAFETY: Numbers only.
+        Self::new(unsafe { bindings::ssi_tcp_connect(ip.0, port, timeout_ms) })
+    }
+
+    /// Opens a datagram socket on `port` of every address.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `ENOMEM`.
+    pub fn datagram(port: u16) -> Result<Self> {
+        // SAFETY: Numbers only.
+        Self::new(unsafe { bindings::ssi_udp_open(port) })
+    }
+
+    /// A receive that takes longer fails with `EAGAIN`; 0 waits for ever.
+    pub fn set_receive_timeout(&self, timeout_ms: Msecs) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ssi_sock_rcvtimeo(self.0.as_ptr(), timeout_ms) }
+    }
+
+    /// Sends the parts, at most [`MAX_PIECES`], one after the other. Sleeps.
+    ///
+    /// # Errors
+    /// Any: the stream is torn.
+    pub fn send(&self, parts: &[&[u8]]) -> Result {
+        let c = pieces(parts);
+        // SAFETY: By the type invariant; the parts live through the call.
+        to_result(unsafe {
+            bindings::ssi_tcp_send(self.0.as_ptr(), c.as_ptr(), parts.len() as u32)
+        })
+    }
+
+    /// Receives exactly as many bytes as `buf` holds. Sleeps.
+    ///
+    /// # Errors
+    /// `ECONNRESET` at the end of the stream; `EAGAIN` after the time-out.
+    pub fn receive(&self, buf: &mut [u8]) -> Result {
+        // SAFETY: By the type invariant; `buf` is writable for its length.
+        to_result(unsafe {
+            bindings::ssi_tcp_recv(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
+        })
+    }
+
+    /// Sends a datagram; does not wait for room.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `ENETUNREACH`.
+    pub fn send_to(&self, ip: Ipv4, port: u16, data: &[u8]) -> Result {
+        // SAFETY: By the type invariant; `data` is readable for its length.
+        to_result(unsafe {
+            bindings::ssi_udp_send(
+                self.0.as_ptr(),
+                ip.0,
+                port,
+                data.as_ptr().cast(),
+                data.len(),
+            )
+        })
+    }
+
+    /// Receives a datagram; what does not fit is cut. Sleeps. Returns its length.
+    ///
+    /// # Errors
+    /// `EAGAIN` after the time-out.
+    pub fn receive_datagram(&self, buf: &mut [u8]) -> Result<usize> {
+        // SAFETY: By the type invariant; `buf` is writable for its length.
+        let n = unsafe {
+            bindings::ssi_udp_recv(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
+        };
+        if n < 0 {
+            return Err(to_result(n).err().unwrap_or(EIO));
+        }
+        Ok(n as usize)
+    }
+
+    /// Makes everybody who sleeps on the socket return.
+    pub fn shutdown(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ssi_sock_shutdown(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this is the one release.
+        unsafe { bindings::ssi_sock_release(self.0.as_ptr()) }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Kernel sockets over IPv4, as much of them as the transport needs.
+ */
+#include <linux/in.h>
+#include <linux/net.h>
+#include <linux/socket.h>
+#include <linux/tcp.h>
+#include <linux/uio.h>
+#include <net/net_namespace.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+#include <linux/export.h>
+#include "shim.h"
+
+static struct sockaddr_in ssi_addr(u32 ip, u16 port)
+{
+	return (struct sockaddr_in) {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(ip),
+		.sin_port = htons(port),
+	};
+}
+
+static struct socket *ssi_socket(int type, int protocol, u32 ip, u16 port)
+{
+	struct sockaddr_in addr = ssi_addr(ip, port);
+	struct socket *sock;
+	int ret = sock_create_kern(&init_net, AF_INET, type, protocol, &sock);
+
+	if (ret)
+		return ERR_PTR(ret);
+	sock_set_reuseaddr(sock->sk);
+	if (ip || port) {
+		ret = kernel_bind(sock, (struct sockaddr_unsized *)&addr, sizeof(addr));
+		if (ret) {
+			sock_release(sock);
+			return ERR_PTR(ret);
+		}
+	}
+	return sock;
+}
+
+/* Return: a listening socket on @port of every address, or ERR_PTR. */
+struct socket *ssi_tcp_listen(u16 port)
+{
+	struct socket *sock = ssi_socket(SOCK_STREAM, IPPROTO_TCP, INADDR_ANY, port);
+	int ret;
+
+	if (IS_ERR(sock))
+		return sock;
+	ret = kernel_listen(sock, 64);
+	if (ret) {
+		sock_release(sock);
+		return ERR_PTR(ret);
+	}
+	return sock;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_listen);
+
+/* Sleeps until a peer connects or ssi_sock_shutdown(). Return: its socket, or ERR_PTR. */
+struct socket *ssi_tcp_accept(struct socket *listener)
+{
+	struct socket *sock;
+	int ret = kernel_accept(listener, &sock, 0);
+
+	if (ret)
+		return ERR_PTR(ret);
+	tcp_sock_set_nodelay(sock->sk);
+	return sock;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_accept);
+
+/* Return: a socket connected to @ip:@port within @timeout_ms, or ERR_PTR. */
+struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms)
+{
+	struct socket *sock = ssi_socket(SOCK_STREAM, IPPROTO_TCP, 0, 0);
+	struct sockaddr_in addr = ssi_addr(ip, port);
+	int ret;
+
+	if (IS_ERR(sock))
+		return sock;
+	sock->sk->sk_sndtimeo = msecs_to_jiffies(timeout_ms);
+	ret = kernel_connect(sock, (struct sockaddr_unsized *)&addr, sizeof(addr), 0);
+	sock->sk->sk_sndtimeo = MAX_SCHEDULE_TIMEOUT;
+	if (ret) {
+		sock_release(sock);
+		return ERR_PTR(ret == -EINPROGRESS ? -ETIMEDOUT : ret);
+	}
+	tcp_sock_set_nodelay(sock->sk);
+	return sock;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_connect);
+
+/* A receive that takes longer than @timeout_ms fails with EAGAIN; 0: waits for ever. */
+void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms)
+{
+	sock->sk->sk_rcvtimeo = timeout_ms ? msecs_to_jiffies(timeout_ms) : MAX_SCHEDULE_TIMEOUT;
+}
+EXPORT_SYMBOL_GPL(ssi_sock_rcvtimeo);
+
+/* Sends all pieces as one message. Sleeps. Return: 0 or an error; then the stream is torn. */
+int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec kv[SSI_MAX_PIECES];
+	size_t len = 0;
+	int ret;
+
+	if (n > SSI_MAX_PIECES)
+		return -EINVAL;
+	for (u32 i = 0; i < n; i++) {
+		kv[i].iov_base = (void *)pieces[i].data;
+		kv[i].iov_len = pieces[i].len;
+		len += pieces[i].len;
+	}
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, kv, n, len);
+	while (msg_data_left(&msg)) {
+		ret = sock_sendmsg(sock, &msg);
+		if (ret < 0)
+			return ret;
+		if (!ret)
+			return -EPIPE;
+	}
+	return 0;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_send);
+
+/* Receives exactly @len bytes. Sleeps. Return: 0, -ECONNRESET at the end of the stream, or an error. */
+int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec kv = { .iov_base = buf, .iov_len = len };
+	int ret;
+
+	iov_iter_kvec(&msg.msg_iter, ITER_DEST, &kv, 1, len);
+	while (msg_data_left(&msg)) {
+		ret = sock_recvmsg(sock, &msg, MSG_WAITALL);
+		if (ret < 0)
+			return ret;
+		if (!ret)
+			return -ECONNRESET;
+	}
+	return 0;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_recv);
+
+/* Return: a datagram socket on @port of every address, or ERR_PTR. */
+struct socket *ssi_udp_open(u16 port)
+{
+	return ssi_socket(SOCK_DGRAM, IPPROTO_UDP, INADDR_ANY, port);
+}
+EXPORT_SYMBOL_GPL(ssi_udp_open);
+
+/* Return: 0 or an error. Does not wait for room. */
+int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len)
+{
+	struct sockaddr_in addr = ssi_addr(ip, port);
+	struct msghdr msg = {
+		.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT,
+		.msg_name = &addr,
+		.msg_namelen = sizeof(addr),
+	};
+	struct kvec kv = { .iov_base = (void *)buf, .iov_len = len };
+	int ret = kernel_sendmsg(sock, &msg, &kv, 1, len);
+
+	return ret < 0 ? ret : 0;
+}
+EXPORT_SYMBOL_GPL(ssi_udp_send);
+
+/* Return: bytes of the next datagram, or an error. */
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec kv = { .iov_base = buf, .iov_len = len };
+
+	return kernel_recvmsg(sock, &msg, &kv, 1, len, 0);
+}
+EXPORT_SYMBOL_GPL(ssi_udp_recv);
+
+/* Makes every sleeper on the socket return. */
+void ssi_sock_shutdown(struct socket *sock)
+{
+	kernel_sock_shutdown(sock, SHUT_RDWR);
+}
+EXPORT_SYMBOL_GPL(ssi_sock_shutdown);
+
+void ssi_sock_release(struct socket *sock)
+{
+	sock_release(sock);
+}
+EXPORT_SYMBOL_GPL(ssi_sock_release);

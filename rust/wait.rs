@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Waiting for conditions, and queues between threads.
+
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::rbtree::RBTree;
+use kernel::rbtree::RBTreeNodeReservation;
+use kernel::sync::Arc;
+use kernel::sync::SpinLock;
+use kernel::time::Msecs;
+use kernel::types::Opaque;
+
+/// How a waiter sleeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    /// Not counted as load; for service threads and what may take for ever.
+    Idle,
+    /// Ends when the task is killed.
+    Killable,
+    /// Ends with any signal.
+    Interruptible,
+}
+
+impl Sleep {
+    /// The kernel's task state.
+    fn state(self) -> u32 {
+        match self {
+            Self::Idle => bindings::TASK_UNINTERRUPTIBLE | bindings::TASK_NOLOAD,
+            Self::Killable => bindings::TASK_WAKEKILL | bindings::TASK_UNINTERRUPTIBLE,
+            Self::Interruptible => bindings::TASK_INTERRUPTIBLE,
+        }
+    }
+}
+
+/// Something that may have changed: waiters look at their condition again when told.
+#[pin_data]
+pub struct Event {
+    #[pin]
+    queue: Opaque<bindings::wait_queue_head>,
+}
+
+// SAFETY: A wait queue locks itself.
+unsafe impl Send for Event {}
+// SAFETY: As above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// Makes one.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            queue <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid and stays where it is; name and class are static.
+                unsafe {
+                    bindings::__init_waitqueue_head(
+                        slot,
+                        c"ssi_event".as_char_ptr(),
+                        kernel::static_lock_class!().as_ptr(),
+                    )
+                }
+            }),
+        })
+    }
+
+    /// Tells all waiters. Any context.
+    pub fn notify_all(&self) {
+        // SAFETY: The queue is initialised. 3 is TASK_NORMAL; 0 wakes all.
+        unsafe { bindings::__wake_up(self.queue.get(), 3, 0, core::ptr::null_mut()) };
+    }
+
+    /// Tells one of those who wait by [`Self::wait_in_line`]. Any context.
+    pub fn notify_one(&self) {
+        // SAFETY: The queue is initialised. 3 is TASK_NORMAL.
+        unsafe { bindings::__wake_up(self.queue.get(), 3, 1, core::ptr::null_mut()) };
+    }
+
+    /// Sleeps until `cond` holds. Returns whether it does: `false` after a signal or the time-out.
+    fn wait(
+        &self,
+        sleep: Sleep,
+        in_line: bool,
+        timeout: Option<isize>,
+        mut cond: impl FnMut() -> bool,
+    ) -> bool {
+        let mut left = timeout.unwrap_or(isize::MAX);
+        let entry = Opaque::<bindings::wait_queue_entry>::uninit();
+        // 1 is WQ_FLAG_EXCLUSIVE.
+        // SAFETY: `entry` lives until `finish_wait` below.
+        unsafe { bindings::init_wait_entry(entry.get(), i32::from(in_line)) };
+        let met = loop {
+            // SAFETY: Both are initialised; the entry is taken out below.
+            let interrupted = unsafe {
+                bindings::prepare_to_wait_event(
+                    self.queue.get(),
+                    entry.get(),
+                    sleep.state() as i32,
+                )
+            };
+            if cond() {
+                break true;
+            }
+            if interrupted != 0 || left == 0 {
+                break false;
+            }
+            // SAFETY: The task state was set above.
+            left = unsafe { bindings::schedule_timeout(left) };
+        };
+        // SAFETY: The entry was put in above.
+        unsafe { bindings::finish_wait(self.queue.get(), entry.get()) };
+        met
+    }
+
+    /// Sleeps until `cond` holds. No signal ends it.
+    pub fn wait_until(&self, cond: impl FnMut() -> bool) {
+        self.wait(Sleep::Idle, false, None, cond);
+    }
+
+    /// As [`Self::wait_until`], but [`Self::notify_one`] wakes only the first in line.
+    pub fn wait_in_line(&self, cond: impl FnMut() -> bool) {
+        self.wait(Sleep::Idle, true, None, cond);
+    }
+
+    /// Sleeps until `cond` holds or the time is over. Returns whether it holds.
+    pub fn wait_timeout(&self, timeout_ms: Msecs, cond: impl FnMut() -> bool) -> bool {
+        let jiffies = kernel::time::msecs_to_jiffies(timeout_ms) as isize; // CAST: small.
+        self.wait(Sleep::Idle, false, Some(jiffies), cond)
+    }
+
+    /// Sleeps until `cond` holds or the task is killed. Returns whether it holds.
+    pub fn wait_killable(&self, cond: impl FnMut() -> bool) -> bool {
+        self.wait(Sleep::Killable, false, None, cond)
+    }
+
+    /// Sleeps until `cond` holds or a signal comes. Returns whether it holds.
+    pub fn wait_interruptible(&self, cond: impl FnMut() -> bool) -> bool {
+        self.wait(Sleep::Interruptible, false, None, cond)
+    }
+}
+
+/// First in, first out, between threads.
+#[pin_data]
+pub struct Queue<T: Send + Unpin> {
+    #[pin]
+    inner: SpinLock<Inner<T>>,
+    #[pin]
+    changed: Event,
+}
+
+struct Inner<T> {
+    items: RBTree<u64, T>,
+    next: u64,
+    len: usize,
+    waiters: usize,
+}
+
+impl<T: Send + Unpin> Queue<T> {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Arc<Self>> {
+        let inner = Inner {
+            items: RBTree::new(),
+            next: 0,
+            len: 0,
+            waiters: 0,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                inner <- kernel::new_spinlock!(inner, "ssi::queue"),
+                changed <- Event::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds an item. May sleep. Returns whether there is a waiter for each item.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn push(&self, item: T) -> Result<bool> {
+        let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let served = {
+            let mut inner = self.inner.lock();
+            let key = inner.next;
+            inner.next += 1;
+            inner.len += 1;
+            let _none = inner.items.insert(spare.into_node(key, item));
+            inner.waiters >= inner.len
+        };
+        self.changed.notify_one();
+        Ok(served)
+    }
+
+    fn take(&self) -> Option<T> {
+        let node = {
+            let mut inner = self.inner.lock();
+            let key = *inner.items.keys().next()?;
+            inner.len -= 1;
+            inner.items.remove_node(&key)
+        };
+        node.map(|n| n.to_key_value().1)
+    }
+
+    /// Sleeps until there is an item, and takes it.
+    pub fn wait(&self) -> T {
+        self.inner.lock().waiters += 1;
+        let mut item = None;
+        self.changed.wait_in_line(|| {
+            item = self.take();
+            item.is_some()
+        });
+        self.inner.lock().waiters -= 1;
+        loop {
+            // `wait_until` returns only with an item; the loop states that to the compiler.
+            if let Some(i) = item.take().or_else(|| self.take()) {
+                return i;
+            }
+        }
+    }
+}
