@@ -12,11 +12,15 @@ TARGET=$(rustc -vV | sed -n 's/^host: //p')
 cd "$TOP/tools"
 
 build() {
-	mkdir -p "$TOP/build/bin"
+	mkdir -p "$TOP/build/bin" "$CARGO_TARGET_DIR"
+	# Several checkouts share the target directory; what was built is copied before another one builds.
+	exec 9>"$CARGO_TARGET_DIR/.lock"
+	flock 9
 	# With an explicit target the flag reaches the program and not the build scripts and macros.
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --release --locked --target "$TARGET"
 	install -m 755 "$CARGO_TARGET_DIR/$TARGET/release/cluster" "$TOP/build/bin/cluster.tmp"
 	mv "$TOP/build/bin/cluster.tmp" "$TOP/build/bin/cluster"
+	exec 9>&-
 	"$TOP/build/bin/cluster" names >"$TOP/build/bin/names"
 }
 

@@ -93,7 +93,7 @@ fn measure(top: &Path, boots: u32) -> Result<(Side, Side, BTreeMap<String, Strin
             .display()
             .to_string()
             .rsplit('/')
-            .nth(3)
+            .nth(4)
             .unwrap_or("?")
             .to_owned(),
     );
@@ -103,7 +103,7 @@ fn measure(top: &Path, boots: u32) -> Result<(Side, Side, BTreeMap<String, Strin
             .display()
             .to_string()
             .rsplit('/')
-            .nth(3)
+            .nth(4)
             .unwrap_or("?")
             .to_owned(),
     );

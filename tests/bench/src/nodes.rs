@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const BIN: &str = "/usr/lib/ssi-tests";
-const OTHER: &str = "10.73.0.2";
 const ECHO_PORT: u16 = 7701;
 const COPY_PORT: u16 = 7702;
 /// Samples of the raw round trip before and after.
@@ -72,6 +71,8 @@ pub(crate) fn run(
 struct Session {
     rig: Rig,
     signal_peer: String,
+    /// Address of node 2 on the first link.
+    other: String,
     env: BTreeMap<String, String>,
 }
 
@@ -88,13 +89,20 @@ impl Session {
             .nth(1)
             .ok_or_else(|| format!("sigecho peer said {peer:?}"))?
             .to_owned();
+        let tab = rig.sh(1, 20, "cat /etc/clustertab")?;
+        let other = address(&tab, "2").ok_or_else(|| format!("no address of node 2 in clustertab:\n{tab}"))?;
         let mut env = BTreeMap::new();
         let facts = rig.sh(1, 20, "uname -rv; nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo")?;
         for (key, value) in ["kernel", "cpus", "memory"].iter().zip(facts.lines()) {
             env.insert((*key).to_owned(), value.to_owned());
         }
         env.insert("nodes".to_owned(), "2".to_owned());
-        Ok(Self { rig, signal_peer, env })
+        Ok(Self {
+            rig,
+            signal_peer,
+            other,
+            env,
+        })
     }
 
     fn measure(&self, name: &str, blocks: u32, samples: u32) -> Result<Report, Problem> {
@@ -138,8 +146,9 @@ impl Session {
     }
 
     fn bench(&self, name: &str, samples: u32) -> Result<Bench, Problem> {
+        let other = &self.other;
         let copy =
-            |mib: u32, rounds: u32| Side::Timed(format!("{BIN}/memcopy_tcp send {OTHER} {COPY_PORT} {mib} {rounds}"));
+            |mib: u32, rounds: u32| Side::Timed(format!("{BIN}/memcopy_tcp send {other} {COPY_PORT} {mib} {rounds}"));
         let migrate = |mib: u32, rounds: u32, goal| Bench {
             ours: Side::Timed(format!("{BIN}/migtime 2 {mib} {rounds}")),
             peer: copy(mib, rounds),
@@ -155,7 +164,7 @@ impl Session {
         Ok(match name {
             "remote_kill" => Bench {
                 ours: Side::Timed(format!("{BIN}/sigecho ping {} {samples}", self.signal_peer)),
-                peer: Side::Timed(format!("{BIN}/tcpecho client {OTHER} {ECHO_PORT} {samples}")),
+                peer: Side::Timed(format!("{BIN}/tcpecho client {other} {ECHO_PORT} {samples}")),
                 peer_name: "TCP echo of one byte",
                 goal: Some(2.5),
             },
@@ -192,7 +201,8 @@ impl Session {
 
     /// Median of the raw round trip, ns.
     fn round_trip(&self) -> Result<f64, Problem> {
-        let l: Line = self.last_json(&format!("{BIN}/tcpecho client {OTHER} {ECHO_PORT} {DRIFT_SAMPLES}"))?;
+        let other = &self.other;
+        let l: Line = self.last_json(&format!("{BIN}/tcpecho client {other} {ECHO_PORT} {DRIFT_SAMPLES}"))?;
         Ok(l.p50)
     }
 
@@ -210,6 +220,15 @@ fn read_json<T: for<'a> Deserialize<'a>>(out: &str) -> Result<T, Problem> {
     serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))
 }
 
+/// The first address of `node` in the text of a clustertab.
+fn address(tab: &str, node: &str) -> Option<String> {
+    tab.lines().find_map(|l| {
+        let mut columns = l.split_whitespace();
+        let first = (columns.next()? == node).then(|| columns.next())??.split(',').next()?;
+        Some(first.to_owned())
+    })
+}
+
 /// Starts a beating program, moves it once, and prints the line that tells how long it stood still.
 fn freeze_script(mib: u32) -> String {
     let seconds = 3 + mib / 16;
@@ -222,6 +241,14 @@ fn freeze_script(mib: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_nodes_address_is_that_of_its_first_link() {
+        let tab = "# node IP\n1 10.73.1.1 - P Y -\n2\t10.73.1.2,10.73.2.2\t-\n";
+        assert_eq!(address(tab, "2").as_deref(), Some("10.73.1.2"));
+        assert_eq!(address(tab, "3"), None);
+        assert_eq!(address("2", "2"), None);
+    }
 
     #[test]
     fn the_last_json_line_counts() {

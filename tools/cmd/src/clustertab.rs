@@ -107,9 +107,9 @@ fn parse_line(line: &str) -> Result<Option<Row>, String> {
         return Err(format!("{mac:?} is no hardware address such as 52:54:00:00:00:01"));
     }
     if let Some(init) = rest.get(3)
-        && !matches!(*init, "0" | "1")
+        && !matches!(*init, "0" | "1" | "N" | "Y" | "n" | "y" | "-")
     {
-        return Err(format!("initnode is {init:?}; it must be 0 or 1"));
+        return Err(format!("initnode is {init:?}; it must be 0 or 1, N or Y"));
     }
     Ok(Some(Row {
         node: number,
@@ -168,6 +168,10 @@ mod tests {
             (
                 "# two nodes\n1 192.168.0.63 00:04:5A:4E:3C:72 E 1 /dev/sda1\n\n2\t192.168.0.64\t00:04:5a:4e:3c:73\tP\t0\t/dev/sda1\n",
                 vec![row(1, &[[192, 168, 0, 63]]), row(2, &[[192, 168, 0, 64]])],
+            ),
+            (
+                "# node\tIP\tMAC\tboot\tinitnode\tbootdev\n1\t10.73.1.1\t52:54:00:00:01:01\tP\tY\t-\n",
+                vec![row(1, &[[10, 73, 1, 1]])],
             ),
             ("1022 10.0.0.1", vec![row(1022, &[[10, 0, 0, 1]])]),
             (
