@@ -2,14 +2,13 @@
 
 //! Crate `clms`: cluster membership. Who is a member, in numbered views that all members agree on, and who is down.
 //!
-//! Not for links (`ics`). Decisions are in `state`, which is pure; `service` and `thread` perform its effects.
+//! Not for links (`ics`). Decisions are in `state`, which is pure; `thread` performs their effects.
 
 use kernel::prelude::*;
 
 mod netlink;
 mod observers;
 mod proto;
-mod service;
 mod set;
 mod state;
 mod thread;
@@ -29,17 +28,15 @@ struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
     _thread: thread::State,
-    _service: ics::Registration,
 }
 
 impl kernel::Module for Clms {
-    fn init(module: &'static ThisModule) -> Result<Self> {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
         let state = thread::State::new();
         Ok(Self {
-            _service: ics::register(&service::SERVICE)?,
             _thread: state,
-            _netlink: netlink::register(module)?,
+            _netlink: netlink::register()?,
         })
     }
 }

@@ -24,9 +24,6 @@ use ssi::net::Ipv4;
 use ssi::net::Socket;
 use ssi::wait::Event;
 
-/// Number of the membership's service: the only one that may be called before admission by `clms`.
-pub(crate) const CLMS: u16 = 1;
-
 /// Between two attempts to connect.
 const RETRY_MS: u32 = 200;
 

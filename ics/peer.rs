@@ -12,7 +12,6 @@ use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
 use crate::link::Link;
-use crate::net;
 use crate::pool;
 use crate::pool::Job;
 use crate::service::Caller;
@@ -89,7 +88,7 @@ struct Reply {
 }
 
 struct State {
-    /// The incarnation that `clms` admitted. `None`: no member, only `clms` itself may talk.
+    /// The incarnation that `clms` admitted. `None`: no member; nothing is asked or answered.
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
@@ -167,7 +166,7 @@ impl Peer {
     ) -> core::result::Result<KVVec<u8>, CallError> {
         let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
         let c = class as usize;
-        let admitted = |s: &State| s.member.is_some() || (service == net::CLMS && s.link.is_some());
+        let admitted = |s: &State| s.member.is_some();
         let down = CallError::Down(self.node);
         // A credit, a number and a place in the table, in one step.
         let mut spare = Some(spare);
@@ -324,11 +323,16 @@ impl Peer {
         let xid = head.xid.get();
         let service = head.service.get();
         let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        // The peer may have the new view before this node has: its requests wait here, in order, until this node
+        // has it too, or the stream goes.
+        self.changed.wait_until(|| {
+            let s = self.state.lock();
+            s.member == Some(incarnation) || s.link.is_none()
+        });
         let again = {
             let mut s = self.state.lock();
-            if s.member != Some(incarnation) && service != net::CLMS {
-                // Not yet, or no more, a member: it asks again when it is one, or is told that it is not.
-                return Ok(());
+            if s.member != Some(incarnation) {
+                return Err(ESTALE);
             }
             prune(&mut s.answers, head.floor.get());
             match s.answers.get(&xid) {
@@ -485,11 +489,6 @@ impl Peer {
             let was = s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
             if was {
                 ended.link = s.link.take().map(|(l, _)| l);
-                if s.member.is_none() {
-                    // Nobody will judge it: those who ask it for admission ask again.
-                    let all = s.end_all();
-                    ended.pending = all.pending;
-                }
             }
             was
         };

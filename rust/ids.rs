@@ -22,6 +22,11 @@ impl NodeId {
         }
     }
 
+    /// The lowest node number.
+    pub const fn lowest() -> Self {
+        Self(1)
+    }
+
     /// The number, `1..=MAX`.
     pub const fn number(self) -> u32 {
         self.0

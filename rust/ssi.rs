@@ -7,11 +7,13 @@
 use kernel::prelude::*;
 
 mod bindings;
+pub mod clms_netlink;
 pub mod cred;
 pub mod crypto;
 pub mod hooks;
 pub mod ids;
 pub mod kthread;
+pub mod machine;
 pub mod movement;
 pub mod net;
 pub mod pproc;

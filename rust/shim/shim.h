@@ -47,6 +47,60 @@ void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_
 bool ssi_mac_equal(const u8 *a, const u8 *b, u32 len);
 void ssi_random(u8 *out, u32 len);
 
+/* clms_nl.c */
+#define SSI_CLMS_MAX_NODES	64
+#define SSI_CLMS_MAX_ADDRESSES	4
+#define SSI_CLMS_NAME		68
+#define SSI_CLMS_KEY		64
+#define SSI_CLMS_MIN_KEY	16
+#define SSI_CLMS_DEFAULT_PORT	7373
+
+struct ssi_clms_node {
+	u32 id;
+	u32 state;
+	u64 incarnation;
+	u32 addresses[SSI_CLMS_MAX_ADDRESSES];	/* host byte order */
+	u32 n_addresses;
+	u16 port;
+	char name[SSI_CLMS_NAME];
+};
+
+struct ssi_clms_join {
+	char name[SSI_CLMS_NAME];
+	u8 key[SSI_CLMS_KEY];
+	u32 key_len;
+	u32 this_node;
+	u32 detect_ms;
+	u32 n_nodes;
+	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
+};
+
+struct ssi_clms_status {
+	char name[SSI_CLMS_NAME];
+	u64 view;
+	u32 quorate;
+	u32 master;
+	u32 this_node;
+	u32 state;
+	u32 n_nodes;
+	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
+};
+
+/* Answers for the family. @why gets a static text for people. */
+struct ssi_clms_ops {
+	int (*status)(struct ssi_clms_status *st);
+	int (*join)(const struct ssi_clms_join *j, const char **why);
+	int (*leave)(const char **why);
+};
+
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops);
+void ssi_clms_nl_unregister(void);
+
+/* machine.c */
+void ssi_restart_now(void);
+u64 ssi_wall_clock_ns(void);
+u64 ssi_monotonic_ns(void);
+
 /* task.c */
 u32 ssi_current_tgid(void);
 

@@ -10,7 +10,7 @@ set -euo pipefail
 PACKAGES=(
 	# kernel build
 	clang-19 lld-19 llvm-19 libclang-19-dev gcc libc6-dev make flex bison bc libelf-dev libssl-dev
-	kmod cpio rsync xz-utils quilt ccache python3 python3-yaml
+	kmod cpio rsync xz-utils quilt ccache python3 python3-yaml python3-jsonschema patch
 	# guests and rig
 	qemu-system-x86 qemu-utils seabios busybox-static debootstrap squashfs-tools e2fsprogs
 )

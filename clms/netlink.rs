@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Answers of the netlink family `ssi_clms`.
+
+use crate::thread;
+use crate::thread::JoinArgs;
+use crate::thread::NodeState;
+use crate::thread::Row;
+use kernel::prelude::*;
+use ssi::clms_netlink;
+use ssi::clms_netlink::Answerer;
+use ssi::clms_netlink::Join;
+use ssi::clms_netlink::Refusal;
+use ssi::clms_netlink::Status;
+
+/// The registered family.
+pub(crate) type Registration = clms_netlink::Registration<Family>;
+
+/// Registers it.
+///
+/// # Errors
+/// `EEXIST`, `ENOMEM`.
+pub(crate) fn register() -> Result<Registration> {
+    Registration::new()
+}
+
+/// Answers for it.
+pub(crate) struct Family;
+
+/// Shortest time-out that a join may ask for.
+const MIN_DETECT_MS: u32 = 300;
+
+fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
+    let mut v = KVec::new();
+    v.extend_from_slice(bytes, GFP_KERNEL)?;
+    Ok(v)
+}
+
+impl Answerer for Family {
+    fn status(s: &mut Status<'_>) -> Result {
+        let st = thread::status()?;
+        s.set_state(st.state as u32);
+        if let Some(this) = st.this {
+            s.set_cluster(&st.name, this, st.view.id, st.quorate, st.view.master);
+            for n in &st.nodes {
+                s.add_node(n.node, &n.name, n.state as u32, n.incarnation);
+            }
+        } else {
+            s.set_state(NodeState::NeverUp as u32);
+        }
+        Ok(())
+    }
+
+    fn join(j: &Join<'_>) -> core::result::Result<(), Refusal> {
+        let this = j.this().ok_or(Refusal(
+            EINVAL,
+            Some(c"this node's number is not between 1 and 1022: correct clustertab"),
+        ))?;
+        let mut rows = KVec::new();
+        for n in j.nodes()? {
+            let name = copy(n.name)?;
+            let row = Row {
+                node: n.node,
+                name,
+                addresses: n.addresses,
+                port: n.port,
+            };
+            rows.push(row, GFP_KERNEL).map_err(Error::from)?;
+        }
+        for (i, r) in rows.iter().enumerate() {
+            if rows.iter().skip(i + 1).any(|o: &Row| o.node == r.node) {
+                return Err(Refusal(
+                    EINVAL,
+                    Some(c"clustertab names a node number twice: correct it on every node"),
+                ));
+            }
+        }
+        if !rows.iter().any(|r| r.node == this) {
+            return Err(Refusal(
+                EINVAL,
+                Some(c"this node is not in clustertab: add its row on every node"),
+            ));
+        }
+        let detect_ms = match j.detect_ms() {
+            0 => thread::DETECT_MS,
+            ms if ms < MIN_DETECT_MS => {
+                return Err(Refusal(
+                    EINVAL,
+                    Some(c"detection in less than 300 ms would take slow nodes for dead"),
+                ))
+            }
+            ms => ms,
+        };
+        let args = JoinArgs {
+            name: copy(j.name())?,
+            key: copy(j.key())?,
+            this,
+            rows,
+            detect_ms,
+        };
+        thread::join(args).map_err(|e| {
+            let why = match e {
+                e if e == EALREADY => Some(c"this node has joined: see cluster status"),
+                e if e == EADDRINUSE => Some(c"the cluster's port is in use on this node"),
+                e if e == EINTR => Some(c"interrupted before a majority of the nodes was there"),
+                _ => None,
+            };
+            Refusal(e, why)
+        })
+    }
+
+    fn leave() -> core::result::Result<(), Refusal> {
+        thread::leave().map_err(|e| {
+            let why = match e {
+                e if e == ENOTCONN => Some(c"this node has not joined"),
+                e if e == EBUSY => Some(
+                    c"the remaining nodes would have no majority, or processes of other nodes need this one",
+                ),
+                _ => None,
+            };
+            Refusal(e, why)
+        })
+    }
+}

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is a member: a pure state machine. Imports nothing but `core`; `tests/host` checks it exhaustively.
+//!
+//! Everything is said in heartbeats, which may be lost, doubled or late: what a node is, its view, the view it proposes,
+//! the proposal it promises. There is nothing to resend, for a heartbeat repeats it all.
+//!
+//! One node proposes: the lowest member that is alive and not leaving, or, where there is no view yet, the lowest of a
+//! majority that hears each other. A proposal names its members and their incarnations. It becomes a view when every
+//! member of it has promised it; a promise is for one proposal at a time and stands while its proposer is heard and
+//! proposes it. So of two proposals with a node in common at most one can become a view at a time, and as a view needs a
+//! majority of the table, no two views without a node in common are ever in force.
+
+/// The most nodes of a table. A set of nodes is a mask of places in it.
+pub(crate) const MAX_NODES: usize = 64;
+
+/// A place in the table, which is in the order of node numbers and the same on all nodes.
+pub(crate) type Place = usize;
+
+/// A set of places.
+pub(crate) type Mask = u64;
+
+/// Milliseconds of a clock that never jumps.
+pub(crate) type Millis = u64;
+
+/// Time-outs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Times {
+    /// A node not heard for so long is taken for dead.
+    pub(crate) detect: Millis,
+    /// A node that hears no cluster waits so long for others before it forms one with fewer than all.
+    pub(crate) form: Millis,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Phase {
+    /// It wants to become a member.
+    #[default]
+    Joining,
+    /// It is a member.
+    Up,
+    /// It is a member and wants out.
+    Leaving,
+}
+
+/// A view, or a proposal for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct View {
+    /// Its number; 0 is no view.
+    pub(crate) id: u64,
+    /// Its members.
+    pub(crate) members: Mask,
+    /// Digest of its members' incarnations.
+    pub(crate) digest: u64,
+}
+
+/// What a node says in each heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Says {
+    /// What it is.
+    pub(crate) phase: Phase,
+    /// The view in force there.
+    pub(crate) view: View,
+    /// The view it proposes; id 0: none.
+    pub(crate) proposal: View,
+    /// Number of the proposal it promises, 0: none.
+    pub(crate) promised: u64,
+    /// The proposer of it.
+    pub(crate) promised_to: Place,
+}
+
+/// What is known of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+struct Known {
+    /// Its incarnation; 0: never heard.
+    incarnation: u64,
+    /// When it was last heard.
+    at: Millis,
+    /// What it said.
+    says: Says,
+    /// Whether there is a stream to that incarnation.
+    linked: bool,
+}
+
+/// What a step asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// This view is in force. The node says something new: a heartbeat should go now.
+    Install(View),
+    /// The node says something new: a heartbeat should go now.
+    Say,
+    /// It is out, as it wished.
+    Left,
+    /// It must stop at once: it is excluded, or its view has no majority.
+    Stop(Why),
+}
+
+/// Why a node must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Why {
+    /// The others have a view without it.
+    Excluded,
+    /// Too few members are heard.
+    NoQuorum,
+}
+
+/// One node's knowledge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Core {
+    this: Place,
+    n: usize,
+    times: Times,
+    started: Millis,
+    phase: Phase,
+    view: View,
+    proposal: View,
+    promised: View,
+    promised_to: Place,
+    /// The largest number of a view or proposal ever seen.
+    newest: u64,
+    known: [Known; MAX_NODES],
+}
+
+const fn bit(p: Place) -> Mask {
+    1 << p
+}
+
+impl Core {
+    /// A node of a table of `n` that begins to join.
+    pub(crate) fn new(this: Place, n: usize, incarnation: u64, times: Times, now: Millis) -> Self {
+        let mut known = [Known::default(); MAX_NODES];
+        if let Some(me) = known.get_mut(this) {
+            me.incarnation = incarnation;
+            me.linked = true;
+        }
+        Self {
+            this,
+            n: if n > MAX_NODES { MAX_NODES } else { n },
+            times,
+            started: now,
+            phase: Phase::Joining,
+            view: View::default(),
+            proposal: View::default(),
+            promised: View::default(),
+            promised_to: 0,
+            newest: 0,
+            known,
+        }
+    }
+
+    /// Members that make a majority of the table.
+    pub(crate) fn quorum(&self) -> u32 {
+        (self.n / 2 + 1) as u32
+    }
+
+    /// What this node is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The incarnation known of a node; 0: none.
+    pub(crate) fn incarnation(&self, p: Place) -> u64 {
+        self.known.get(p).map_or(0, |k| k.incarnation)
+    }
+
+    /// What the next heartbeat says.
+    pub(crate) fn says(&self) -> Says {
+        Says {
+            phase: self.phase,
+            view: self.view,
+            proposal: self.proposal,
+            promised: self.promised.id,
+            promised_to: self.promised_to,
+        }
+    }
+
+    /// The nodes that are heard, this one included.
+    pub(crate) fn alive(&self, now: Millis) -> Mask {
+        let mut mask = bit(self.this);
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            if p != self.this && k.incarnation != 0 && now < k.at.saturating_add(self.times.detect) {
+                mask |= bit(p);
+            }
+        }
+        mask
+    }
+
+    fn digest(&self, members: Mask) -> u64 {
+        let mut d = 0xcbf2_9ce4_8422_2325_u64;
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            if members & bit(p) != 0 {
+                d = (d ^ (p as u64 + 1)).wrapping_mul(0x0100_0000_01b3);
+                d = (d ^ k.incarnation).wrapping_mul(0x0100_0000_01b3);
+                d ^= d >> 29;
+            }
+        }
+        d
+    }
+
+    /// There is a stream to a node.
+    pub(crate) fn link_up(&mut self, p: Place, incarnation: u64) {
+        if let Some(k) = self.known.get_mut(p) {
+            k.linked = k.incarnation == incarnation || k.incarnation == 0;
+            if k.incarnation == 0 {
+                k.incarnation = incarnation;
+                k.at = 0;
+            }
+        }
+    }
+
+    /// There is none any more.
+    pub(crate) fn link_lost(&mut self, p: Place, incarnation: u64) {
+        if let Some(k) = self.known.get_mut(p) {
+            if k.incarnation == incarnation {
+                k.linked = false;
+            }
+        }
+    }
+
+    /// Wants out.
+    pub(crate) fn leave(&mut self) {
+        if self.phase == Phase::Up {
+            self.phase = Phase::Leaving;
+        }
+    }
+
+    /// Stays after all.
+    pub(crate) fn stay(&mut self) {
+        if self.phase == Phase::Leaving {
+            self.phase = Phase::Up;
+        }
+    }
+
+    /// A heartbeat came.
+    pub(crate) fn heard(&mut self, p: Place, incarnation: u64, says: Says, now: Millis) -> Effect {
+        let member_before = self.view.members & bit(p) != 0;
+        let Some(k) = self.known.get_mut(p) else {
+            return Effect::None;
+        };
+        if p >= self.n || p == self.this {
+            return Effect::None;
+        }
+        if k.incarnation != incarnation {
+            if member_before && k.incarnation != 0 {
+                // A member was started again: its old life is over, it is not heard as that any more. The new
+                // one waits until the old one is out of the view.
+                k.at = 0;
+                return self.think(now);
+            }
+            k.incarnation = incarnation;
+            k.linked = false;
+        }
+        k.at = now;
+        k.says = says;
+        for id in [says.view.id, says.proposal.id, says.promised] {
+            if id > self.newest {
+                self.newest = id;
+            }
+        }
+        self.think(now)
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Millis) -> Effect {
+        self.think(now)
+    }
+
+    fn lowest(mask: Mask) -> Option<Place> {
+        (mask != 0).then(|| mask.trailing_zeros() as Place)
+    }
+
+    /// Those among `mask` that do not want out.
+    fn staying(&self, mask: Mask) -> Mask {
+        let mut out = mask;
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            let phase = if p == self.this { self.phase } else { k.says.phase };
+            if phase == Phase::Leaving {
+                out &= !bit(p);
+            }
+        }
+        out
+    }
+
+    /// Draws the conclusions. All of it is repeated at every event, so that none can be missed.
+    fn think(&mut self, now: Millis) -> Effect {
+        let alive = self.alive(now);
+        let before = self.says();
+        if let Some(e) = self.must_stop(alive) {
+            return e;
+        }
+        let mut installed = self.follow(alive);
+        self.promise(alive);
+        self.propose(alive, now);
+        installed = installed.or_else(|| self.conclude());
+        if let Some(v) = installed {
+            return Effect::Install(v);
+        }
+        if self.says() == before {
+            Effect::None
+        } else {
+            Effect::Say
+        }
+    }
+
+    /// Whether this node, if it is a member, may go on.
+    fn must_stop(&self, alive: Mask) -> Option<Effect> {
+        if self.phase == Phase::Joining {
+            return None;
+        }
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            let v = k.says.view;
+            let is_member = k.says.phase != Phase::Joining && alive & bit(p) != 0 && p != self.this;
+            if is_member && v.id > self.view.id && v.members & bit(self.this) == 0 {
+                return Some(if self.phase == Phase::Leaving {
+                    Effect::Left
+                } else {
+                    Effect::Stop(Why::Excluded)
+                });
+            }
+        }
+        if (alive & self.view.members).count_ones() < self.quorum() {
+            return Some(Effect::Stop(Why::NoQuorum));
+        }
+        None
+    }
+
+    /// Takes a promised view over whose proposer says that it is in force.
+    fn follow(&mut self, _alive: Mask) -> Option<View> {
+        if self.promised.id == 0 {
+            return None;
+        }
+        let k = self.known.get(self.promised_to)?;
+        if k.says.view == self.promised && self.promised.id > self.view.id {
+            return Some(self.install(self.promised));
+        }
+        None
+    }
+
+    fn install(&mut self, v: View) -> View {
+        self.view = v;
+        if self.phase == Phase::Joining {
+            self.phase = Phase::Up;
+        }
+        self.promised = View::default();
+        self.promised_to = 0;
+        if self.proposal.id <= v.id {
+            self.proposal = View::default();
+        }
+        v
+    }
+
+    /// Who may propose, as far as this node knows.
+    fn coordinator(&self, alive: Mask) -> Option<Place> {
+        if self.phase != Phase::Joining {
+            let staying = self.staying(alive & self.view.members);
+            return Self::lowest(staying);
+        }
+        // A joiner follows the members' coordinator if it hears members, else the lowest joiner.
+        let mut members = 0;
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            if p != self.this && alive & bit(p) != 0 && k.says.phase != Phase::Joining {
+                members |= bit(p);
+            }
+        }
+        if members != 0 {
+            Self::lowest(self.staying(members))
+        } else {
+            Self::lowest(alive)
+        }
+    }
+
+    /// Promises the coordinator's proposal, or lets go of one that is not proposed any more.
+    fn promise(&mut self, alive: Mask) {
+        if self.promised.id != 0 {
+            let stands = alive & bit(self.promised_to) != 0
+                && self
+                    .known
+                    .get(self.promised_to)
+                    .is_some_and(|k| k.says.proposal == self.promised);
+            if !stands {
+                self.promised = View::default();
+                self.promised_to = 0;
+            }
+        }
+        let Some(c) = self.coordinator(alive) else {
+            return;
+        };
+        if c == self.this || self.promised.id != 0 {
+            return;
+        }
+        let Some(v) = self.known.get(c).map(|k| k.says.proposal) else {
+            return;
+        };
+        if v.id > self.view.id
+            && v.members & bit(self.this) != 0
+            && v.members & !alive == 0
+            && v.members.count_ones() >= self.quorum()
+            && v.digest == self.digest(v.members)
+        {
+            self.promised = v;
+            self.promised_to = c;
+        }
+    }
+
+    /// The members that a view should have now.
+    fn wanted(&self, alive: Mask, now: Millis) -> Mask {
+        let mut mask = if self.phase == Phase::Joining {
+            bit(self.this)
+        } else {
+            self.staying(alive & self.view.members)
+        };
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            let joins = alive & bit(p) != 0 && k.linked && k.says.phase == Phase::Joining;
+            if p != self.this && joins {
+                mask |= bit(p);
+            }
+        }
+        if self.phase == Phase::Joining {
+            let all = mask.count_ones() as usize == self.n;
+            let waited = now >= self.started.saturating_add(self.times.form);
+            if !all && !waited {
+                return 0;
+            }
+        }
+        mask
+    }
+
+    /// Proposes, if that is this node's to do.
+    fn propose(&mut self, alive: Mask, now: Millis) {
+        let mine = self.coordinator(alive) == Some(self.this);
+        let wanted = self.wanted(alive, now);
+        if !mine || wanted.count_ones() < self.quorum() || wanted == self.view.members {
+            if !mine || self.proposal.members != wanted {
+                self.proposal = View::default();
+            }
+            return;
+        }
+        let digest = self.digest(wanted);
+        if self.proposal.id != 0 && self.proposal.members == wanted && self.proposal.digest == digest {
+            return;
+        }
+        self.newest = self.newest.max(self.view.id) + 1;
+        self.proposal = View {
+            id: self.newest,
+            members: wanted,
+            digest,
+        };
+    }
+
+    /// The own proposal, if every member of it has promised it.
+    fn conclude(&mut self) -> Option<View> {
+        let v = self.proposal;
+        if v.id == 0 {
+            return None;
+        }
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            let promised = k.says.promised == v.id && k.says.promised_to == self.this;
+            if p != self.this && v.members & bit(p) != 0 && !promised {
+                return None;
+            }
+        }
+        self.proposal = View::default();
+        Some(self.install(v))
+    }
+}

@@ -1,0 +1,642 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The membership of this node while it runs: who feeds the state machine, and who performs its effects.
+//!
+//! Heartbeats come in on the transport's thread, time on a real-time thread; both take one step under one lock and leave.
+//! A third thread carries changes out, in order, and may take its time: heartbeats go on meanwhile.
+
+use crate::observers;
+use crate::proto;
+use crate::set::NodeSet;
+use crate::state;
+use crate::state::Core;
+use crate::state::Effect;
+use crate::state::Phase;
+use crate::state::Times;
+use crate::state::Why;
+use kernel::prelude::*;
+use kernel::sync::global_lock;
+use kernel::sync::Arc;
+use kernel::sync::Mutex;
+use ssi::crypto;
+use ssi::ids::Incarnation;
+use ssi::ids::NodeId;
+use ssi::kthread;
+use ssi::kthread::KThread;
+use ssi::net::Ipv4;
+use ssi::wait::Event;
+use ssi::wait::Queue;
+
+/// Between two heartbeats.
+const BEAT_MS: u32 = 100;
+
+/// How long a node that hears no cluster waits for the rest of the table.
+const FORM_MS: u64 = 1500;
+
+/// Unless the join says otherwise.
+pub(crate) const DETECT_MS: u32 = 2000;
+
+/// The eight states of a node. Source: OpenSSI's CLMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[expect(dead_code, reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up")]
+pub(crate) enum NodeState {
+    NeverUp = 0,
+    ComingUp = 1,
+    Up = 2,
+    Shutdown = 3,
+    GoingDown = 4,
+    KCleanup = 5,
+    UCleanup = 6,
+    Down = 7,
+}
+
+/// The membership in force on this node.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Its number; 0: this node is no member.
+    pub id: u64,
+    /// Its members.
+    pub members: NodeSet,
+    /// The member that leads changes: the lowest.
+    pub master: Option<NodeId>,
+}
+
+/// A row of the table.
+pub(crate) struct Row {
+    pub(crate) node: NodeId,
+    pub(crate) name: KVec<u8>,
+    pub(crate) addresses: KVec<Ipv4>,
+    pub(crate) port: u16,
+}
+
+/// What a join gives.
+pub(crate) struct JoinArgs {
+    pub(crate) name: KVec<u8>,
+    pub(crate) key: KVec<u8>,
+    pub(crate) this: NodeId,
+    pub(crate) rows: KVec<Row>,
+    pub(crate) detect_ms: u32,
+}
+
+enum Change {
+    /// This view is in force; the incarnations of its members in table order.
+    Install(state::View, KVec<u64>),
+    /// This node is out, as it wished.
+    Left,
+    /// End the thread.
+    Stop,
+}
+
+/// One membership, from join to leave.
+#[pin_data]
+struct Membership {
+    this: NodeId,
+    incarnation: Incarnation,
+    name: KVec<u8>,
+    rows: KVec<Row>,
+    table: u64,
+    /// Lock: level 22 `clms::core`, mutex. Held for one step; never while an observer runs.
+    #[pin]
+    core: Mutex<Core>,
+    changes: Arc<Queue<Change>>,
+    /// What has been carried out. Lock: level 23 `clms::done`, mutex.
+    #[pin]
+    done: Mutex<Done>,
+    /// Told at every change of `done`.
+    #[pin]
+    changed: Event,
+}
+
+struct Done {
+    states: KVec<NodeState>,
+    incarnations: KVec<u64>,
+    /// Result of this node's own join, once known.
+    joined: Option<Result>,
+    left: bool,
+    ending: bool,
+}
+
+struct Running {
+    membership: Arc<Membership>,
+    threads: KVec<KThread>,
+}
+
+global_lock! {
+    // SAFETY: Initialised in `State::new()`, which the module calls before anything else.
+    /// Lock: level 21 `clms::running`, mutex: join and leave.
+    unsafe(uninit) static RUNNING: Mutex<Option<Running>> = None;
+}
+
+global_lock! {
+    // SAFETY: Initialised in `State::new()`, which the module calls before anything else.
+    /// The membership, for those who look. Lock: level 24 `clms::current`, spin.
+    unsafe(uninit) static CURRENT: SpinLock<Option<Arc<Membership>>> = None;
+}
+
+global_lock! {
+    // SAFETY: Initialised in `State::new()`, which the module calls before anything else.
+    /// This node and the view in force. Lock: level 25 `clms::view`, spin.
+    unsafe(uninit) static VIEW: SpinLock<(Option<NodeId>, View)> = (None, NO_VIEW);
+}
+
+const NO_VIEW: View = View {
+    id: 0,
+    members: NodeSet::new(),
+    master: None,
+};
+
+/// The membership's globals. Dropping it ends a membership.
+pub(crate) struct State(());
+
+impl State {
+    /// Makes the locks. Once, at module load.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Called exactly once, from module init.
+        unsafe { RUNNING.init() };
+        // SAFETY: As above.
+        unsafe { CURRENT.init() };
+        // SAFETY: As above.
+        unsafe { VIEW.init() };
+        Self(())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// This node's number. Before the first join it is 1, which no caller sees: hooks are off.
+pub fn this_node() -> NodeId {
+    let (this, _) = *VIEW.lock();
+    this.unwrap_or(NodeId::lowest())
+}
+
+/// The view in force.
+pub fn view() -> View {
+    VIEW.lock().1
+}
+
+/// Whether a node is a member.
+pub fn is_up(node: NodeId) -> bool {
+    VIEW.lock().1.members.contains(node)
+}
+
+fn now_ms() -> u64 {
+    ssi::machine::monotonic_ns() / 1_000_000
+}
+
+impl Membership {
+    fn place(&self, node: NodeId) -> Option<usize> {
+        self.rows.iter().position(|r| r.node == node)
+    }
+
+    /// Takes a step and sees to its effect.
+    fn step(&self, f: impl FnOnce(&mut Core) -> Effect) {
+        let (effect, says, incarnations) = {
+            let mut core = self.core.lock();
+            let effect = f(&mut core);
+            let mut incarnations = KVec::new();
+            if matches!(effect, Effect::Install(_)) {
+                for p in 0..self.rows.len() {
+                    if incarnations.push(core.incarnation(p), GFP_KERNEL).is_err() {
+                        stop_machine("no memory for a view");
+                    }
+                }
+            }
+            (effect, core.says(), incarnations)
+        };
+        let change = match effect {
+            Effect::None => return,
+            Effect::Say => None,
+            Effect::Install(v) => Some(Change::Install(v, incarnations)),
+            Effect::Left => Some(Change::Left),
+            Effect::Stop(why) => {
+                if self.done.lock().ending {
+                    return;
+                }
+                stop_machine(match why {
+                    Why::Excluded => "the others have a view without this node",
+                    Why::NoQuorum => "too few members are heard",
+                });
+                return;
+            }
+        };
+        // What is new is said at once: a change takes round trips, not beats.
+        ics::send_heartbeats(&proto::encode(&says, self.table));
+        if let Some(c) = change {
+            if self.changes.push(c).is_err() {
+                stop_machine("no memory for a change of the view");
+            }
+        }
+    }
+
+    /// Time.
+    fn beat(&self) {
+        kthread::make_realtime();
+        loop {
+            let ending = self
+                .changed
+                .wait_timeout(BEAT_MS, || self.done.lock().ending);
+            if ending {
+                return;
+            }
+            let says = self.core.lock().says();
+            ics::send_heartbeats(&proto::encode(&says, self.table));
+            self.step(|core| core.tick(now_ms()));
+        }
+    }
+
+    /// Carries changes out.
+    fn carry_out(&self) {
+        let mut old = state::View::default();
+        loop {
+            match self.changes.wait() {
+                Change::Install(v, incarnations) => {
+                    self.install(&old, &v, &incarnations);
+                    old = v;
+                }
+                Change::Left => {
+                    self.done.lock().left = true;
+                    self.changed.notify_all();
+                }
+                Change::Stop => return,
+            }
+        }
+    }
+
+    fn set_state(&self, place: usize, state: NodeState) {
+        if let Some(s) = self.done.lock().states.get_mut(place) {
+            *s = state;
+        }
+    }
+
+    fn install(&self, old: &state::View, new: &state::View, incarnations: &[u64]) {
+        let mut members = NodeSet::new();
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & (1 << p) != 0 {
+                members.insert(r.node);
+            }
+        }
+        let view = View {
+            id: new.id,
+            members,
+            master: members.first(),
+        };
+        pr_info!(
+            "view {}: {} members, master {}\n",
+            view.id,
+            members.len(),
+            view.master.map_or(0, NodeId::number)
+        );
+        // Those who are out: nobody may begin a call to them, then those under way end, then observers hear of it.
+        let mut visible = view;
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) != 0 && r.node != self.this {
+                visible.members = without(&visible.members, r.node);
+            }
+        }
+        *VIEW.lock() = (Some(self.this), visible);
+        for (p, r) in self.rows.iter().enumerate() {
+            if old.members & !new.members & (1 << p) != 0 {
+                self.set_state(p, NodeState::GoingDown);
+                ics::fence(r.node);
+            }
+        }
+        for (p, r) in self.rows.iter().enumerate() {
+            if old.members & !new.members & (1 << p) != 0 {
+                self.set_state(p, NodeState::KCleanup);
+                let gone = self.incarnation_of(p);
+                observers::tell(|o| o.node_down(r.node, gone));
+                self.set_state(p, NodeState::Down);
+                pr_info!("node {} is down\n", r.node.number());
+            }
+        }
+        if old.id == 0 {
+            self.first_view();
+        }
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) == 0 {
+                continue;
+            }
+            let incarnation = Incarnation(incarnations.get(p).copied().unwrap_or(0));
+            if let Some(i) = self.done.lock().incarnations.get_mut(p) {
+                *i = incarnation.0;
+            }
+            if r.node != self.this {
+                ics::admit(r.node, incarnation);
+            }
+        }
+        *VIEW.lock() = (Some(self.this), view);
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) == 0 {
+                continue;
+            }
+            self.set_state(p, NodeState::Up);
+            if r.node != self.this {
+                let incarnation = self.incarnation_of(p);
+                observers::tell(|o| o.node_up(r.node, incarnation));
+                pr_info!("node {} is up\n", r.node.number());
+            }
+        }
+        {
+            let mut done = self.done.lock();
+            if done.joined.is_none() {
+                done.joined = Some(Ok(()));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn incarnation_of(&self, p: usize) -> Incarnation {
+        Incarnation(self.done.lock().incarnations.get(p).copied().unwrap_or(0))
+    }
+
+    fn first_view(&self) {
+        if let Err(e) = observers::joined(self.this) {
+            pr_err!("a subsystem cannot join: {:?}\n", e);
+            self.done.lock().joined = Some(Err(e));
+        }
+    }
+}
+
+fn without(set: &NodeSet, node: NodeId) -> NodeSet {
+    let mut out = NodeSet::new();
+    for n in set.iter().filter(|n| *n != node) {
+        out.insert(n);
+    }
+    out
+}
+
+/// This node must not act any more.
+fn stop_machine(why: &str) {
+    pr_emerg!("node stops itself: {}\n", why);
+    ssi::machine::restart_now();
+}
+
+struct Links;
+
+static LINKS: Links = Links;
+
+fn current() -> Option<Arc<Membership>> {
+    CURRENT.lock().clone()
+}
+
+impl ics::LinkObserver for Links {
+    fn link_up(&self, node: NodeId, incarnation: Incarnation) {
+        let Some(m) = current() else { return };
+        if let Some(p) = m.place(node) {
+            m.step(|core| {
+                core.link_up(p, incarnation.0);
+                core.tick(now_ms())
+            });
+        }
+    }
+
+    fn link_lost(&self, node: NodeId, incarnation: Incarnation) {
+        let Some(m) = current() else { return };
+        if let Some(p) = m.place(node) {
+            m.step(|core| {
+                core.link_lost(p, incarnation.0);
+                core.tick(now_ms())
+            });
+        }
+    }
+
+    fn heartbeat(&self, h: &ics::Heartbeat) {
+        let Some(m) = current() else { return };
+        let Some(says) = proto::decode(&h.says, m.table) else {
+            return;
+        };
+        if let Some(p) = m.place(h.node) {
+            m.step(|core| core.heard(p, h.incarnation.0, says, now_ms()));
+        }
+    }
+}
+
+/// Joins. Sleeps until this node is a member, or a signal comes.
+///
+/// # Errors
+/// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; those of the transport and of observers.
+pub(crate) fn join(mut args: JoinArgs) -> Result {
+    let mut running = RUNNING.lock();
+    if running.is_some() {
+        return Err(EALREADY);
+    }
+    args.rows.sort_unstable_by_key(|r| r.node);
+    if args.rows.is_empty() || args.rows.len() > state::MAX_NODES {
+        return Err(EINVAL);
+    }
+    let place = args.rows.iter().position(|r| r.node == args.this).ok_or(EINVAL)?;
+    let mut table = KVec::new();
+    let mut nodes = KVec::new();
+    for r in &args.rows {
+        table.extend_from_slice(&r.node.number().to_le_bytes(), GFP_KERNEL)?;
+        let mut addresses = KVec::new();
+        addresses.extend_from_slice(&r.addresses, GFP_KERNEL)?;
+        let config = ics::NodeConfig {
+            node: r.node,
+            addresses,
+            port: r.port,
+        };
+        nodes.push(config, GFP_KERNEL)?;
+    }
+    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 1", &[&table]);
+    let incarnation = Incarnation(ssi::machine::wall_clock_ns());
+    let times = Times {
+        detect: u64::from(args.detect_ms),
+        form: FORM_MS,
+    };
+    let n = args.rows.len();
+    let mut states = KVec::new();
+    let mut incarnations = KVec::new();
+    for _ in 0..n {
+        states.push(NodeState::NeverUp, GFP_KERNEL)?;
+        incarnations.push(0, GFP_KERNEL)?;
+    }
+    let done = Done {
+        states,
+        incarnations,
+        joined: None,
+        left: false,
+        ending: false,
+    };
+    let mut name = KVec::new();
+    name.extend_from_slice(&args.name, GFP_KERNEL)?;
+    let core = Core::new(place, n, incarnation.0, times, now_ms());
+    let m = Arc::pin_init(
+        pin_init!(Membership {
+            this: args.this,
+            incarnation,
+            name,
+            rows: args.rows,
+            table: u64::from_le_bytes(digest),
+            core <- kernel::new_mutex!(core, "clms::core"),
+            changes: Queue::new()?,
+            done <- kernel::new_mutex!(done, "clms::done"),
+            changed <- Event::new(),
+        }? Error),
+        GFP_KERNEL,
+    )?;
+    *CURRENT.lock() = Some(m.clone());
+    let config = ics::Config {
+        name: args.name,
+        key: args.key,
+        this: args.this,
+        incarnation,
+        nodes,
+    };
+    if let Err(e) = ics::start(config, &LINKS) {
+        *CURRENT.lock() = None;
+        return Err(e);
+    }
+    let mut threads = KVec::new();
+    let started = (|| {
+        let t = m.clone();
+        threads.push(KThread::run(c"clms_view", move || t.carry_out())?, GFP_KERNEL)?;
+        let t = m.clone();
+        threads.push(KThread::run(c"clms_beat", move || t.beat())?, GFP_KERNEL)?;
+        Ok(())
+    })();
+    *running = Some(Running {
+        membership: m.clone(),
+        threads,
+    });
+    drop(running);
+    if let Err(e) = started {
+        end();
+        return Err(e);
+    }
+    let known = m.changed.wait_interruptible(|| m.done.lock().joined.is_some());
+    let result = if known {
+        m.done.lock().joined.unwrap_or(Err(EINTR))
+    } else {
+        Err(EINTR)
+    };
+    if result.is_err() {
+        end();
+    }
+    result
+}
+
+/// Leaves. Sleeps until the others have a view without this node.
+///
+/// # Errors
+/// `ENOTCONN` it has not joined; `EBUSY` the rest would have no majority, or a subsystem is in use; `EINTR`.
+pub(crate) fn leave() -> Result {
+    let m = current().ok_or(ENOTCONN)?;
+    let v = view();
+    let quorum = m.core.lock().quorum();
+    let alone = m.rows.len() == 1;
+    if !alone && v.members.len() <= quorum {
+        return Err(EBUSY);
+    }
+    observers::leaving(m.this)?;
+    if !alone {
+        m.step(|core| {
+            core.leave();
+            core.tick(now_ms())
+        });
+        let left = m.changed.wait_interruptible(|| m.done.lock().left);
+        if !left {
+            m.core.lock().stay();
+            observers::joined(m.this)?;
+            return Err(EINTR);
+        }
+    }
+    end();
+    Ok(())
+}
+
+/// Ends the membership: threads, transport, view.
+fn end() {
+    let Some(r) = RUNNING.lock().take() else {
+        return;
+    };
+    r.membership.done.lock().ending = true;
+    r.membership.changed.notify_all();
+    while r.membership.changes.push(Change::Stop).is_err() {
+        ssi::task::yield_now();
+    }
+    *VIEW.lock() = (None, NO_VIEW);
+    ics::stop();
+    *CURRENT.lock() = None;
+    drop(r.threads);
+}
+
+/// What `status` shows of a node.
+pub(crate) struct NodeStatus {
+    pub(crate) node: NodeId,
+    pub(crate) name: KVec<u8>,
+    pub(crate) state: NodeState,
+    pub(crate) incarnation: u64,
+}
+
+/// What `status` shows.
+pub(crate) struct Status {
+    pub(crate) name: KVec<u8>,
+    pub(crate) this: Option<NodeId>,
+    pub(crate) state: NodeState,
+    pub(crate) view: View,
+    pub(crate) quorate: bool,
+    pub(crate) nodes: KVec<NodeStatus>,
+}
+
+/// The membership as this node sees it.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn status() -> Result<Status> {
+    let mut s = Status {
+        name: KVec::new(),
+        this: None,
+        state: NodeState::NeverUp,
+        view: view(),
+        quorate: false,
+        nodes: KVec::new(),
+    };
+    let Some(m) = current() else {
+        return Ok(s);
+    };
+    s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
+    s.this = Some(m.this);
+    s.state = NodeState::ComingUp;
+    let (phase, quorum, alive) = {
+        let core = m.core.lock();
+        (core.phase(), core.quorum(), core.alive(now_ms()))
+    };
+    s.quorate = s.view.members.len() >= quorum;
+    let done = m.done.lock();
+    for (p, r) in m.rows.iter().enumerate() {
+        let mut state = done.states.get(p).copied().unwrap_or(NodeState::NeverUp);
+        let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
+        if idle && alive & (1 << p) != 0 {
+            state = NodeState::ComingUp;
+        }
+        if r.node == m.this {
+            s.state = match phase {
+                Phase::Leaving => NodeState::GoingDown,
+                _ => state,
+            };
+        }
+        let mut name = KVec::new();
+        name.extend_from_slice(&r.name, GFP_KERNEL)?;
+        let incarnation = if r.node == m.this {
+            m.incarnation.0
+        } else {
+            done.incarnations.get(p).copied().unwrap_or(0)
+        };
+        s.nodes.push(
+            NodeStatus {
+                node: r.node,
+                name,
+                state,
+                incarnation,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    Ok(s)
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The membership's netlink family: attributes to plain structures and back. clms answers.
+ */
+#include <linux/export.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <net/genetlink.h>
+#include "clms_nl_gen.h"
+#include "shim.h"
+
+static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
+
+static struct genl_family ssi_clms_family = {
+	.name		= SSI_CLMS_FAMILY_NAME,
+	.version	= SSI_CLMS_FAMILY_VERSION,
+	.netnsok	= false,
+	.parallel_ops	= true,		/* a join takes as long as it takes */
+	.module		= THIS_MODULE,
+	.split_ops	= ssi_clms_nl_ops,
+	.n_split_ops	= ARRAY_SIZE(ssi_clms_nl_ops),
+};
+
+static int ssi_clms_put_node(struct sk_buff *msg, const struct ssi_clms_node *n)
+{
+	struct nlattr *nest = nla_nest_start(msg, SSI_CLMS_A_CLMS_NODE);
+
+	if (!nest)
+		return -EMSGSIZE;
+	if (nla_put_u32(msg, SSI_CLMS_A_NODE_ID, n->id) ||
+	    nla_put_string(msg, SSI_CLMS_A_NODE_NAME, n->name) ||
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_STATE, n->state) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_INCARNATION, n->incarnation, 0))
+		return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+static int ssi_clms_put_status(struct sk_buff *msg, const struct ssi_clms_status *st)
+{
+	if (nla_put_u32(msg, SSI_CLMS_A_CLMS_STATE, st->state))
+		return -EMSGSIZE;
+	if (!st->this_node)
+		return 0;
+	if (nla_put_string(msg, SSI_CLMS_A_CLMS_NAME, st->name) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_CLMS_VIEW, st->view, 0) ||
+	    nla_put_u8(msg, SSI_CLMS_A_CLMS_QUORATE, st->quorate) ||
+	    nla_put_u32(msg, SSI_CLMS_A_CLMS_MASTER, st->master) ||
+	    nla_put_u32(msg, SSI_CLMS_A_CLMS_THIS_NODE, st->this_node))
+		return -EMSGSIZE;
+	for (u32 i = 0; i < st->n_nodes; i++)
+		if (ssi_clms_put_node(msg, &st->nodes[i]))
+			return -EMSGSIZE;
+	return 0;
+}
+
+int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ssi_clms_status *st = kvzalloc(sizeof(*st), GFP_KERNEL);
+	struct sk_buff *msg;
+	void *head;
+	int ret;
+
+	if (!st)
+		return -ENOMEM;
+	ret = ssi_clms_ops->status(st);
+	if (ret)
+		goto out;
+	ret = -ENOMEM;
+	msg = nlmsg_new(1024 + st->n_nodes * 128, GFP_KERNEL);
+	if (!msg)
+		goto out;
+	head = genlmsg_iput(msg, info);
+	ret = head ? ssi_clms_put_status(msg, st) : -EMSGSIZE;
+	if (ret) {
+		nlmsg_free(msg);
+		goto out;
+	}
+	genlmsg_end(msg, head);
+	ret = genlmsg_reply(msg, info);
+out:
+	kvfree(st);
+	return ret;
+}
+
+static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
+			     struct genl_info *info)
+{
+	struct nlattr *tb[SSI_CLMS_A_NODE_PORT + 1], *a;
+	struct ssi_clms_node *n;
+	int ret, rem;
+
+	if (j->n_nodes == SSI_CLMS_MAX_NODES) {
+		GENL_SET_ERR_MSG(info, "the table has more nodes than this release takes");
+		return -E2BIG;
+	}
+	ret = nla_parse_nested(tb, SSI_CLMS_A_NODE_PORT, nest, ssi_clms_node_nl_policy,
+			       info->extack);
+	if (ret)
+		return ret;
+	if (!tb[SSI_CLMS_A_NODE_ID] || !tb[SSI_CLMS_A_NODE_ADDRESS]) {
+		NL_SET_ERR_MSG_ATTR(info->extack, nest, "a node needs a number and an address");
+		return -EINVAL;
+	}
+	n = &j->nodes[j->n_nodes++];
+	n->id = nla_get_u32(tb[SSI_CLMS_A_NODE_ID]);
+	if (tb[SSI_CLMS_A_NODE_NAME])
+		nla_strscpy(n->name, tb[SSI_CLMS_A_NODE_NAME], sizeof(n->name));
+	n->port = tb[SSI_CLMS_A_NODE_PORT] ? nla_get_u16(tb[SSI_CLMS_A_NODE_PORT]) :
+		  SSI_CLMS_DEFAULT_PORT;
+	nla_for_each_nested_type(a, SSI_CLMS_A_NODE_ADDRESS, nest, rem)
+		if (n->n_addresses < SSI_CLMS_MAX_ADDRESSES)
+			n->addresses[n->n_addresses++] = ntohl(nla_get_in_addr(a));
+	return 0;
+}
+
+int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ssi_clms_join *j;
+	struct nlattr *a;
+	const char *why = NULL;
+	int ret = -EINVAL, rem;
+
+	if (GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_NAME) ||
+	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_THIS_NODE) ||
+	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_KEY))
+		return -EINVAL;
+	j = kvzalloc(sizeof(*j), GFP_KERNEL);
+	if (!j)
+		return -ENOMEM;
+	nla_strscpy(j->name, info->attrs[SSI_CLMS_A_CLMS_NAME], sizeof(j->name));
+	j->this_node = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_THIS_NODE]);
+	j->key_len = nla_memcpy(j->key, info->attrs[SSI_CLMS_A_CLMS_KEY], sizeof(j->key));
+	if (info->attrs[SSI_CLMS_A_CLMS_DETECT_MS])
+		j->detect_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_DETECT_MS]);
+	if (j->key_len < SSI_CLMS_MIN_KEY) {
+		GENL_SET_ERR_MSG(info, "the cluster key is shorter than 16 bytes");
+		goto out;
+	}
+	nlmsg_for_each_attr_type(a, SSI_CLMS_A_CLMS_NODE, info->nlhdr, GENL_HDRLEN, rem) {
+		ret = ssi_clms_get_node(a, j, info);
+		if (ret)
+			goto out;
+	}
+	ret = ssi_clms_ops->join(j, &why);
+	if (why)
+		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+out:
+	memzero_explicit(j, sizeof(*j));
+	kvfree(j);
+	return ret;
+}
+
+int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	const char *why = NULL;
+	int ret = ssi_clms_ops->leave(&why);
+
+	if (why)
+		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+	return ret;
+}
+
+/* Registers the family. @ops answers until ssi_clms_nl_unregister(). */
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops)
+{
+	ssi_clms_ops = ops;
+	return genl_register_family(&ssi_clms_family);
+}
+EXPORT_SYMBOL_GPL(ssi_clms_nl_register);
+
+/* Returns when nobody is answered any more. */
+void ssi_clms_nl_unregister(void)
+{
+	genl_unregister_family(&ssi_clms_family);
+}
+EXPORT_SYMBOL_GPL(ssi_clms_nl_unregister);

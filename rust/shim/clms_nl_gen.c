@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-3-Clause)
+/* Do not edit directly, auto-generated from: */
+/*	Documentation/netlink/ssi_clms.yaml */
+/* YNL-GEN kernel source */
+/* To regenerate run: tools/net/ynl/ynl-regen.sh */
+
+#include <net/netlink.h>
+#include <net/genetlink.h>
+
+#include "clms_nl_gen.h"
+
+#include <uapi/linux/ssi_clms.h>
+
+/* Common nested types */
+const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_PORT + 1] = {
+	[SSI_CLMS_A_NODE_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+	[SSI_CLMS_A_NODE_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
+	[SSI_CLMS_A_NODE_STATE] = NLA_POLICY_MAX(NLA_U32, 7),
+	[SSI_CLMS_A_NODE_INCARNATION] = { .type = NLA_U64, },
+	[SSI_CLMS_A_NODE_ADDRESS] = NLA_POLICY_EXACT_LEN(4),
+	[SSI_CLMS_A_NODE_PORT] = { .type = NLA_U16, },
+};
+
+/* SSI_CLMS_CMD_JOIN - do */
+static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_DETECT_MS + 1] = {
+	[SSI_CLMS_A_CLMS_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
+	[SSI_CLMS_A_CLMS_THIS_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
+	[SSI_CLMS_A_CLMS_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
+	[SSI_CLMS_A_CLMS_DETECT_MS] = { .type = NLA_U32, },
+};
+
+/* Ops table for ssi_clms */
+const struct genl_split_ops ssi_clms_nl_ops[3] = {
+	{
+		.cmd	= SSI_CLMS_CMD_STATUS,
+		.doit	= ssi_clms_nl_status_doit,
+		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_JOIN,
+		.doit		= ssi_clms_nl_join_doit,
+		.policy		= ssi_clms_join_nl_policy,
+		.maxattr	= SSI_CLMS_A_CLMS_DETECT_MS,
+		.flags		= GENL_ADMIN_PERM | GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd	= SSI_CLMS_CMD_LEAVE,
+		.doit	= ssi_clms_nl_leave_doit,
+		.flags	= GENL_ADMIN_PERM | GENL_CMD_CAP_DO,
+	},
+};

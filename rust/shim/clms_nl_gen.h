@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-3-Clause) */
+/* Do not edit directly, auto-generated from: */
+/*	Documentation/netlink/ssi_clms.yaml */
+/* YNL-GEN kernel header */
+/* To regenerate run: tools/net/ynl/ynl-regen.sh */
+
+#ifndef _LINUX_SSI_CLMS_GEN_H
+#define _LINUX_SSI_CLMS_GEN_H
+
+#include <net/netlink.h>
+#include <net/genetlink.h>
+
+#include <uapi/linux/ssi_clms.h>
+
+/* Common nested types */
+extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_PORT + 1];
+
+/* Ops table for ssi_clms */
+extern const struct genl_split_ops ssi_clms_nl_ops[3];
+
+int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info);
+
+#endif /* _LINUX_SSI_CLMS_GEN_H */
