@@ -14,7 +14,7 @@ use crate::images::Places;
 use crate::qemu;
 
 /// A guest that can boot does it in two seconds.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// `kvm` or `tcg`. Tried once per boot of this machine and version of QEMU.
 pub(crate) fn accel(places: &Places, kernel: &Path, initramfs: &Path) -> &'static str {

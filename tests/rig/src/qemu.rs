@@ -50,7 +50,7 @@ pub(crate) fn common_args(accel: &str, kernel: &Path, initrd: &Path, cmdline: &s
 }
 
 /// Hardware address of a node's device on a link.
-pub fn mac(node: u32, link: u32) -> String {
+pub(crate) fn mac(node: u32, link: u32) -> String {
     format!("52:54:00:00:{link:02x}:{node:02x}")
 }
 

@@ -21,6 +21,9 @@ use anyhow::Result;
 use anyhow::bail;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
 use rig_agent::wire::Decoder;
 use rig_agent::wire::Exit;
 use rig_agent::wire::Frame;
@@ -28,7 +31,6 @@ use rig_agent::wire::Kind;
 use rig_agent::wire::Spawn;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -178,10 +180,14 @@ async fn tied(pid: Option<u32>) {
     // SAFETY: the descriptor was just made and has no other owner.
     // CAST: descriptors are ints.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    match AsyncFd::register(fd) {
-        Ok(fd) => drop(fd.readable().await),
-        Err(e) => eprintln!("rig: pidfd: {e}"),
-    }
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        while nix::poll::poll(&mut fds, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
+        // The receiver is gone when the instance is.
+        let _ = ended.send(());
+    });
+    let _ = wait.await;
 }
 
 impl Supervisor {
@@ -331,7 +337,7 @@ impl Supervisor {
         match request {
             Request::Wait { node, event, after_boot, timeout } => {
                 let node = self.node(node)?;
-                let what = format!("node {} is not {event:?} after {} s", node.id, timeout.as_secs_f64());
+                let what = format!("node {} is not {event:?} after {:.1} s", node.id, timeout.as_secs_f64());
                 return tokio::time::timeout(timeout, wait(node, event, after_boot))
                     .await
                     .map_err(|_| Reply::error(TIMED_OUT, what.to_lowercase()));

@@ -170,6 +170,8 @@ impl Session {
         // SAFETY: the closure calls only system calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
+                // The agent's own mask is not for others.
+                nix::sys::signal::SigSet::empty().thread_set_mask()?;
                 nix::unistd::setsid()?;
                 if has_tty {
                     // SAFETY: standard input is the terminal; the argument 0 steals nothing.
