@@ -181,6 +181,11 @@ impl Client {
         Ok(Self { dir: fs::canonicalize(dir)? })
     }
 
+    /// The instance in `dir`, which need not be up.
+    pub fn unchecked(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -21,7 +21,6 @@ use rig_agent::wire::Frame;
 use rig_agent::wire::Hello;
 use rig_agent::wire::Kind;
 use rig_agent::wire::Spawn;
-use rig_agent::wire::What;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -292,9 +291,7 @@ impl Node {
 
     /// Runs a command to its end and gives status and standard output; none if the node goes.
     pub(crate) async fn output(&self, argv: &[&str]) -> Option<(i32, Vec<u8>)> {
-        let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-        let what = What::Exec { argv, tty: None };
-        let mut session = self.open(&Spawn { what, user: None, background: false, env: Vec::new() })?;
+        let mut session = self.open(&crate::spawn::command(argv))?;
         session.send(Frame::raw(Kind::Stdin, 0, b""));
         let mut out = Vec::new();
         loop {
