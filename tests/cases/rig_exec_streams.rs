@@ -80,7 +80,7 @@ fn bulk(c: &Context) -> Result<()> {
     let client = c.client.clone();
     let stuck = data.clone();
     let stuck = std::thread::spawn(move || {
-        client.output(1, spawn::command(&["sleep", "1000"]), Some(Duration::from_secs(10)), &stuck)
+        client.output(1, spawn::command(&["sleep", "1000"]), Some(Duration::from_secs(4)), &stuck)
     });
     let out = c.exec_with(1, &["sh", "-c", "cat; echo done >&2"], &data)?;
     ensure!(out.stdout == data, "{} bytes came back, and not those that went", out.stdout.len());
@@ -102,12 +102,12 @@ fn ends(c: &Context) -> Result<()> {
         Ok((left == "sleep 9872").then_some(()))
     })?;
     // One that made a session of its own got away, as it should.
-    c.sh(1, "pkill -f 'sleep 9872'")?;
+    c.sh(1, "kill $(pidof sleep)")?;
 
     let client = c.client.clone();
     let running = c.background(2, &["sleep", "1000"])?;
     let waiter = std::thread::spawn(move || client.output(2, spawn::command(&["sleep", "1000"]), None, b""));
-    c.until("the other sleep", 5, || Ok((c.sh(2, "pgrep -f 'sleep 1000' | wc -l")? == "2").then_some(())))?;
+    c.until("the other sleep", 5, || Ok((c.sh(2, "pidof sleep | wc -w")? == "2").then_some(())))?;
     ensure!(running.pid > 1, "pid {}", running.pid);
     c.power(2, Power::Kill)?;
     let out = waiter.join().map_err(|_| anyhow::anyhow!("panicked"))??;

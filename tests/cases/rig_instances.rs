@@ -118,7 +118,7 @@ fn nothing_survives(c: &Context) -> Result<()> {
         .args(["exec", "1", "--", "sleep", "98765"])
         .stdin(std::process::Stdio::null())
         .spawn()?;
-    let count = || c.sh(1, "pgrep -f '^sleep 98765' | wc -l");
+    let count = || c.sh(1, "pidof sleep | wc -w");
     c.until("the command", 5, || Ok((count()? == "1").then_some(())))?;
     client.kill()?;
     client.wait()?;
@@ -136,7 +136,7 @@ fn up_fails(c: &Context) -> Result<()> {
         ensure!(processes(&dir).is_empty(), "left: {:?}", processes(&dir));
         Ok(())
     };
-    // No root device: the guest cannot go on.
+    // The guest misses a device that it was promised.
     fails(&Up { append: "ssi.links=2".into(), ..small(c) }, "no network device")?;
     fails(&Up { append: "init=/no rdinit=/no panic=-1".into(), ..small(c) }, "boot step `kernel`")?;
     fails(&Up { timeout: Some(Duration::from_millis(300)), ..small(c) }, "not up after 0.3 s")

@@ -35,6 +35,9 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
+/// Port 7777 in state LISTEN.
+const LISTENS: &str = ":1E61 .* 0A ";
+
 /// Sends `n` pings; gives how many were answered.
 fn pings(c: &Context, from: u32, to: u32, n: u32) -> Result<u32> {
     let out = c.exec(from, &["ping", "-q", "-i", "0.01", "-W", "1", "-c", &n.to_string(), &format!("10.73.1.{to}")])?;
@@ -83,12 +86,16 @@ fn faults(c: &Context) -> Result<()> {
 
     // The checksum finds the bit; what is repaired goes through and is wrong.
     let send = |text: &str| -> Result<String> {
-        c.sh(2, "rm -f /tmp/got; nc -lu -p 7777 -w 3 > /tmp/got < /dev/null & sleep 0.2")?;
-        c.sh(1, &format!("printf {text} | nc -u -w 1 10.73.1.2 7777"))?;
-        c.sh(2, "cat /tmp/got")
+        let receiver = c.background(2, &["nc", "-l", "-p", "7777"])?;
+        c.until("the listener", 5, || Ok(c.exec(2, &["grep", "-q", LISTENS, "/proc/net/tcp", "/proc/net/tcp6"])?.code.eq(&0).then_some(())))?;
+        c.sh(1, &format!("printf {text} | nc -w 5 10.73.1.2 7777"))?;
+        c.until("the end of the listener", 5, || {
+            Ok(c.exec(2, &["test", "-e", &format!("/proc/{}", receiver.pid)])?.code.eq(&1).then_some(()))
+        })?;
+        c.sh(2, &format!("cat {}.out", receiver.log.unwrap_or_default()))
     };
-    let text = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
-    same("clean datagram", send(text)?, text)?;
+    let text = "abcdefghijklmnopqrstuvwxyz0123456789";
+    same("clean stream", send(text)?, text)?;
     c.change_one_way(1, 2, Change::Corrupt(Chance(1_000_000), true))?;
     let got = send(text)?;
     let bits: u32 = got.bytes().zip(text.bytes()).map(|(a, b)| (a ^ b).count_ones()).sum();

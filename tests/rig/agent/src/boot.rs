@@ -46,10 +46,10 @@ fn mount(source: &str, target: &str, fstype: &str, flags: MsFlags, data: &str) -
         .map_err(|e| format!("mount {fstype} {source} on {target}: {e}"))
 }
 
-/// Number after `name=` on the kernel command line.
+/// Number after the last `name=` on the kernel command line.
 fn parameter(name: &str) -> Option<u32> {
     let line = fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    line.split_whitespace().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 /// The mounts that everything needs, and the port.
