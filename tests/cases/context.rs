@@ -54,12 +54,14 @@ impl Context {
 
     /// Runs a program with standard input.
     pub(crate) fn exec_with(&self, node: u32, argv: &[&str], stdin: &[u8]) -> Result<Output> {
-        self.client.output(node, spawn::command(argv), Some(COMMAND * self.patience), stdin)
+        self.client
+            .output(node, spawn::command(argv), Some(COMMAND * self.patience), stdin)
     }
 
     /// Runs a program as somebody.
     pub(crate) fn exec_as(&self, user: &str, node: u32, argv: &[&str]) -> Result<Output> {
-        self.client.output(node, spawn::command_as(user, argv), Some(COMMAND * self.patience), b"")
+        self.client
+            .output(node, spawn::command_as(user, argv), Some(COMMAND * self.patience), b"")
     }
 
     /// Runs a shell script; gives its standard output.
@@ -112,7 +114,8 @@ impl Context {
 
     /// Waits for an event of a node; only boots after `after_boot` count.
     pub(crate) fn wait(&self, node: u32, event: Event, after_boot: u32) -> Result<()> {
-        self.client.wait(node, event, after_boot, Duration::from_secs(60) * self.patience)
+        self.client
+            .wait(node, event, after_boot, Duration::from_secs(60) * self.patience)
     }
 
     /// How often a node was started.
@@ -147,15 +150,22 @@ impl Context {
 
     /// Options for an instance of the case's own: this one's kernel, and it ends with this process.
     pub(crate) fn up(&self) -> Up {
-        Up { kernel: self.kernel, tie: Some(std::process::id()), ..Up::default() }
+        Up {
+            kernel: self.kernel,
+            tie: Some(std::process::id()),
+            ..Up::default()
+        }
     }
 
     /// Brings up an instance of the case's own, which ends with it.
     pub(crate) fn instance(&self, name: &str, up: &Up) -> Result<Instance> {
         let dir = self.scratch.join(name);
         std::fs::create_dir_all(&dir)?;
-        up.run(&self.places, &dir, &mut |_| {}).with_context(|| format!("instance {name}"))?;
-        Ok(Instance { client: Client::connect(&dir)? })
+        up.run(&self.places, &dir, &mut |_| {})
+            .with_context(|| format!("instance {name}"))?;
+        Ok(Instance {
+            client: Client::connect(&dir)?,
+        })
     }
 }
 
@@ -175,7 +185,11 @@ impl Drop for Instance {
 ///
 /// # Errors
 /// They are not.
-pub(crate) fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(what: impl Display, got: T, want: U) -> Result<()> {
+pub(crate) fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+    what: impl Display,
+    got: T,
+    want: U,
+) -> Result<()> {
     ensure!(got == want, "{what}: got {got:?}, want {want:?}");
     Ok(())
 }

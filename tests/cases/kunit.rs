@@ -33,10 +33,15 @@ fn parse(text: &str) -> Vec<Suite> {
     let mut suites: Vec<Suite> = Vec::new();
     for line in text.lines().map(console::without_stamp) {
         if let Some(name) = line.strip_prefix("    # Subtest: ") {
-            suites.push(Suite { name: name.trim().to_owned(), ..Suite::default() });
+            suites.push(Suite {
+                name: name.trim().to_owned(),
+                ..Suite::default()
+            });
             continue;
         }
-        let Some(suite) = suites.last_mut().filter(|s| !s.is_closed) else { continue };
+        let Some(suite) = suites.last_mut().filter(|s| !s.is_closed) else {
+            continue;
+        };
         if let Some(rest) = line.strip_prefix("    ").filter(|r| !r.starts_with(' ')) {
             if let Some(n) = rest.strip_prefix("1..") {
                 suite.planned = n.trim().parse().unwrap_or(0);
@@ -97,7 +102,9 @@ pub(crate) fn run(places: &Places) -> (usize, usize) {
     let (mut passed, mut failed) = (0, 0);
     for (number, suite) in (1..).zip(&suites) {
         passed += suite.passed;
-        let missing = suite.planned.saturating_sub(suite.passed + suite.skipped + suite.failed.len());
+        let missing = suite
+            .planned
+            .saturating_sub(suite.passed + suite.skipped + suite.failed.len());
         failed += suite.failed.len() + missing;
         for name in &suite.failed {
             println!("# failed: {name}");
@@ -105,7 +112,12 @@ pub(crate) fn run(places: &Places) -> (usize, usize) {
         if missing > 0 {
             println!("# {missing} of {} did not end", suite.planned);
         }
-        println!("{} {number} {} # {} cases", if suite.is_ok() { "ok" } else { "not ok" }, suite.name, suite.passed);
+        println!(
+            "{} {number} {} # {} cases",
+            if suite.is_ok() { "ok" } else { "not ok" },
+            suite.name,
+            suite.passed
+        );
         failed += usize::from(!suite.is_ok() && suite.failed.is_empty() && missing == 0);
     }
     for line in &alarms {
@@ -145,14 +157,23 @@ mod tests {
         let suites = parse(GOOD);
         assert_eq!(
             suites,
-            [Suite { name: "ssi_wire".into(), planned: 3, passed: 2, failed: vec![], skipped: 1, is_closed: true }]
+            [Suite {
+                name: "ssi_wire".into(),
+                planned: 3,
+                passed: 2,
+                failed: vec![],
+                skipped: 1,
+                is_closed: true
+            }]
         );
         assert!(suites[0].is_ok());
     }
 
     #[test]
     fn failures_gaps_and_crashes_are_not_ok() {
-        let bad = GOOD.replace("    ok 2 sizes", "    not ok 2 sizes").replace("] ok 1 ssi", "] not ok 1 ssi");
+        let bad = GOOD
+            .replace("    ok 2 sizes", "    not ok 2 sizes")
+            .replace("] ok 1 ssi", "] not ok 1 ssi");
         assert_eq!(parse(&bad)[0].failed, ["2 sizes"]);
         assert!(!parse(&bad)[0].is_ok());
         let gap = GOOD.replace("[    9.1]     1..3", "[    9.1]     1..4");

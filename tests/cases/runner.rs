@@ -146,11 +146,19 @@ struct Runner {
 /// The whole program.
 pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
     let options = Options::parse();
-    let cases: Vec<Case> = files.iter().flat_map(|f| f.iter()).copied().filter(|c| is_chosen(c, &options)).collect();
+    let cases: Vec<Case> = files
+        .iter()
+        .flat_map(|f| f.iter())
+        .copied()
+        .filter(|c| is_chosen(c, &options))
+        .collect();
     if options.list {
         for c in &cases {
             let debug = if c.debug { " [debug]" } else { "" };
-            println!("{:36} {} node(s), faults: {}{debug}\n{:36} {}", c.name, c.nodes, c.faults, "", c.promise);
+            println!(
+                "{:36} {} node(s), faults: {}{debug}\n{:36} {}",
+                c.name, c.nodes, c.faults, "", c.promise
+            );
         }
         return ExitCode::SUCCESS;
     }
@@ -166,11 +174,21 @@ pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
         kunit::run(&places)
     } else {
         let dir = places.top.join("build/cases");
-        Runner { places, dir, options, cluster: None }.run_all(&group(cases))
+        Runner {
+            places,
+            dir,
+            options,
+            cluster: None,
+        }
+        .run_all(&group(cases))
     };
     println!("{passed} passed, {failed} failed");
     // Nothing tested is nothing shown.
-    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn is_chosen(case: &Case, options: &Options) -> bool {
@@ -179,7 +197,11 @@ fn is_chosen(case: &Case, options: &Options) -> bool {
 }
 
 fn shape(case: &Case, options: &Options) -> Shape {
-    let kernel = if options.debug { Kernel::Debug } else { options.kernel.unwrap_or(case.kernel) };
+    let kernel = if options.debug {
+        Kernel::Debug
+    } else {
+        options.kernel.unwrap_or(case.kernel)
+    };
     Shape {
         nodes: case.nodes,
         root: case.root,
@@ -200,7 +222,10 @@ fn group(cases: Vec<Case>) -> Vec<Case> {
             keys.push(key(c));
         }
     }
-    keys.iter().flat_map(|k| cases.iter().filter(move |c| key(c) == *k)).copied().collect()
+    keys.iter()
+        .flat_map(|k| cases.iter().filter(move |c| key(c) == *k))
+        .copied()
+        .collect()
 }
 
 impl Runner {
@@ -279,8 +304,13 @@ impl Runner {
                 tie: Some(std::process::id()),
                 ..Up::default()
             };
-            up.run(&self.places, &dir, &mut |line| println!("# {line}")).context("the cluster does not come up")?;
-            self.cluster = Some(Cluster { shape, client: Client::connect(&dir)?, was_used: false });
+            up.run(&self.places, &dir, &mut |line| println!("# {line}"))
+                .context("the cluster does not come up")?;
+            self.cluster = Some(Cluster {
+                shape,
+                client: Client::connect(&dir)?,
+                was_used: false,
+            });
         }
         self.cluster.as_mut().context("no cluster")
     }
@@ -300,7 +330,16 @@ impl Runner {
             Err(e) => return Verdict::Failed(format!("{e:#}")),
         };
         let nodes: Vec<u32> = (1..=shape.nodes).collect();
-        let starts: Vec<u64> = nodes.iter().map(|n| if is_new { 0 } else { console::length(&client.console(*n)) }).collect();
+        let starts: Vec<u64> = nodes
+            .iter()
+            .map(|n| {
+                if is_new {
+                    0
+                } else {
+                    console::length(&client.console(*n))
+                }
+            })
+            .collect();
         let boots_before = boots(&client);
         let patience = if shape.kernel == Kernel::Debug { 5 } else { 1 };
         let scratch = self.dir.join(case.name);
@@ -319,7 +358,12 @@ impl Runner {
         let mut alarms = Vec::new();
         for (node, start) in nodes.iter().zip(&starts) {
             let text = console::since(&client.console(*node), *start);
-            alarms.extend(console::alarms(&text, case.expected).iter().take(5).map(|l| format!("node {node}: {l}")));
+            alarms.extend(
+                console::alarms(&text, case.expected)
+                    .iter()
+                    .take(5)
+                    .map(|l| format!("node {node}: {l}")),
+            );
         }
         if !alarms.is_empty() {
             let e = result.as_ref().err().map_or(String::new(), |e| format!("{e:#}\n"));
@@ -359,13 +403,22 @@ impl Runner {
     fn is_healthy(&self, boots_before: &[u32]) -> bool {
         let Some(cluster) = &self.cluster else { return false };
         let client = &cluster.client;
-        let heal = client.change(None, None, true, None, Change::Heal).and_then(|()| client.capture(None, None, false));
-        let Ok(status) = heal.and_then(|()| client.status()) else { return false };
+        let heal = client
+            .change(None, None, true, None, Change::Heal)
+            .and_then(|()| client.capture(None, None, false));
+        let Ok(status) = heal.and_then(|()| client.status()) else {
+            return false;
+        };
         if !status.nodes.iter().all(|n| n.phase == Phase::Up && !n.paused) || boots(client) != boots_before {
             return false;
         }
         status.nodes.iter().all(|n| {
-            let out = client.output(n.id, spawn::command(&["sh", "-c", LEFTOVERS]), Some(Duration::from_secs(20)), b"");
+            let out = client.output(
+                n.id,
+                spawn::command(&["sh", "-c", LEFTOVERS]),
+                Some(Duration::from_secs(20)),
+                b"",
+            );
             out.is_ok_and(|o| o.code == 0 && o.text().is_empty())
         })
     }
@@ -379,11 +432,17 @@ const LEFTOVERS: &str = r#"for p in /proc/[0-9]*; do
 done 2>/dev/null; true"#;
 
 fn boots(client: &Client) -> Vec<u32> {
-    client.status().map(|s| s.nodes.iter().map(|n| n.boots).collect()).unwrap_or_default()
+    client
+        .status()
+        .map(|s| s.nodes.iter().map(|n| n.boots).collect())
+        .unwrap_or_default()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panicked: {}", text.unwrap_or("without a word"))
 }
 
@@ -395,7 +454,8 @@ fn run_limited(case: &Case, context: Context, limit: Duration) -> Result<()> {
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| run(&context)));
         let _ = done.send(result.unwrap_or_else(|p| Err(anyhow!(panic_text(&*p)))));
     });
-    wait.recv_timeout(limit).unwrap_or_else(|_| Err(anyhow!("not over after {} s", limit.as_secs())))
+    wait.recv_timeout(limit)
+        .unwrap_or_else(|_| Err(anyhow!("not over after {} s", limit.as_secs())))
 }
 
 #[cfg(test)]
@@ -408,27 +468,55 @@ mod tests {
 
     #[test]
     fn cases_of_a_shape_run_together() {
-        let case = |name, nodes| Case { name, nodes, ..Case::DEFAULT };
-        let order = group(vec![case("a", 2), case("b", 3), case("c", 2), case("d", 3), case("e", 1)]);
+        let case = |name, nodes| Case {
+            name,
+            nodes,
+            ..Case::DEFAULT
+        };
+        let order = group(vec![
+            case("a", 2),
+            case("b", 3),
+            case("c", 2),
+            case("d", 3),
+            case("e", 1),
+        ]);
         assert_eq!(order.iter().map(|c| c.name).collect::<String>(), "acbde");
     }
 
     #[test]
     fn filters_and_the_debug_subset() {
-        let a = Case { name: "ics_x", debug: true, ..Case::DEFAULT };
-        let b = Case { name: "vproc_y", ..Case::DEFAULT };
+        let a = Case {
+            name: "ics_x",
+            debug: true,
+            ..Case::DEFAULT
+        };
+        let b = Case {
+            name: "vproc_y",
+            ..Case::DEFAULT
+        };
         assert!(is_chosen(&a, &options()) && is_chosen(&b, &options()));
-        let debug = Options { debug: true, ..options() };
+        let debug = Options {
+            debug: true,
+            ..options()
+        };
         assert!(is_chosen(&a, &debug) && !is_chosen(&b, &debug));
         assert_eq!(shape(&a, &debug).kernel, Kernel::Debug);
-        let filter = Options { filter: vec!["nothing".into(), "vproc".into()], ..options() };
+        let filter = Options {
+            filter: vec!["nothing".into(), "vproc".into()],
+            ..options()
+        };
         assert!(!is_chosen(&a, &filter) && is_chosen(&b, &filter));
     }
 
     #[test]
     fn every_case_is_named_once_and_says_what_it_promises() {
         let mut names: Vec<_> = crate::CASES.iter().flat_map(|f| f.iter()).map(|c| c.name).collect();
-        assert!(crate::CASES.iter().flat_map(|f| f.iter()).all(|c| !c.promise.is_empty()));
+        assert!(
+            crate::CASES
+                .iter()
+                .flat_map(|f| f.iter())
+                .all(|c| !c.promise.is_empty())
+        );
         let n = names.len();
         names.sort_unstable();
         names.dedup();
@@ -439,7 +527,10 @@ mod tests {
     fn a_case_that_hangs_or_panics_fails() {
         let context = || Context {
             client: Client::unchecked("/nonexistent".into()),
-            places: Places { top: "/".into(), cache: "/".into() },
+            places: Places {
+                top: "/".into(),
+                cache: "/".into(),
+            },
             nodes: 1,
             kernel: Kernel::Plain,
             scratch: "/".into(),
@@ -449,6 +540,11 @@ mod tests {
         let run = |run| run_limited(&Case { run, ..Case::DEFAULT }, context(), limit);
         assert!(run(|_| Ok(())).is_ok());
         assert_eq!(run(|_| panic!("oh")).unwrap_err().to_string(), "panicked: oh");
-        assert!(run(|_| loop { std::thread::park() }).is_err());
+        assert!(
+            run(|_| loop {
+                std::thread::park()
+            })
+            .is_err()
+        );
     }
 }

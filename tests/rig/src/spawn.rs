@@ -9,10 +9,18 @@ pub use rig_agent::wire::What;
 /// A program and its arguments, as root.
 pub fn command(argv: &[&str]) -> Spawn {
     let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-    Spawn { what: What::Exec { argv, tty: None }, user: None, background: false, env: Vec::new() }
+    Spawn {
+        what: What::Exec { argv, tty: None },
+        user: None,
+        background: false,
+        env: Vec::new(),
+    }
 }
 
 /// A program and its arguments, as somebody.
 pub fn command_as(user: &str, argv: &[&str]) -> Spawn {
-    Spawn { user: Some(user.to_owned()), ..command(argv) }
+    Spawn {
+        user: Some(user.to_owned()),
+        ..command(argv)
+    }
 }
