@@ -536,15 +536,14 @@ mod tests {
             scratch: "/".into(),
             patience: 1,
         };
-        let limit = Duration::from_millis(100);
-        let run = |run| run_limited(&Case { run, ..Case::DEFAULT }, context(), limit);
+        let limited = |run, limit| run_limited(&Case { run, ..Case::DEFAULT }, context(), limit);
+        // Long enough for a slow machine to write a back trace.
+        let run = |run| limited(run, Duration::from_secs(20));
         assert!(run(|_| Ok(())).is_ok());
         assert_eq!(run(|_| panic!("oh")).unwrap_err().to_string(), "panicked: oh");
-        assert!(
-            run(|_| loop {
-                std::thread::park()
-            })
-            .is_err()
-        );
+        let hang: fn(&Context) -> Result<()> = |_| loop {
+            std::thread::park();
+        };
+        assert!(limited(hang, Duration::from_millis(100)).is_err());
     }
 }
