@@ -305,17 +305,20 @@ impl Up {
     /// # Errors
     /// The reason why it is not up.
     pub fn run(&self, places: &Places, dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        check_ours(dir)?;
         let setup = self.setup(places)?;
-        fs::create_dir_all(dir.join("shared")).with_context(|| dir.display().to_string())?;
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let dir = fs::canonicalize(dir)?;
         if client::is_up(&dir) {
             bail!("{} is up already: `rig down` first", dir.display());
         }
+        // From here on the directory is known as ours.
+        fs::write(dir.join("setup.json"), serde_json::to_vec_pretty(&setup)?)?;
+        fs::create_dir_all(dir.join("shared"))?;
         clean(&dir)?;
         // Every user of every node may write there, as in /tmp.
         fs::set_permissions(dir.join("shared"), std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
         qemu::make_disks(&setup.disks, &dir, setup.nodes)?;
-        fs::write(dir.join("setup.json"), serde_json::to_vec_pretty(&setup)?)?;
         progress(&format!(
             "{} nodes, {} kernel, {}, seed {}",
             setup.nodes,
@@ -354,6 +357,15 @@ impl Up {
     }
 }
 
+/// `up` empties its directory: it must be new, empty, or that of an instance before.
+fn check_ours(dir: &Path) -> Result<()> {
+    let mut entries = fs::read_dir(dir).into_iter().flatten();
+    if entries.next().is_some() && !dir.join("setup.json").exists() {
+        bail!("{} is not empty and no rig's directory", dir.display());
+    }
+    Ok(())
+}
+
 /// Takes away what the instance before left. Never more than the rig's own files.
 fn clean(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)?.flatten() {
@@ -376,6 +388,17 @@ fn clean(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strange_directory_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("rig-strange-{}", std::process::id()));
+        assert!(check_ours(&dir).is_ok());
+        fs::create_dir_all(dir.join("shared")).unwrap();
+        assert!(check_ours(&dir).is_err());
+        fs::write(dir.join("setup.json"), "").unwrap();
+        assert!(check_ours(&dir).is_ok());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn disks_are_parsed() {
