@@ -13,7 +13,7 @@ is_current() {
 		[ -x "$bin/$b" ] || return 1
 	done
 	[ -e "$bin/.tests-built" ] &&
-		[ -z "$(find "$top/tests" -newer "$bin/.tests-built" \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock \) -print -quit)" ]
+		[ -z "$(find "$top/tests" -path "$top/tests/bench" -prune -o -newer "$bin/.tests-built" \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock \) -print -quit)" ]
 }
 
 is_current && exit 0
@@ -25,8 +25,10 @@ exec 9>"$CARGO_TARGET_DIR/.lock"
 flock 9
 stamp=$(mktemp "$bin/.stamp.XXXXXX")
 trap 'rm -f "$stamp"' EXIT
-# From within tests/: cargo looks for .cargo/config.toml there.
-(cd "$top/tests" && cargo build --release --locked --quiet) >&2
+# The guest agent must be static; one flag for the whole workspace keeps one build of every crate. The target
+# is named so that the flag does not reach proc macros and build scripts.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
+(cd "$top/tests" && cargo build --release --locked --quiet --target x86_64-unknown-linux-gnu) >&2
 for b in "${binaries[@]}"; do
 	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/$b" "$bin/.$b.new"
 	mv "$bin/.$b.new" "$bin/$b"

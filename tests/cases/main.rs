@@ -1,1 +1,34 @@
-fn main(){}
+// SPDX-License-Identifier: GPL-2.0
+
+//! The cases: what the cluster promises, one function each. `tests/run` builds and starts this.
+//!
+//! A case is in `<subsystem>_<behaviour>.rs`, which ends in its row of `CASES`: how many nodes, which root and
+//! kernel, and which faults it uses. Output is KTAP; the last line is `N passed, N failed`.
+
+mod console;
+mod context;
+mod kunit;
+mod runner;
+
+use std::process::ExitCode;
+
+/// Files of cases, in the order in which they run.
+macro_rules! cases {
+    ($($file:ident)*) => {
+        $(mod $file;)*
+        const CASES: &[&[runner::Case]] = &[$($file::CASES),*];
+    };
+}
+
+cases! {
+    rig_exec_streams
+    rig_files
+    rig_switch_faults
+    rig_power
+    rig_reboot_restarts_node
+    rig_instances
+}
+
+fn main() -> ExitCode {
+    runner::main(CASES)
+}

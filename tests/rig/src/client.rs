@@ -58,7 +58,9 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Whether an instance runs in a directory.
 pub fn is_up(dir: &Path) -> bool {
-    let Ok(file) = File::options().write(true).open(dir.join("lock")) else { return false };
+    let Ok(file) = File::options().write(true).open(dir.join("lock")) else {
+        return false;
+    };
     Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()
 }
 
@@ -130,7 +132,10 @@ impl Connection {
 
 /// Follows a connection to its reply.
 pub(crate) fn follow(stream: UnixStream, progress: &mut dyn FnMut(&str)) -> Result<Reply> {
-    let mut connection = Connection { stream, decoder: Decoder::default() };
+    let mut connection = Connection {
+        stream,
+        decoder: Decoder::default(),
+    };
     loop {
         let frame = connection.next()?;
         match frame.kind {
@@ -178,7 +183,14 @@ impl Client {
         if !is_up(dir) {
             bail!("{} is not up", dir.display());
         }
-        Ok(Self { dir: fs::canonicalize(dir)? })
+        Ok(Self {
+            dir: fs::canonicalize(dir)?,
+        })
+    }
+
+    /// The instance in `dir`, which need not be up.
+    pub fn unchecked(dir: PathBuf) -> Self {
+        Self { dir }
     }
 
     /// Its directory.
@@ -192,7 +204,10 @@ impl Client {
         let path = format!("/proc/self/fd/{}/rig.sock", handle.as_raw_fd());
         let mut stream = UnixStream::connect(path).with_context(|| format!("{} is not up", self.dir.display()))?;
         stream.write_all(&Frame::json(Kind::Request, 0, request).to_bytes())?;
-        Ok(Connection { stream, decoder: Decoder::default() })
+        Ok(Connection {
+            stream,
+            decoder: Decoder::default(),
+        })
     }
 
     /// Makes a request without streams.
@@ -227,7 +242,11 @@ impl Client {
     /// The supervisor or the node is not there.
     pub fn node(&self, node: u32) -> Result<NodeStatus> {
         let status = self.status()?;
-        status.nodes.into_iter().find(|n| n.id == node).with_context(|| format!("no node {node}"))
+        status
+            .nodes
+            .into_iter()
+            .find(|n| n.id == node)
+            .with_context(|| format!("no node {node}"))
     }
 
     /// Ends the instance; returns when all of it is gone.
@@ -251,7 +270,10 @@ impl Client {
         let mut connection = self.open(&Request::Exec { node, spawn, timeout })?;
         let writer = Arc::new(Mutex::new(connection.stream.try_clone()?));
         let send = |writer: &Mutex<UnixStream>, frame: &Frame| {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame.to_bytes())
+            writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write_all(&frame.to_bytes())
         };
         let window = Arc::new(Window::default());
         window.add(WINDOW);
@@ -332,7 +354,12 @@ impl Client {
             resized: None,
         };
         let reply = self.exec(node, spawn, timeout, streams)?;
-        Ok(Output { code: reply.code, stdout, stderr, error: reply.error })
+        Ok(Output {
+            code: reply.code,
+            stdout,
+            stderr,
+            error: reply.error,
+        })
     }
 
     /// Starts a command in the background.
@@ -348,7 +375,15 @@ impl Client {
             started: &mut |s| found = Some(s.clone()),
             resized: None,
         };
-        let reply = self.exec(node, Spawn { background: true, ..spawn }, None, streams)?;
+        let reply = self.exec(
+            node,
+            Spawn {
+                background: true,
+                ..spawn
+            },
+            None,
+            streams,
+        )?;
         found.with_context(|| reply.error.unwrap_or_default())
     }
 
@@ -367,7 +402,10 @@ impl Client {
     /// # Errors
     /// It cannot be written, or the node is gone.
     pub fn put(&self, node: u32, from: Box<dyn Read + Send>, to: &str, mode: u32) -> Result<()> {
-        let what = What::Put { path: to.to_owned(), mode };
+        let what = What::Put {
+            path: to.to_owned(),
+            mode,
+        };
         self.transfer(node, what, Some(from), &mut io::sink())
     }
 
@@ -376,17 +414,34 @@ impl Client {
     /// # Errors
     /// It cannot be read, written, or the node is gone.
     pub fn pull(&self, node: u32, from: &str, to: &Path) -> Result<()> {
-        let mut sink = Pulled { mode: Vec::new(), to, file: None };
+        let mut sink = Pulled {
+            mode: Vec::new(),
+            to,
+            file: None,
+        };
         self.transfer(node, What::Get { path: from.to_owned() }, None, &mut sink)
     }
 
     fn transfer(&self, node: u32, what: What, from: Option<Box<dyn Read + Send>>, to: &mut dyn Write) -> Result<()> {
         let mut stderr = Vec::new();
-        let streams = Streams { stdin: from, stdout: to, stderr: &mut stderr, started: &mut |_| {}, resized: None };
-        let spawn = Spawn { what, user: None, background: false, env: Vec::new() };
+        let streams = Streams {
+            stdin: from,
+            stdout: to,
+            stderr: &mut stderr,
+            started: &mut |_| {},
+            resized: None,
+        };
+        let spawn = Spawn {
+            what,
+            user: None,
+            background: false,
+            env: Vec::new(),
+        };
         let reply = self.exec(node, spawn, None, streams)?;
         if reply.code != 0 {
-            let why = reply.error.unwrap_or_else(|| String::from_utf8_lossy(&stderr).trim().to_owned());
+            let why = reply
+                .error
+                .unwrap_or_else(|| String::from_utf8_lossy(&stderr).trim().to_owned());
             bail!("node {node}: {why}");
         }
         Ok(())
@@ -397,7 +452,12 @@ impl Client {
     /// # Errors
     /// It does not come in time.
     pub fn wait(&self, node: u32, event: Event, after_boot: u32, timeout: Duration) -> Result<()> {
-        self.check(&Request::Wait { node, event, after_boot, timeout })
+        self.check(&Request::Wait {
+            node,
+            event,
+            after_boot,
+            timeout,
+        })
     }
 
     /// Plays with a node's power.
@@ -420,8 +480,21 @@ impl Client {
     ///
     /// # Errors
     /// A node or link is not there.
-    pub fn change(&self, from: Option<u32>, to: Option<u32>, both: bool, link: Option<u32>, change: Change) -> Result<()> {
-        self.check(&Request::Change { from, to, both, link, change })
+    pub fn change(
+        &self,
+        from: Option<u32>,
+        to: Option<u32>,
+        both: bool,
+        link: Option<u32>,
+        change: Change,
+    ) -> Result<()> {
+        self.check(&Request::Change {
+            from,
+            to,
+            both,
+            link,
+            change,
+        })
     }
 
     /// Captures frames into a file, or ends the capture.
@@ -438,7 +511,12 @@ impl Client {
     /// # Errors
     /// The kernel refuses it, or has none.
     pub fn failpoint(&self, node: u32, spec: &str) -> Result<()> {
-        self.put(node, Box::new(io::Cursor::new(format!("{spec}\n").into_bytes())), FAILPOINTS, 0o644)
+        self.put(
+            node,
+            Box::new(io::Cursor::new(format!("{spec}\n").into_bytes())),
+            FAILPOINTS,
+            0o644,
+        )
     }
 
     /// The console log of a node.
@@ -465,7 +543,9 @@ impl Write for Pulled<'_> {
             let file = File::create(self.to)?;
             // Devices such as /dev/stdout keep theirs.
             if file.metadata()?.is_file() {
-                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(u32::from_le_bytes(mode) & 0o777))?;
+                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(
+                    u32::from_le_bytes(mode) & 0o777,
+                ))?;
             }
             self.file = Some(file);
         }

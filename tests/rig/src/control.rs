@@ -147,7 +147,10 @@ impl Reply {
 
     /// Failure with a reason.
     pub fn error(code: i32, error: impl Into<String>) -> Self {
-        Self { code, error: Some(error.into()) }
+        Self {
+            code,
+            error: Some(error.into()),
+        }
     }
 }
 

@@ -14,8 +14,9 @@ impl Archive {
         self.inode += 1;
         // CAST: an initramfs file is far below 4 GiB.
         let (size, name_size) = (data.len() as u32, name.len() as u32 + 1);
-        let fields =
-            [self.inode, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
+        let fields = [
+            self.inode, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0,
+        ];
         self.out.extend_from_slice(b"070701");
         for field in fields {
             self.out.extend_from_slice(format!("{field:08X}").as_bytes());
@@ -84,11 +85,23 @@ mod tests {
         a.device("dev/console", 0o600, 5, 1);
         a.file("init", 0o755, &[7; 1001]);
         a.link("bin", "usr/bin");
-        let child = Command::new("cpio").arg("-tv").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = { child }.spawn().unwrap();
+        let mut child = Command::new("cpio")
+            .arg("-tv")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(&a.finish()).unwrap();
         let list = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        for want in ["drwxr-xr-x", "crw-------", "5,   1", "-rwxr-xr-x", "1001", "bin -> usr/bin"] {
+        for want in [
+            "drwxr-xr-x",
+            "crw-------",
+            "5,   1",
+            "-rwxr-xr-x",
+            "1001",
+            "bin -> usr/bin",
+        ] {
             assert!(list.contains(want), "{want} in {list}");
         }
         assert_eq!(list.lines().count(), 4);

@@ -27,7 +27,10 @@ impl Chance {
     /// # Errors
     /// A text if it is not from 0 to 100.
     pub fn percent(text: &str) -> Result<Self, String> {
-        let pct: f64 = text.trim_end_matches('%').parse().map_err(|_| format!("{text}: not a number"))?;
+        let pct: f64 = text
+            .trim_end_matches('%')
+            .parse()
+            .map_err(|_| format!("{text}: not a number"))?;
         if !(0.0..=100.0).contains(&pct) {
             return Err(format!("{text}: not from 0 to 100"));
         }
@@ -89,7 +92,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -100,7 +103,7 @@ impl Rng {
     /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         // CAST: the upper half of a product is below n.
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(n)) >> 64) as u64
     }
 
     fn hit(&mut self, chance: Chance) -> bool {
@@ -148,8 +151,13 @@ impl Lane {
     pub fn new(seed: u64, from: u32, to: u32, link: u32) -> Self {
         let name = u64::from(from) << 40 | u64::from(to) << 16 | u64::from(link);
         // One step decorrelates neighbouring names.
-        let rng = Rng::new(Rng::new(seed ^ Rng::new(name).next()).next());
-        Self { faults: Faults::default(), counters: Counters::default(), rng, last_due: None }
+        let rng = Rng::new(Rng::new(seed ^ Rng::new(name).number()).number());
+        Self {
+            faults: Faults::default(),
+            counters: Counters::default(),
+            rng,
+            last_due: None,
+        }
     }
 
     /// Decides about one frame: no delivery, one, or two.
@@ -169,9 +177,16 @@ impl Lane {
         self.counters.duplicated += copies - 1;
         (0..copies)
             .map(|_| {
-                let flip = if self.rng.hit(f.corrupt) { self.pick_bit(frame) } else { None };
+                let flip = if self.rng.hit(f.corrupt) {
+                    self.pick_bit(frame)
+                } else {
+                    None
+                };
                 self.counters.corrupted += u64::from(flip.is_some());
-                Delivery { due: self.due(now), flip }
+                Delivery {
+                    due: self.due(now),
+                    flip,
+                }
             })
             .collect()
     }
@@ -179,7 +194,13 @@ impl Lane {
     /// When a copy is to arrive. Frames keep their order but for those that are held back on purpose.
     fn due(&mut self, now: Instant) -> Option<Instant> {
         let f = self.faults;
-        let mut due = now + f.delay + if f.jitter.is_zero() { Duration::ZERO } else { self.rng.up_to(f.jitter) };
+        let mut due = now
+            + f.delay
+            + if f.jitter.is_zero() {
+                Duration::ZERO
+            } else {
+                self.rng.up_to(f.jitter)
+            };
         if self.rng.hit(f.reorder) {
             self.counters.reordered += 1;
             return Some(due + Duration::from_micros(1) + self.rng.up_to(REORDER_MAX));
@@ -192,13 +213,20 @@ impl Lane {
     }
 
     fn pick_bit(&mut self, frame: &[u8]) -> Option<Flip> {
-        let range = if self.faults.corrupt_deep { payload(frame)? } else { 14..frame.len() };
+        let range = if self.faults.corrupt_deep {
+            payload(frame)?
+        } else {
+            14..frame.len()
+        };
         if range.is_empty() {
             return None;
         }
         // CAST: frames are short.
         let byte = range.start + self.rng.below(range.len() as u64) as usize;
-        Some(Flip { bit: byte * 8 + self.rng.below(8) as usize, repair: self.faults.corrupt_deep })
+        Some(Flip {
+            bit: byte * 8 + self.rng.below(8) as usize,
+            repair: self.faults.corrupt_deep,
+        })
     }
 }
 
@@ -243,7 +271,13 @@ pub fn flip(frame: &mut [u8], flip: Flip) {
     }
     // RFC 1624: the new sum from the old one and the 16-bit word that changed.
     let segment = 14 + usize::from(frame[14] & 15) * 4;
-    let word = |v: u8| if (byte - segment) % 2 == 0 { u32::from(v) << 8 } else { u32::from(v) };
+    let word = |v: u8| {
+        if (byte - segment) % 2 == 0 {
+            u32::from(v) << 8
+        } else {
+            u32::from(v)
+        }
+    };
     let old_sum = u32::from(u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]));
     let mut sum = (!old_sum & 0xffff) + (!word(value) & 0xffff) + word(value ^ mask);
     while sum > 0xffff {
@@ -262,7 +296,10 @@ mod tests {
     use super::*;
 
     fn lane(faults: Faults) -> Lane {
-        Lane { faults, ..Lane::new(7, 1, 2, 1) }
+        Lane {
+            faults,
+            ..Lane::new(7, 1, 2, 1)
+        }
     }
 
     fn pct(p: u32) -> Chance {
@@ -302,7 +339,10 @@ mod tests {
         if bytes.len() % 2 == 1 {
             bytes.push(0);
         }
-        let mut sum: u32 = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+        let mut sum: u32 = bytes
+            .chunks(2)
+            .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+            .sum();
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
@@ -315,12 +355,23 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(l.pass(Instant::now(), &FRAME), [Delivery { due: None, flip: None }]);
         }
-        assert_eq!(l.counters, Counters { frames: 1000, bytes: 64_000, ..Counters::default() });
+        assert_eq!(
+            l.counters,
+            Counters {
+                frames: 1000,
+                bytes: 64_000,
+                ..Counters::default()
+            }
+        );
     }
 
     #[test]
     fn a_cut_lane_passes_nothing() {
-        let mut l = lane(Faults { cut: true, dup: pct(100), ..Faults::default() });
+        let mut l = lane(Faults {
+            cut: true,
+            dup: pct(100),
+            ..Faults::default()
+        });
         assert!((0..100).all(|_| l.pass(Instant::now(), &FRAME).is_empty()));
         assert_eq!(l.counters.cut, 100);
     }
@@ -328,11 +379,17 @@ mod tests {
     #[test]
     fn chances_are_met() {
         for percent in [0, 1, 30, 99, 100] {
-            let mut l = lane(Faults { loss: pct(percent), ..Faults::default() });
+            let mut l = lane(Faults {
+                loss: pct(percent),
+                ..Faults::default()
+            });
             let n = 20_000;
             let lost = (0..n).filter(|_| l.pass(Instant::now(), &FRAME).is_empty()).count();
             let want = n * percent as usize / 100;
-            assert!(lost.abs_diff(want) <= if percent % 100 == 0 { 0 } else { 300 }, "{percent} %: {lost} of {n}");
+            assert!(
+                lost.abs_diff(want) <= if percent % 100 == 0 { 0 } else { 300 },
+                "{percent} %: {lost} of {n}"
+            );
             assert_eq!(l.counters.lost, lost as u64);
         }
     }
@@ -342,7 +399,9 @@ mod tests {
         let run = |seed, from, to| {
             let mut l = Lane::new(seed, from, to, 1);
             l.faults.loss = pct(50);
-            (0..64).map(|_| l.pass(Instant::now(), &FRAME).len()).collect::<Vec<_>>()
+            (0..64)
+                .map(|_| l.pass(Instant::now(), &FRAME).len())
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(1, 1, 2), run(1, 1, 2));
         assert_ne!(run(1, 1, 2), run(2, 1, 2));
@@ -352,7 +411,11 @@ mod tests {
     #[test]
     fn jitter_keeps_the_order() {
         let ms = Duration::from_millis;
-        let mut l = lane(Faults { delay: ms(10), jitter: ms(20), ..Faults::default() });
+        let mut l = lane(Faults {
+            delay: ms(10),
+            jitter: ms(20),
+            ..Faults::default()
+        });
         let start = Instant::now();
         let mut last = start;
         for i in 0..1000 {
@@ -365,7 +428,10 @@ mod tests {
 
     #[test]
     fn reordering_lets_later_frames_pass() {
-        let mut l = lane(Faults { reorder: pct(20), ..Faults::default() });
+        let mut l = lane(Faults {
+            reorder: pct(20),
+            ..Faults::default()
+        });
         let start = Instant::now();
         let dues: Vec<_> = (0..1000)
             .map(|i| {
@@ -380,14 +446,20 @@ mod tests {
 
     #[test]
     fn duplicates_are_two_deliveries() {
-        let mut l = lane(Faults { dup: pct(100), ..Faults::default() });
+        let mut l = lane(Faults {
+            dup: pct(100),
+            ..Faults::default()
+        });
         assert_eq!(l.pass(Instant::now(), &FRAME).len(), 2);
         assert_eq!(l.counters.duplicated, 1);
     }
 
     #[test]
     fn corruption_flips_one_bit_behind_the_header() {
-        let mut l = lane(Faults { corrupt: pct(100), ..Faults::default() });
+        let mut l = lane(Faults {
+            corrupt: pct(100),
+            ..Faults::default()
+        });
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let bit = l.pass(Instant::now(), &FRAME)[0].flip.unwrap();
@@ -407,7 +479,11 @@ mod tests {
                 let data: Vec<u8> = (0..len).map(|i| (i * 37) as u8).collect();
                 let good = ip_frame(proto, &data);
                 assert_eq!(checksum(&good), 0);
-                let mut l = lane(Faults { corrupt: pct(100), corrupt_deep: true, ..Faults::default() });
+                let mut l = lane(Faults {
+                    corrupt: pct(100),
+                    corrupt_deep: true,
+                    ..Faults::default()
+                });
                 for _ in 0..200 {
                     let mut f = good.clone();
                     flip(&mut f, l.pass(Instant::now(), &good)[0].flip.unwrap());
@@ -423,8 +499,18 @@ mod tests {
     fn deep_corruption_leaves_other_frames_alone() {
         let mut fragment = ip_frame(17, b"data");
         fragment[20] = 0x20;
-        for frame in [FRAME.to_vec(), ip_frame(6, b""), ip_frame(1, b"ping"), fragment, vec![0; 14]] {
-            let mut l = lane(Faults { corrupt: pct(100), corrupt_deep: true, ..Faults::default() });
+        for frame in [
+            FRAME.to_vec(),
+            ip_frame(6, b""),
+            ip_frame(1, b"ping"),
+            fragment,
+            vec![0; 14],
+        ] {
+            let mut l = lane(Faults {
+                corrupt: pct(100),
+                corrupt_deep: true,
+                ..Faults::default()
+            });
             assert_eq!(l.pass(Instant::now(), &frame)[0].flip, None);
         }
     }

@@ -28,9 +28,30 @@ use crate::cpio::Archive;
 
 /// Packages of the Debian root on top of a minimal system.
 const DEBIAN_PACKAGES: &[&str] = &[
-    "procps", "bash", "python3-minimal", "python3", "bc", "strace", "stress-ng", "openssh-client",
-    "openssh-server", "psmisc", "util-linux", "file", "iproute2", "iputils-ping", "netcat-openbsd", "less", "lsof",
-    "time", "tcpdump", "ethtool", "kmod", "dbench", "tmux", "expect",
+    "procps",
+    "bash",
+    "python3-minimal",
+    "python3",
+    "bc",
+    "strace",
+    "stress-ng",
+    "openssh-client",
+    "openssh-server",
+    "psmisc",
+    "util-linux",
+    "file",
+    "iproute2",
+    "iputils-ping",
+    "netcat-openbsd",
+    "less",
+    "lsof",
+    "time",
+    "tcpdump",
+    "ethtool",
+    "kmod",
+    "dbench",
+    "tmux",
+    "expect",
 ];
 
 /// Raise when the recipes below change.
@@ -38,8 +59,24 @@ const RECIPE: u32 = 1;
 
 /// The mount points and directories that the agent counts on, in every root.
 const DIRS: &[&str] = &[
-    "bin", "cluster", "dev", "etc", "home/user", "mnt", "overlay", "proc", "root", "run", "sbin", "shared", "sys",
-    "tmp", "usr/bin", "usr/lib/openssi", "usr/sbin", "var/tmp",
+    "bin",
+    "cluster",
+    "dev",
+    "etc",
+    "home/user",
+    "mnt",
+    "overlay",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "shared",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib/openssi",
+    "usr/sbin",
+    "var/tmp",
 ];
 
 /// Where things are.
@@ -63,7 +100,10 @@ impl Places {
             None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
                 .join(".cache"),
         };
-        Ok(Self { top: top.into(), cache: cache.join("openssi") })
+        Ok(Self {
+            top: top.into(),
+            cache: cache.join("openssi"),
+        })
     }
 
     fn images(&self) -> PathBuf {
@@ -76,7 +116,10 @@ impl Places {
     /// It is not built.
     pub fn kernel(&self, variant: &str) -> Result<PathBuf> {
         let script = self.top.join("tools/build/kernel.sh");
-        let out = Command::new(&script).args(["--path", variant]).output().with_context(|| script.display().to_string())?;
+        let out = Command::new(&script)
+            .args(["--path", variant])
+            .output()
+            .with_context(|| script.display().to_string())?;
         let tree = String::from_utf8_lossy(&out.stdout).trim().to_owned();
         let image = Path::new(&tree).join("arch/x86/boot/bzImage");
         if !out.status.success() || !Path::new(&tree).join(".ssi-done").exists() || !image.exists() {
@@ -92,7 +135,9 @@ impl Places {
     pub fn modules(&self, variant: &str) -> Result<Vec<PathBuf>> {
         let dir = self.top.join("build/modules").join(variant);
         let order = fs::read_to_string(dir.join("order")).with_context(|| {
-            format!("the modules for {variant} are not built: run `make modules KERNEL={variant}`, or pass --no-modules")
+            format!(
+                "the modules for {variant} are not built: run `make modules KERNEL={variant}`, or pass --no-modules"
+            )
         })?;
         Ok(order.split_whitespace().map(|name| dir.join(name)).collect())
     }
@@ -145,7 +190,10 @@ impl Hash {
 
     fn tree(&mut self, dir: &Path) -> Result<()> {
         let context = || dir.display().to_string();
-        let mut entries = fs::read_dir(dir).with_context(context)?.collect::<Result<Vec<_>, _>>().with_context(context)?;
+        let mut entries = fs::read_dir(dir)
+            .with_context(context)?
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(context)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
@@ -165,7 +213,13 @@ impl Hash {
     }
 
     fn name(&self) -> String {
-        self.0.clone().finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+        self.0
+            .clone()
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|b| format!("{b:02x}"))
+            .collect()
     }
 }
 
@@ -216,7 +270,16 @@ fn prune(dir: &Path) {
 fn squash(tree: &Path, image: &Path) -> Result<()> {
     let out = Command::new("mksquashfs")
         .args([tree.as_os_str(), image.as_os_str()])
-        .args(["-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-noappend", "-no-exports"])
+        .args([
+            "-noI",
+            "-noD",
+            "-noF",
+            "-noX",
+            "-no-progress",
+            "-quiet",
+            "-noappend",
+            "-no-exports",
+        ])
         .args(["-all-root"].iter().filter(|_| !tree.ends_with("debian.tree")))
         .output()
         .context("mksquashfs")?;
@@ -323,8 +386,14 @@ pub fn busybox_root(places: &Places) -> Result<PathBuf> {
         fs::create_dir_all(tree.join("bin"))?;
         furnish(&tree, &names)?;
         fs::copy(&busybox, tree.join("bin/busybox"))?;
-        let list = Command::new(&busybox).arg("--list-full").output().context("busybox --list-full")?;
-        for applet in String::from_utf8_lossy(&list.stdout).split_whitespace().filter(|a| *a != "bin/busybox") {
+        let list = Command::new(&busybox)
+            .arg("--list-full")
+            .output()
+            .context("busybox --list-full")?;
+        for applet in String::from_utf8_lossy(&list.stdout)
+            .split_whitespace()
+            .filter(|a| *a != "bin/busybox")
+        {
             let path = tree.join(applet);
             if let Some(dir) = path.parent() {
                 fs::create_dir_all(dir)?;
@@ -370,7 +439,11 @@ fn mirror_of_line(line: &str) -> Option<String> {
     let is_debian = |w: &&str| w.trim_end_matches('/').ends_with("/debian");
     match line.strip_prefix("URIs:") {
         Some(rest) => rest.split_whitespace().find(is_debian).map(str::to_owned),
-        None => line.strip_prefix("deb ")?.split_whitespace().find(is_debian).map(str::to_owned),
+        None => line
+            .strip_prefix("deb ")?
+            .split_whitespace()
+            .find(is_debian)
+            .map(str::to_owned),
     }
 }
 
@@ -398,7 +471,12 @@ pub fn debian_root(places: &Places) -> Result<PathBuf> {
         // The name tells squash() to keep the owners.
         let tree = places.images().join("debian.tree");
         remove(&tree)?;
-        let copied = Command::new("cp").arg("-a").arg("--reflink=auto").args([&base, &tree]).status().context("cp")?;
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg("--reflink=auto")
+            .args([&base, &tree])
+            .status()
+            .context("cp")?;
         if !copied.success() {
             bail!("cannot copy {}", base.display());
         }
@@ -447,7 +525,12 @@ fn debootstrap(places: &Places, mirror: &str, suite: &str, tree: &Path) -> Resul
         .status()
         .context("debootstrap")?;
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for point in mounts.lines().rev().filter_map(|l| l.split(' ').nth(1)).filter(|p| Path::new(p).starts_with(tree)) {
+    for point in mounts
+        .lines()
+        .rev()
+        .filter_map(|l| l.split(' ').nth(1))
+        .filter(|p| Path::new(p).starts_with(tree))
+    {
         let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
     }
     remove(&helpers)?;
@@ -516,7 +599,9 @@ pub fn overlay(places: &Places, dir: &Path) -> Result<PathBuf> {
     }
     let mut hash = Hash::new("overlay");
     hash.tree(dir)?;
-    cached(places, &format!("overlay-{}.squashfs", hash.name()), |new| squash(dir, new))
+    cached(places, &format!("overlay-{}.squashfs", hash.name()), |new| {
+        squash(dir, new)
+    })
 }
 
 #[cfg(test)]
@@ -526,8 +611,14 @@ mod tests {
     #[test]
     fn mirrors_are_found_in_both_forms() {
         let mirror = |l| mirror_of_line(l);
-        assert_eq!(mirror("URIs: http://deb.debian.org/debian"), Some("http://deb.debian.org/debian".into()));
-        assert_eq!(mirror("deb [signed-by=/k] http://m/debian/ bookworm main"), Some("http://m/debian/".into()));
+        assert_eq!(
+            mirror("URIs: http://deb.debian.org/debian"),
+            Some("http://deb.debian.org/debian".into())
+        );
+        assert_eq!(
+            mirror("deb [signed-by=/k] http://m/debian/ bookworm main"),
+            Some("http://m/debian/".into())
+        );
         assert_eq!(mirror("URIs: http://deb.debian.org/debian-security"), None);
         assert_eq!(mirror("deb https://packages.cloud.google.com/apt x main"), None);
         assert_eq!(mirror("# deb http://m/debian bookworm main"), None);

@@ -14,7 +14,7 @@ use crate::images::Places;
 use crate::qemu;
 
 /// A guest that can boot does it in two seconds.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// `kvm` or `tcg`. Tried once per boot of this machine and version of QEMU.
 pub(crate) fn accel(places: &Places, kernel: &Path, initramfs: &Path) -> &'static str {
@@ -22,8 +22,16 @@ pub(crate) fn accel(places: &Places, kernel: &Path, initramfs: &Path) -> &'stati
         return "tcg";
     }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let version = Command::new(qemu::QEMU).arg("--version").output().map(|o| o.stdout).unwrap_or_default();
-    let key = format!("{}\n{}", boot.trim(), String::from_utf8_lossy(&version).lines().next().unwrap_or_default());
+    let version = Command::new(qemu::QEMU)
+        .arg("--version")
+        .output()
+        .map(|o| o.stdout)
+        .unwrap_or_default();
+    let key = format!(
+        "{}\n{}",
+        boot.trim(),
+        String::from_utf8_lossy(&version).lines().next().unwrap_or_default()
+    );
     let cache = places.cache.join("kvm-probe");
     if let Ok(known) = fs::read_to_string(&cache)
         && let Some(answer) = known.strip_prefix(&format!("{key}\n"))
@@ -40,7 +48,12 @@ pub(crate) fn accel(places: &Places, kernel: &Path, initramfs: &Path) -> &'stati
 fn boots(kernel: &Path, initramfs: &Path) -> bool {
     let mut command = Command::new(qemu::QEMU);
     command
-        .args(qemu::common_args("kvm", kernel, initramfs, "console=ttyS0 panic=-1 rig.probe"))
+        .args(qemu::common_args(
+            "kvm",
+            kernel,
+            initramfs,
+            "console=ttyS0 panic=-1 rig.probe",
+        ))
         .args(["-m", "256", "-serial", "stdio"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -49,7 +62,9 @@ fn boots(kernel: &Path, initramfs: &Path) -> bool {
     // SAFETY: the closure calls only system calls that are safe between fork and exec.
     unsafe { command.pre_exec(move || qemu::die_with_parent(parent)) };
     let Ok(mut child) = command.spawn() else { return false };
-    let Some(mut stdout) = child.stdout.take() else { return false };
+    let Some(mut stdout) = child.stdout.take() else {
+        return false;
+    };
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
         let _ = std::io::Read::read_to_string(&mut stdout, &mut text);

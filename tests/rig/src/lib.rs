@@ -15,6 +15,7 @@ mod node;
 pub mod pcap;
 mod qemu;
 mod qmp;
+pub mod spawn;
 pub mod supervisor;
 pub mod switch;
 pub mod up;

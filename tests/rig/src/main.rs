@@ -359,13 +359,34 @@ fn run(cli: Cli) -> Result<i32> {
         Ok(reply.code)
     };
     let fault = |pair: Pair, both: bool, change: Change| {
-        ask(Request::Change { from: pair.a.one(), to: pair.b.one(), both, link: pair.link, change })
+        ask(Request::Change {
+            from: pair.a.one(),
+            to: pair.b.one(),
+            both,
+            link: pair.link,
+            change,
+        })
     };
     match cli.command {
         Command::Up(_) | Command::Supervise | Command::Console { .. } => Ok(0),
-        Command::Exec { user, timeout, bg, tty, node, command } => {
+        Command::Exec {
+            user,
+            timeout,
+            bg,
+            tty,
+            node,
+            command,
+        } => {
             let size = tty.then(window_size);
-            let spawn = Spawn { what: What::Exec { argv: command, tty: size }, user, background: bg, env: terminal(tty) };
+            let spawn = Spawn {
+                what: What::Exec {
+                    argv: command,
+                    tty: size,
+                },
+                user,
+                background: bg,
+                env: terminal(tty),
+            };
             match nodes(node)?.as_slice() {
                 [one] => exec_one(&client, *one, spawn, timeout),
                 all => exec_all(&client, all, &spawn, timeout),
@@ -375,8 +396,21 @@ fn run(cli: Cli) -> Result<i32> {
             let tty = io::stdin().is_terminal();
             let shell = "exec $(command -v bash || command -v sh) -l".to_owned();
             let argv = vec!["sh".into(), "-c".into(), shell];
-            let what = What::Exec { argv, tty: tty.then(window_size) };
-            exec_one(&client, node, Spawn { what, user, background: false, env: terminal(tty) }, None)
+            let what = What::Exec {
+                argv,
+                tty: tty.then(window_size),
+            };
+            exec_one(
+                &client,
+                node,
+                Spawn {
+                    what,
+                    user,
+                    background: false,
+                    env: terminal(tty),
+                },
+                None,
+            )
         }
         Command::Push { node, src, dst } => {
             for n in nodes(node)? {
@@ -385,40 +419,74 @@ fn run(cli: Cli) -> Result<i32> {
             Ok(0)
         }
         Command::Pull { node, src, dst } => client.pull(node, &src, &dst).map(|()| 0),
-        Command::Wait { node, event, after_boot, timeout } => {
+        Command::Wait {
+            node,
+            event,
+            after_boot,
+            timeout,
+        } => {
             let deadline = Instant::now() + timeout;
             for node in nodes(node)? {
                 let timeout = deadline.saturating_duration_since(Instant::now());
-                let code = ask(Request::Wait { node, event, after_boot, timeout })?;
+                let code = ask(Request::Wait {
+                    node,
+                    event,
+                    after_boot,
+                    timeout,
+                })?;
                 if code != 0 {
                     return Ok(code);
                 }
             }
             Ok(0)
         }
-        Command::Kill { node } => ask(Request::Power { node, action: Power::Kill }),
-        Command::Pause { node, freeze } => {
-            ask(Request::Power { node, action: if freeze { Power::Freeze } else { Power::Pause } })
-        }
-        Command::Resume { node } => ask(Request::Power { node, action: Power::Resume }),
-        Command::Reset { node } => ask(Request::Power { node, action: Power::Reset }),
-        Command::Restart { node, state } => ask(Request::Restart { node, on: state == "on" }),
+        Command::Kill { node } => ask(Request::Power {
+            node,
+            action: Power::Kill,
+        }),
+        Command::Pause { node, freeze } => ask(Request::Power {
+            node,
+            action: if freeze { Power::Freeze } else { Power::Pause },
+        }),
+        Command::Resume { node } => ask(Request::Power {
+            node,
+            action: Power::Resume,
+        }),
+        Command::Reset { node } => ask(Request::Power {
+            node,
+            action: Power::Reset,
+        }),
+        Command::Restart { node, state } => ask(Request::Restart {
+            node,
+            on: state == "on",
+        }),
         Command::Cut { pair } => fault(pair, true, Change::Cut),
         Command::Oneway { pair } => {
-            let back = Pair { a: pair.b, b: pair.a, link: pair.link };
+            let back = Pair {
+                a: pair.b,
+                b: pair.a,
+                link: pair.link,
+            };
             fault(back, false, Change::Cut)
         }
         Command::Heal { a, b, link } => {
-            let pair = Pair { a: a.unwrap_or(Which::All), b: b.unwrap_or(Which::All), link };
+            let pair = Pair {
+                a: a.unwrap_or(Which::All),
+                b: b.unwrap_or(Which::All),
+                link,
+            };
             fault(pair, true, Change::Heal)
         }
         Command::Loss { pair, pct, direction } => fault(pair, !direction.one_way, Change::Loss(pct)),
         Command::Delay { pair, ms, direction } => fault(pair, !direction.one_way, Change::Delay(ms.0, ms.1)),
         Command::Dup { pair, pct, direction } => fault(pair, !direction.one_way, Change::Dup(pct)),
         Command::Reorder { pair, pct, direction } => fault(pair, !direction.one_way, Change::Reorder(pct)),
-        Command::Corrupt { pair, pct, direction, deep } => {
-            fault(pair, !direction.one_way, Change::Corrupt(pct, deep))
-        }
+        Command::Corrupt {
+            pair,
+            pct,
+            direction,
+            deep,
+        } => fault(pair, !direction.one_way, Change::Corrupt(pct, deep)),
         Command::Failpoint { node, spec } => {
             for n in nodes(node)? {
                 match &spec {
@@ -450,8 +518,14 @@ fn boot(up: &Up, dir: &std::path::Path) -> Result<i32> {
 }
 
 fn print_status(status: &Status) {
-    println!("{}: {} kernel, {}, seed {}", status.dir.display(), status.kernel, status.accel, status.seed);
-    println!("{:>4}  {:8} {:>5} {:>8}  {}", "node", "state", "boots", "qemu", "remarks");
+    println!(
+        "{}: {} kernel, {}, seed {}",
+        status.dir.display(),
+        status.kernel,
+        status.accel,
+        status.seed
+    );
+    println!("{:>4}  {:8} {:>5} {:>8}  remarks", "node", "state", "boots", "qemu");
     for n in &status.nodes {
         let mut remarks = Vec::new();
         if n.phase == rig::control::Phase::Booting {
@@ -465,10 +539,20 @@ fn print_status(status: &Status) {
         }
         remarks.extend(n.error.clone());
         let pid = n.pid.map_or("-".into(), |p| p.to_string());
-        println!("{:>4}  {:8} {:>5} {:>8}  {}", n.id, n.phase, n.boots, pid, remarks.join(", "));
+        println!(
+            "{:>4}  {:8} {:>5} {:>8}  {}",
+            n.id,
+            n.phase,
+            n.boots,
+            pid,
+            remarks.join(", ")
+        );
     }
     if !status.lanes.is_empty() {
-        println!("{:>4} {:>5} {:>4} {:>9} {:>12} {:>7}  {}", "link", "from", "to", "frames", "bytes", "lost", "faults");
+        println!(
+            "{:>4} {:>5} {:>4} {:>9} {:>12} {:>7}  faults",
+            "link", "from", "to", "frames", "bytes", "lost"
+        );
     }
     for l in &status.lanes {
         let (c, f) = (l.counters, l.faults);
@@ -486,7 +570,11 @@ fn print_status(status: &Status) {
             faults.push("cut".into());
         }
         if !(f.delay + f.jitter).is_zero() {
-            faults.push(format!("delay {}:{} ms", f.delay.as_secs_f64() * 1e3, f.jitter.as_secs_f64() * 1e3));
+            faults.push(format!(
+                "delay {}:{} ms",
+                f.delay.as_secs_f64() * 1e3,
+                f.jitter.as_secs_f64() * 1e3
+            ));
         }
         let lost = c.cut + c.lost + c.overflowed;
         println!(
@@ -524,7 +612,12 @@ fn console(path: &std::path::Path, follow: bool) -> Result<i32> {
 }
 
 fn terminal(tty: bool) -> Vec<(String, String)> {
-    std::env::var("TERM").ok().filter(|_| tty).map(|t| ("TERM".to_owned(), t)).into_iter().collect()
+    std::env::var("TERM")
+        .ok()
+        .filter(|_| tty)
+        .map(|t| ("TERM".to_owned(), t))
+        .into_iter()
+        .collect()
 }
 
 fn window_size() -> Winsize {
@@ -532,7 +625,14 @@ fn window_size() -> Winsize {
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: the size is a live winsize that TIOCGWINSZ fills in.
     let done = unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &raw mut size) };
-    if done == 0 && size.ws_row > 0 { Winsize { rows: size.ws_row, cols: size.ws_col } } else { Winsize { rows: 24, cols: 80 } }
+    if done == 0 && size.ws_row > 0 {
+        Winsize {
+            rows: size.ws_row,
+            cols: size.ws_col,
+        }
+    } else {
+        Winsize { rows: 24, cols: 80 }
+    }
 }
 
 /// The terminal in raw mode, for as long as this lives.
@@ -643,8 +743,16 @@ fn exec_all(client: &Client, nodes: &[u32], spawn: &Spawn, timeout: Option<Durat
     }
     let (out, err) = (Mutex::new(io::stdout()), Mutex::new(io::stderr()));
     let one = |node: u32| {
-        let mut stdout = Prefixed { out: &out, node, line: Vec::new() };
-        let mut stderr = Prefixed { out: &err, node, line: Vec::new() };
+        let mut stdout = Prefixed {
+            out: &out,
+            node,
+            line: Vec::new(),
+        };
+        let mut stderr = Prefixed {
+            out: &err,
+            node,
+            line: Vec::new(),
+        };
         let mut started = None;
         let streams = Streams {
             stdin: Some(Box::new(io::Cursor::new(input.clone()))),

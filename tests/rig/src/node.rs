@@ -21,7 +21,6 @@ use rig_agent::wire::Frame;
 use rig_agent::wire::Hello;
 use rig_agent::wire::Kind;
 use rig_agent::wire::Spawn;
-use rig_agent::wire::What;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -185,12 +184,22 @@ impl Node {
 
         let why = qmp.shutdown.take().unwrap_or_else(|| "killed".into());
         let was_up = self.status.borrow().phase == Phase::Up;
-        self.early_deaths.set(if was_up { 0 } else { self.early_deaths.get() + 1 });
+        self.early_deaths
+            .set(if was_up { 0 } else { self.early_deaths.get() + 1 });
         let stage = self.status.borrow().stage.clone();
-        let may_again = self.status.borrow().restart && why != "guest-shutdown" && self.early_deaths.get() < EARLY_DEATHS;
+        let may_again =
+            self.status.borrow().restart && why != "guest-shutdown" && self.early_deaths.get() < EARLY_DEATHS;
         // Killed by us: what comes next was decided by whoever did it.
-        let again = if why == "killed" { *self.wanted.borrow() } else { may_again };
-        let error = if was_up { why } else { format!("ended in boot step `{stage}` ({why})") };
+        let again = if why == "killed" {
+            *self.wanted.borrow()
+        } else {
+            may_again
+        };
+        let error = if was_up {
+            why
+        } else {
+            format!("ended in boot step `{stage}` ({why})")
+        };
         self.off(Some(error), again);
         Ok(())
     }
@@ -199,7 +208,10 @@ impl Node {
     async fn serve_agent(&self, stream: UnixStream) -> Result<()> {
         let (mut reader, mut writer) = stream.into_split();
         let (out, mut queue) = mpsc::unbounded_channel::<Frame>();
-        let agent = Rc::new(Agent { out, sessions: RefCell::default() });
+        let agent = Rc::new(Agent {
+            out,
+            sessions: RefCell::default(),
+        });
         let writer = tokio::task::spawn_local(async move {
             while let Some(frame) = queue.recv().await {
                 if writer.write_all(&frame.to_bytes()).await.is_err() {
@@ -292,9 +304,7 @@ impl Node {
 
     /// Runs a command to its end and gives status and standard output; none if the node goes.
     pub(crate) async fn output(&self, argv: &[&str]) -> Option<(i32, Vec<u8>)> {
-        let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-        let what = What::Exec { argv, tty: None };
-        let mut session = self.open(&Spawn { what, user: None, background: false, env: Vec::new() })?;
+        let mut session = self.open(&crate::spawn::command(argv))?;
         session.send(Frame::raw(Kind::Stdin, 0, b""));
         let mut out = Vec::new();
         loop {
@@ -312,7 +322,11 @@ impl Node {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.status.borrow().pid.ok_or_else(|| anyhow!("node {} is off", self.id))?;
+        let pid = self
+            .status
+            .borrow()
+            .pid
+            .ok_or_else(|| anyhow!("node {} is off", self.id))?;
         // CAST: pids are below 2^22 here.
         Ok(nix::sys::signal::kill(Pid::from_raw(pid as i32), signal)?)
     }
@@ -353,7 +367,10 @@ impl Node {
     }
 
     fn monitor(&self) -> Result<Rc<Qmp>> {
-        self.qmp.borrow().clone().ok_or_else(|| anyhow!("node {} is off", self.id))
+        self.qmp
+            .borrow()
+            .clone()
+            .ok_or_else(|| anyhow!("node {} is off", self.id))
     }
 }
 

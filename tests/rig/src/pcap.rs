@@ -22,14 +22,26 @@ pub struct Capture {
 
 /// Magic of the nanosecond form, version 2.4, no zone, snap length 256 KiB, Ethernet.
 fn header() -> Vec<u8> {
-    [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 262_144, 1].iter().flat_map(|w| w.to_le_bytes()).collect()
+    [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 262_144, 1]
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect()
 }
 
 fn record(at: SystemTime, frame: &[u8]) -> Vec<u8> {
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     // CAST: the format has 32 bits for seconds, and frames are short.
-    let words = [at.as_secs() as u32, at.subsec_nanos(), frame.len() as u32, frame.len() as u32];
-    words.iter().flat_map(|w| w.to_le_bytes()).chain(frame.iter().copied()).collect()
+    let words = [
+        at.as_secs() as u32,
+        at.subsec_nanos(),
+        frame.len() as u32,
+        frame.len() as u32,
+    ];
+    words
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .chain(frame.iter().copied())
+        .collect()
 }
 
 impl Capture {
@@ -68,7 +80,10 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        assert_eq!(header(), *b"\x4d\x3c\xb2\xa1\x02\x00\x04\x00\0\0\0\0\0\0\0\0\0\0\x04\0\x01\0\0\0");
+        assert_eq!(
+            header(),
+            *b"\x4d\x3c\xb2\xa1\x02\x00\x04\x00\0\0\0\0\0\0\0\0\0\0\x04\0\x01\0\0\0"
+        );
         let at = UNIX_EPOCH + Duration::new(1, 2);
         assert_eq!(record(at, b"abc"), *b"\x01\0\0\0\x02\0\0\0\x03\0\0\0\x03\0\0\0abc");
     }

@@ -38,19 +38,39 @@ pub(crate) struct Vm {
 
 /// What QEMU gets whatever it runs.
 pub(crate) fn common_args(accel: &str, kernel: &Path, initrd: &Path, cmdline: &str) -> Vec<OsString> {
-    let accel = if accel == "tcg" { "tcg,thread=multi,tb-size=192" } else { accel };
+    let accel = if accel == "tcg" {
+        "tcg,thread=multi,tb-size=192"
+    } else {
+        accel
+    };
     let mut args: Vec<OsString> = [
-        "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35,usb=off", "-cpu", "max", "-no-reboot",
-        "-accel", accel, "-kernel",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-M",
+        "q35,usb=off",
+        "-cpu",
+        "max",
+        "-no-reboot",
+        "-accel",
+        accel,
+        "-kernel",
     ]
     .map(OsString::from)
     .to_vec();
-    args.extend([kernel.into(), "-initrd".into(), initrd.into(), "-append".into(), cmdline.into()]);
+    args.extend([
+        kernel.into(),
+        "-initrd".into(),
+        initrd.into(),
+        "-append".into(),
+        cmdline.into(),
+    ]);
     args
 }
 
 /// Hardware address of a node's device on a link.
-pub fn mac(node: u32, link: u32) -> String {
+pub(crate) fn mac(node: u32, link: u32) -> String {
     format!("52:54:00:00:{link:02x}:{node:02x}")
 }
 
@@ -78,7 +98,10 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     arg("-smp", setup.smp.to_string());
     arg("-m", setup.mem.to_string());
     let log = dir.join(format!("node{node}.console"));
-    arg("-chardev", format!("socket,id=con,fd={console_fd},logfile={},logappend=on", comma(&log)));
+    arg(
+        "-chardev",
+        format!("socket,id=con,fd={console_fd},logfile={},logappend=on", comma(&log)),
+    );
     arg("-serial", "chardev:con".into());
     arg("-chardev", format!("socket,id=qmp,fd={qmp_fd}"));
     arg("-mon", "chardev=qmp,mode=control".into());
@@ -86,28 +109,66 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     arg("-device", "virtio-serial-pci".into());
     arg("-device", format!("virtserialport,chardev=agent,name={PORT}"));
     for (link, (_, fd)) in (1..).zip(&links) {
-        arg("-netdev", format!("stream,id=net{link},server=off,addr.type=fd,addr.str={fd}"));
-        arg("-device", format!("virtio-net-pci,netdev=net{link},mac={},romfile=", mac(node, link)));
+        arg(
+            "-netdev",
+            format!("stream,id=net{link},server=off,addr.type=fd,addr.str={fd}"),
+        );
+        arg(
+            "-device",
+            format!("virtio-net-pci,netdev=net{link},mac={},romfile=", mac(node, link)),
+        );
     }
     for (name, image) in &setup.images {
-        arg("-drive", format!("if=none,id={name},format=raw,readonly=on,file={}", comma(image)));
+        arg(
+            "-drive",
+            format!("if=none,id={name},format=raw,readonly=on,file={}", comma(image)),
+        );
         arg("-device", format!("virtio-blk-pci,drive={name},serial={name}"));
     }
     for disk in &setup.disks {
         let path = disk.path(dir, node);
-        let (locking, share) = if disk.shared { (",file.locking=off,cache=none", ",share-rw=on") } else { ("", "") };
-        arg("-drive", format!("if=none,id=disk-{},format=raw,file={}{locking}", disk.name, comma(&path)));
-        arg("-device", format!("virtio-blk-pci,drive=disk-{0},serial={0}{share}", disk.name));
+        let (locking, share) = if disk.shared {
+            (",file.locking=off,cache=none", ",share-rw=on")
+        } else {
+            ("", "")
+        };
+        arg(
+            "-drive",
+            format!(
+                "if=none,id=disk-{},format=raw,file={}{locking}",
+                disk.name,
+                comma(&path)
+            ),
+        );
+        arg(
+            "-device",
+            format!("virtio-blk-pci,drive=disk-{0},serial={0}{share}", disk.name),
+        );
     }
     // Only root can give files the owners that the guest asks for.
-    let model = if nix::unistd::geteuid().is_root() { "passthrough" } else { "mapped-xattr" };
+    let model = if nix::unistd::geteuid().is_root() {
+        "passthrough"
+    } else {
+        "mapped-xattr"
+    };
     let shared = comma(&dir.join("shared"));
-    arg("-fsdev", format!("local,id=shared,security_model={model},multidevs=remap,path={shared}"));
+    arg(
+        "-fsdev",
+        format!("local,id=shared,security_model={model},multidevs=remap,path={shared}"),
+    );
     arg("-device", "virtio-9p-pci,fsdev=shared,mount_tag=shared".into());
 
-    let stderr = File::options().create(true).append(true).open(dir.join(format!("node{node}.qemu")))?;
+    let stderr = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join(format!("node{node}.qemu")))?;
     let mut command = Command::new(QEMU);
-    command.args(&args).stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr).kill_on_drop(true);
+    command
+        .args(&args)
+        .stdin(Stdio::null())
+        .stdout(stderr.try_clone()?)
+        .stderr(stderr)
+        .kill_on_drop(true);
     let inherited: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = nix::unistd::getpid();
     // SAFETY: the closure calls only system calls that are safe between fork and exec.
@@ -122,13 +183,23 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     let child = command.spawn().with_context(|| QEMU.to_owned())?;
     drop(fds);
     let links = links.into_iter().map(|(stream, _)| stream).collect();
-    Ok(Vm { child, console, qmp, agent, links })
+    Ok(Vm {
+        child,
+        console,
+        qmp,
+        agent,
+        links,
+    })
 }
 
 /// In a child: the descriptor is for the program that it becomes.
 fn keep_over_exec(fd: i32) -> io::Result<()> {
     // SAFETY: F_SETFD takes an integer and touches no memory; a number that is not open gives EBADF.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// In a child: be killed when the thread that made it ends.

@@ -17,6 +17,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Mutex;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 /// The monitor of one QEMU.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Qmp {
     writer: Mutex<OwnedWriteHalf>,
     reader: RefCell<Option<OwnedReadHalf>>,
     calls: RefCell<(u64, HashMap<u64, oneshot::Sender<Value>>)>,
+    /// QEMU takes commands (or is gone, and they fail).
+    ready: watch::Sender<bool>,
     /// Why the guest went down, as far as QEMU said.
     pub(crate) shutdown: RefCell<Option<String>>,
 }
@@ -35,26 +38,38 @@ impl Qmp {
             writer: Mutex::new(writer),
             reader: RefCell::new(Some(reader)),
             calls: RefCell::default(),
+            ready: watch::Sender::new(false),
             shutdown: RefCell::default(),
         }
     }
 
     /// Reads until the QEMU is gone.
     pub(crate) async fn serve(&self) -> Result<()> {
+        let end = self.read().await;
+        self.calls.borrow_mut().1.clear();
+        self.ready.send_replace(true);
+        end
+    }
+
+    async fn read(&self) -> Result<()> {
         let reader = self.reader.take().ok_or_else(|| anyhow!("served twice"))?;
         let mut lines = BufReader::new(reader).lines();
         while let Some(line) = lines.next_line().await? {
             let value: Value = serde_json::from_str(&line)?;
             if value.get("QMP").is_some() {
                 self.write(&json!({"execute": "qmp_capabilities"})).await?;
+                self.ready.send_replace(true);
             } else if value["event"] == "SHUTDOWN" {
-                self.shutdown.replace(value["data"]["reason"].as_str().map(str::to_owned));
-            } else if let Some(call) = value["id"].as_u64().and_then(|id| self.calls.borrow_mut().1.remove(&id)) {
+                self.shutdown
+                    .replace(value["data"]["reason"].as_str().map(str::to_owned));
+            } else if let Some(call) = value["id"]
+                .as_u64()
+                .and_then(|id| self.calls.borrow_mut().1.remove(&id))
+            {
                 // The caller may have given up.
                 let _ = call.send(value);
             }
         }
-        self.calls.borrow_mut().1.clear();
         Ok(())
     }
 
@@ -66,6 +81,8 @@ impl Qmp {
 
     /// Runs one command.
     pub(crate) async fn execute(&self, command: &str) -> Result<Value> {
+        // The sender is a field of this: it cannot be gone.
+        let _ = self.ready.subscribe().wait_for(|r| *r).await;
         let (tx, rx) = oneshot::channel();
         let id = {
             let mut calls = self.calls.borrow_mut();
@@ -96,12 +113,18 @@ mod tests {
             let mut lines = BufReader::new(r).lines();
             w.write_all(b"{\"QMP\":{}}\r\n").await.unwrap();
             assert!(lines.next_line().await.unwrap().unwrap().contains("qmp_capabilities"));
-            w.write_all(b"{\"return\":{}}\r\n{\"event\":\"STOP\"}\r\n").await.unwrap();
+            w.write_all(b"{\"return\":{}}\r\n{\"event\":\"STOP\"}\r\n")
+                .await
+                .unwrap();
             for reply in [r#""return":{"a":1}"#, r#""error":{"desc":"no"}"#] {
                 let call: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
-                w.write_all(format!("{{{reply},\"id\":{}}}\r\n", call["id"]).as_bytes()).await.unwrap();
+                w.write_all(format!("{{{reply},\"id\":{}}}\r\n", call["id"]).as_bytes())
+                    .await
+                    .unwrap();
             }
-            w.write_all(b"{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-reset\"}}\n").await.unwrap();
+            w.write_all(b"{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-reset\"}}\n")
+                .await
+                .unwrap();
             let _ = lines.next_line().await;
         };
         let calls = async {

@@ -21,6 +21,9 @@ use anyhow::Result;
 use anyhow::bail;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
 use rig_agent::wire::Decoder;
 use rig_agent::wire::Exit;
 use rig_agent::wire::Frame;
@@ -28,7 +31,6 @@ use rig_agent::wire::Kind;
 use rig_agent::wire::Spawn;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -110,7 +112,11 @@ fn frames(mut reader: OwnedReadHalf) -> mpsc::UnboundedReceiver<Frame> {
 /// # Errors
 /// Something is missing, or another supervisor has the directory.
 pub fn run(dir: &Path) -> Result<()> {
-    let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))?;
     let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
         bail!("{} is up already", dir.display());
     };
@@ -123,9 +129,17 @@ pub fn run(dir: &Path) -> Result<()> {
 async fn serve(dir: PathBuf, setup: Setup) -> Result<()> {
     let switch = Switch::start(setup.seed).context("switch")?;
     let setup = Rc::new(setup);
-    let nodes = (1..=setup.nodes).map(|id| Node::new(id, setup.clone(), dir.clone(), switch.clone())).collect();
+    let nodes = (1..=setup.nodes)
+        .map(|id| Node::new(id, setup.clone(), dir.clone(), switch.clone()))
+        .collect();
     let listener = listen(&dir)?;
-    let sup = Rc::new(Supervisor { dir: dir.clone(), setup, switch, nodes, stop: Notify::new() });
+    let sup = Rc::new(Supervisor {
+        dir: dir.clone(),
+        setup,
+        switch,
+        nodes,
+        stop: Notify::new(),
+    });
     for node in &sup.nodes {
         tokio::task::spawn_local(node.clone().run());
     }
@@ -168,7 +182,9 @@ fn listen(dir: &Path) -> Result<UnixListener> {
 
 /// Returns when a process has ended; never, if there is none.
 async fn tied(pid: Option<u32>) {
-    let Some(pid) = pid else { return std::future::pending().await };
+    let Some(pid) = pid else {
+        return std::future::pending().await;
+    };
     // SAFETY: pidfd_open takes two integers and gives a new descriptor or an error.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
@@ -178,10 +194,14 @@ async fn tied(pid: Option<u32>) {
     // SAFETY: the descriptor was just made and has no other owner.
     // CAST: descriptors are ints.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    match AsyncFd::register(fd) {
-        Ok(fd) => drop(fd.readable().await),
-        Err(e) => eprintln!("rig: pidfd: {e}"),
-    }
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        while nix::poll::poll(&mut fds, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
+        // The receiver is gone when the instance is.
+        let _ = ended.send(());
+    });
+    let _ = wait.await;
 }
 
 impl Supervisor {
@@ -225,7 +245,11 @@ impl Supervisor {
     async fn all_up(&self) -> Result<(), String> {
         match tokio::time::timeout(self.setup.timeout, self.boot_and_join()).await {
             Ok(result) => result,
-            Err(_) => Err(format!("not up after {} s: {}", self.setup.timeout.as_secs_f64(), self.describe())),
+            Err(_) => Err(format!(
+                "not up after {} s: {}",
+                self.setup.timeout.as_secs_f64(),
+                self.describe()
+            )),
         }
     }
 
@@ -329,21 +353,35 @@ impl Supervisor {
     async fn simple(&self, request: Request) -> Result<Reply, Reply> {
         let failed = |e: anyhow::Error| Reply::error(1, format!("{e:#}"));
         match request {
-            Request::Wait { node, event, after_boot, timeout } => {
+            Request::Wait {
+                node,
+                event,
+                after_boot,
+                timeout,
+            } => {
                 let node = self.node(node)?;
-                let what = format!("node {} is not {event:?} after {} s", node.id, timeout.as_secs_f64());
+                let what = format!("node {} is not {event:?} after {:.1} s", node.id, timeout.as_secs_f64());
                 return tokio::time::timeout(timeout, wait(node, event, after_boot))
                     .await
                     .map_err(|_| Reply::error(TIMED_OUT, what.to_lowercase()));
             }
             Request::Power { node, action } => self.node(node)?.power(action).await.map_err(failed)?,
             Request::Restart { node, on } => self.node(node)?.status.send_modify(|s| s.restart = on),
-            Request::Change { from, to, both, link, change } => {
+            Request::Change {
+                from,
+                to,
+                both,
+                link,
+                change,
+            } => {
                 for id in [from, to].into_iter().flatten() {
                     self.node(id)?;
                 }
                 if link.is_some_and(|l| l < 1 || l > self.setup.links) {
-                    return Err(Reply::error(2, format!("there are only the links 1 to {}", self.setup.links)));
+                    return Err(Reply::error(
+                        2,
+                        format!("there are only the links 1 to {}", self.setup.links),
+                    ));
                 }
                 self.change(from, to, both, link, change);
             }
@@ -405,7 +443,11 @@ fn parse_view(json: &[u8], this: u32) -> Option<View> {
         .filter_map(|n| Some((n["id"].as_u64()?, n["incarnation"].as_u64()?)))
         .collect();
     let this_is_up = up.iter().any(|(id, _)| *id == u64::from(this));
-    Some(View { id: value["view"].as_u64()?, up, this_is_up })
+    Some(View {
+        id: value["view"].as_u64()?,
+        up,
+        this_is_up,
+    })
 }
 
 async fn wait(node: &Node, event: Event, after_boot: u32) -> Reply {
@@ -413,7 +455,11 @@ async fn wait(node: &Node, event: Event, after_boot: u32) -> Reply {
     match event {
         Event::Up => drop(status.wait_for(|s| s.phase == Phase::Up && s.boots > after_boot).await),
         Event::Down => {
-            drop(status.wait_for(|s| s.phase != Phase::Up || (after_boot > 0 && s.boots > after_boot)).await);
+            drop(
+                status
+                    .wait_for(|s| s.phase != Phase::Up || (after_boot > 0 && s.boots > after_boot))
+                    .await,
+            );
         }
         Event::Join => loop {
             drop(status.wait_for(|s| s.phase == Phase::Up && s.boots > after_boot).await);
@@ -491,7 +537,14 @@ mod tests {
             {"id":1,"name":"a","state":"up","incarnation":11},{"id":2,"name":"b","state":"UP","incarnation":12},
             {"id":3,"name":"c","state":"down","incarnation":13}]}"#;
         let v = parse_view(json, 2).unwrap();
-        assert_eq!(v, View { id: 7, up: vec![(1, 11), (2, 12)], this_is_up: true });
+        assert_eq!(
+            v,
+            View {
+                id: 7,
+                up: vec![(1, 11), (2, 12)],
+                this_is_up: true
+            }
+        );
         assert!(!parse_view(json, 3).unwrap().this_is_up);
         assert_eq!(parse_view(b"", 1), None);
         assert_eq!(parse_view(b"{}", 1), None);

@@ -65,7 +65,10 @@ impl Deframer {
         };
         let len = u32::from_be_bytes(*len) as usize;
         if len > FRAME_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {len} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("frame of {len} bytes"),
+            ));
         }
         if rest.len() < len {
             return Ok(None);
@@ -187,7 +190,10 @@ impl Switch {
     /// No descriptor or thread to be had.
     pub fn start(seed: u64) -> io::Result<Self> {
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let fabric = Fabric {
             seed,
@@ -199,9 +205,14 @@ impl Switch {
             next_order: 0,
             capture: None,
         };
-        let switch = Self { fabric: Arc::new(Mutex::new(fabric)), epoll };
+        let switch = Self {
+            fabric: Arc::new(Mutex::new(fabric)),
+            epoll,
+        };
         let own = switch.clone();
-        std::thread::Builder::new().name("switch".into()).spawn(move || own.run(&timer))?;
+        std::thread::Builder::new()
+            .name("switch".into())
+            .spawn(move || own.run(&timer))?;
         Ok(switch)
     }
 
@@ -290,7 +301,9 @@ impl Switch {
                 if event.events().contains(EpollFlags::EPOLLOUT) {
                     dirty.push(id);
                 }
-                if event.events().intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+                if event
+                    .events()
+                    .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
                     && let Err(e) = fabric.receive(id, &mut dirty)
                 {
                     if e.kind() != io::ErrorKind::UnexpectedEof {
@@ -313,7 +326,9 @@ impl Switch {
             }
             let next = fabric.waiting.peek().map(|w| w.due);
             if let Some(due) = next.filter(|due| armed.is_none_or(|a| *due < a)) {
-                let wait = due.saturating_duration_since(Instant::now()).max(std::time::Duration::from_nanos(1));
+                let wait = due
+                    .saturating_duration_since(Instant::now())
+                    .max(std::time::Duration::from_nanos(1));
                 let set = timer.set(Expiration::OneShot(wait.into()), TimerSetTimeFlags::empty());
                 armed = set.is_ok().then_some(due);
             }
@@ -326,7 +341,11 @@ impl Switch {
             let waits = port.out_at < port.out.len();
             if waits != port.waits_for_room {
                 port.waits_for_room = waits;
-                let flags = if waits { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+                let flags = if waits {
+                    EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
+                } else {
+                    EpollFlags::EPOLLIN
+                };
                 self.epoll.modify(&port.stream, &mut EpollEvent::new(flags, id))?;
             }
             Ok(())
@@ -347,13 +366,17 @@ impl Switch {
 impl Fabric {
     fn lane(&mut self, from: u32, to: u32, link: u32) -> &mut Lane {
         let seed = self.seed;
-        self.lanes.entry((from, to, link)).or_insert_with(|| Lane::new(seed, from, to, link))
+        self.lanes
+            .entry((from, to, link))
+            .or_insert_with(|| Lane::new(seed, from, to, link))
     }
 
     /// Reads what a port has and passes the frames on.
     fn receive(&mut self, id: u64, dirty: &mut Vec<u64>) -> io::Result<()> {
         let mut buf = [0; 128 << 10];
-        let Some(port) = self.ports.get_mut(&id) else { return Ok(()) };
+        let Some(port) = self.ports.get_mut(&id) else {
+            return Ok(());
+        };
         let n = match port.stream.read(&mut buf) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n,
@@ -385,7 +408,9 @@ impl Fabric {
         clock: SystemTime,
         dirty: &mut Vec<u64>,
     ) {
-        let Some((to, from)) = frame.split_first_chunk::<6>().and_then(|(to, r)| Some((to, r.first_chunk::<6>()?)))
+        let Some((to, from)) = frame
+            .split_first_chunk::<6>()
+            .and_then(|(to, r)| Some((to, r.first_chunk::<6>()?)))
         else {
             return;
         };
@@ -396,7 +421,12 @@ impl Fabric {
         let known = self.addresses.get(&(link, *to)).copied().filter(|_| to[0] & 1 == 0);
         let targets: Vec<(u64, u32)> = match known {
             Some(port) => self.ports.get(&port).map(|p| (port, p.node)).into_iter().collect(),
-            None => self.ports.iter().filter(|(_, p)| p.link == link).map(|(id, p)| (*id, p.node)).collect(),
+            None => self
+                .ports
+                .iter()
+                .filter(|(_, p)| p.link == link)
+                .map(|(id, p)| (*id, p.node))
+                .collect(),
         };
         for (target, to_node) in targets.into_iter().filter(|(t, _)| *t != id) {
             for delivery in self.lane(node, to_node, link).pass(now, frame) {
@@ -409,7 +439,13 @@ impl Fabric {
                     Some(due) => {
                         let order = self.next_order;
                         self.next_order += 1;
-                        self.waiting.push(Waiting { due, order, port: target, from: node, frame: copy.into_owned() });
+                        self.waiting.push(Waiting {
+                            due,
+                            order,
+                            port: target,
+                            from: node,
+                            frame: copy.into_owned(),
+                        });
                     }
                 }
             }
@@ -417,7 +453,9 @@ impl Fabric {
     }
 
     fn deliver(&mut self, target: u64, from: u32, frame: &[u8], clock: SystemTime, dirty: &mut Vec<u64>) {
-        let Some(port) = self.ports.get_mut(&target) else { return };
+        let Some(port) = self.ports.get_mut(&target) else {
+            return;
+        };
         let (link, to) = (port.link, port.node);
         if port.queue(frame) {
             dirty.push(target);
@@ -472,7 +510,10 @@ mod tests {
             let (ours, theirs) = UnixStream::pair().unwrap();
             switch.plug(node, link, theirs).unwrap();
             ours.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            Self { stream: ours, input: Deframer::default() }
+            Self {
+                stream: ours,
+                input: Deframer::default(),
+            }
         }
 
         fn send(&mut self, f: &[u8]) {

@@ -72,7 +72,10 @@ impl FromStr for Disk {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let mut parts = s.split(':');
-        let (name, size) = (parts.next().unwrap_or_default(), parts.next().ok_or("NAME:SIZE[:shared] is wanted")?);
+        let (name, size) = (
+            parts.next().unwrap_or_default(),
+            parts.next().ok_or("NAME:SIZE[:shared] is wanted")?,
+        );
         let shared = match parts.next() {
             None => false,
             Some("shared") => true,
@@ -86,18 +89,33 @@ impl FromStr for Disk {
             return Err(format!("{name}: is taken"));
         }
         let (digits, shift) = match size.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']) {
-            Some(d) => (d, [10, 20, 30]["kmg".find(&size[d.len()..].to_lowercase()).unwrap_or(0)]),
+            Some(d) => (
+                d,
+                [10, 20, 30]["kmg".find(&size[d.len()..].to_lowercase()).unwrap_or(0)],
+            ),
             None => (size, 0),
         };
-        let size = digits.parse::<u64>().ok().filter(|n| *n > 0).and_then(|n| n.checked_mul(1 << shift));
-        Ok(Self { name: name.to_owned(), size: size.ok_or_else(|| format!("{s}: no size"))?, shared })
+        let size = digits
+            .parse::<u64>()
+            .ok()
+            .filter(|n| *n > 0)
+            .and_then(|n| n.checked_mul(1 << shift));
+        Ok(Self {
+            name: name.to_owned(),
+            size: size.ok_or_else(|| format!("{s}: no size"))?,
+            shared,
+        })
     }
 }
 
 impl Disk {
     /// The file behind it.
     pub(crate) fn path(&self, dir: &Path, node: u32) -> PathBuf {
-        if self.shared { dir.join(format!("{}.disk", self.name)) } else { dir.join(format!("node{node}.{}.disk", self.name)) }
+        if self.shared {
+            dir.join(format!("{}.disk", self.name))
+        } else {
+            dir.join(format!("node{node}.{}.disk", self.name))
+        }
     }
 }
 
@@ -219,7 +237,7 @@ pub struct Setup {
 fn some_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Short enough to be typed again.
-    Rng::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 ^ u64::from(std::process::id())).next() % 1_000_000
+    Rng::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 ^ u64::from(std::process::id())).number() % 1_000_000
 }
 
 impl Up {
@@ -228,7 +246,11 @@ impl Up {
         let with_modules = !self.no_modules && self.kernel != Kernel::Unpatched;
         let join = with_modules && !self.no_join;
         let kernel_image = places.kernel(self.kernel.name())?;
-        let modules = if with_modules { places.modules(self.kernel.name())? } else { Vec::new() };
+        let modules = if with_modules {
+            places.modules(self.kernel.name())?
+        } else {
+            Vec::new()
+        };
         let cluster = places.cluster_tool();
         if join && cluster.is_none() {
             bail!("build/bin/cluster is not built: run `make tools`, or pass --no-join");
@@ -261,15 +283,20 @@ impl Up {
             }),
             links: self.links,
             // A case lasts seconds: what hangs longer than this hangs for good.
-            cmdline: format!("sysctl.kernel.hung_task_timeout_secs={}", if is_debug { 120 } else { 40 }),
+            cmdline: format!(
+                "sysctl.kernel.hung_task_timeout_secs={}",
+                if is_debug { 120 } else { 40 }
+            ),
             append: self.append.clone(),
             modules: with_modules,
             join,
             restart: !self.no_restart,
-            timeout: self.timeout.unwrap_or(Duration::from_secs(if is_debug { 300 } else { 60 })),
+            timeout: self
+                .timeout
+                .unwrap_or(Duration::from_secs(if is_debug { 300 } else { 60 })),
             seed,
             tie: self.tie,
-            key: format!("{:016x}{:016x}", key_rng.next(), key_rng.next()),
+            key: format!("{:016x}{:016x}", key_rng.number(), key_rng.number()),
         })
     }
 
@@ -278,17 +305,20 @@ impl Up {
     /// # Errors
     /// The reason why it is not up.
     pub fn run(&self, places: &Places, dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        check_ours(dir)?;
         let setup = self.setup(places)?;
-        fs::create_dir_all(dir.join("shared")).with_context(|| dir.display().to_string())?;
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let dir = fs::canonicalize(dir)?;
         if client::is_up(&dir) {
             bail!("{} is up already: `rig down` first", dir.display());
         }
+        // From here on the directory is known as ours.
+        fs::write(dir.join("setup.json"), serde_json::to_vec_pretty(&setup)?)?;
+        fs::create_dir_all(dir.join("shared"))?;
         clean(&dir)?;
         // Every user of every node may write there, as in /tmp.
         fs::set_permissions(dir.join("shared"), std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
         qemu::make_disks(&setup.disks, &dir, setup.nodes)?;
-        fs::write(dir.join("setup.json"), serde_json::to_vec_pretty(&setup)?)?;
         progress(&format!(
             "{} nodes, {} kernel, {}, seed {}",
             setup.nodes,
@@ -327,6 +357,15 @@ impl Up {
     }
 }
 
+/// `up` empties its directory: it must be new, empty, or that of an instance before.
+fn check_ours(dir: &Path) -> Result<()> {
+    let mut entries = fs::read_dir(dir).into_iter().flatten();
+    if entries.next().is_some() && !dir.join("setup.json").exists() {
+        bail!("{} is not empty and no rig's directory", dir.display());
+    }
+    Ok(())
+}
+
 /// Takes away what the instance before left. Never more than the rig's own files.
 fn clean(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)?.flatten() {
@@ -351,13 +390,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_strange_directory_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("rig-strange-{}", std::process::id()));
+        assert!(check_ours(&dir).is_ok());
+        fs::create_dir_all(dir.join("shared")).unwrap();
+        assert!(check_ours(&dir).is_err());
+        fs::write(dir.join("setup.json"), "").unwrap();
+        assert!(check_ours(&dir).is_ok());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn disks_are_parsed() {
         let disk = |s: &str| s.parse::<Disk>();
-        let want = |name: &str, size, shared| Ok(Disk { name: name.into(), size, shared });
+        let want = |name: &str, size, shared| {
+            Ok(Disk {
+                name: name.into(),
+                size,
+                shared,
+            })
+        };
         assert_eq!(disk("a:64m"), want("a", 64 << 20, false));
         assert_eq!(disk("quorum:1G:shared"), want("quorum", 1 << 30, true));
         assert_eq!(disk("b:512"), want("b", 512, false));
-        for bad in ["a", "a:", "a:0", "a:m", ":1m", "root:1m", "a:1m:own", "a b:1m", "a,x=y:1m", "a:99999999999999g"] {
+        for bad in [
+            "a",
+            "a:",
+            "a:0",
+            "a:m",
+            ":1m",
+            "root:1m",
+            "a:1m:own",
+            "a b:1m",
+            "a,x=y:1m",
+            "a:99999999999999g",
+        ] {
             assert!(disk(bad).is_err(), "{bad}");
         }
     }

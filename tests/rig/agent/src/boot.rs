@@ -46,10 +46,12 @@ fn mount(source: &str, target: &str, fstype: &str, flags: MsFlags, data: &str) -
         .map_err(|e| format!("mount {fstype} {source} on {target}: {e}"))
 }
 
-/// Number after `name=` on the kernel command line.
+/// Number after the last `name=` on the kernel command line.
 fn parameter(name: &str) -> Option<u32> {
     let line = fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    line.split_whitespace()
+        .rev()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 /// The mounts that everything needs, and the port.
@@ -64,14 +66,37 @@ pub(crate) fn early() -> Result<Port, String> {
     for dir in ["/dev/pts", "/dev/shm"] {
         fs::create_dir_all(dir).map_err(|e| format!("{dir}: {e}"))?;
     }
-    mount("devpts", "/dev/pts", "devpts", MsFlags::empty(), "mode=620,ptmxmode=666,gid=5")?;
-    mount("tmpfs", "/dev/shm", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
-    mount("tmpfs", "/run", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?;
+    mount(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        MsFlags::empty(),
+        "mode=620,ptmxmode=666,gid=5",
+    )?;
+    mount(
+        "tmpfs",
+        "/dev/shm",
+        "tmpfs",
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        "mode=1777",
+    )?;
+    mount(
+        "tmpfs",
+        "/run",
+        "tmpfs",
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        "mode=755",
+    )?;
     // What a configuration may lack.
     let _ = mount("debugfs", "/sys/kernel/debug", "debugfs", nosuid, "");
     let _ = mount("tracefs", "/sys/kernel/tracing", "tracefs", nosuid, "");
     let _ = mount("cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid, "");
-    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
         let _ = std::os::unix::fs::symlink(target, format!("/dev/{link}"));
     }
     disks();
@@ -93,13 +118,18 @@ fn disks() {
 /// Everything after the first word to the host.
 pub(crate) fn late(port: &mut Port) -> Result<(), String> {
     let node = parameter("ssi.node").ok_or("no ssi.node= on the kernel command line")?;
-    let read = |path: &str| fs::read_to_string(path).map(|s| s.trim().to_owned()).map_err(|e| format!("{path}: {e}"));
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .map(|s| s.trim().to_owned())
+            .map_err(|e| format!("{path}: {e}"))
+    };
     let hello = Hello {
         boot_id: read("/proc/sys/kernel/random/boot_id")?,
         node,
         release: read("/proc/sys/kernel/osrelease")?,
     };
-    port.send_now(&Frame::json(Kind::Hello, 0, &hello)).map_err(|e| format!("port: {e}"))?;
+    port.send_now(&Frame::json(Kind::Hello, 0, &hello))
+        .map_err(|e| format!("port: {e}"))?;
     let frame = port.receive_now()?;
     if frame.kind != Kind::Config {
         return Err(format!("{:?} where Config was due", frame.kind));
@@ -122,7 +152,8 @@ pub(crate) fn late(port: &mut Port) -> Result<(), String> {
         port.stage("root")?;
         root()?;
     }
-    port.send_now(&Frame::raw(Kind::Ready, 0, b"")).map_err(|e| format!("port: {e}"))
+    port.send_now(&Frame::raw(Kind::Ready, 0, b""))
+        .map_err(|e| format!("port: {e}"))
 }
 
 fn network(node: u32, links: u32) -> Result<(), String> {
@@ -133,7 +164,10 @@ fn network(node: u32, links: u32) -> Result<(), String> {
         let name = net::find(&mac).ok_or_else(|| format!("no network device {mac}"))?;
         // Router solicitations and the like only blur the switch's counts.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-        net::up(&name, Some((Ipv4Addr::new(10, 73, link, last), Ipv4Addr::new(255, 255, 255, 0))))?;
+        net::up(
+            &name,
+            Some((Ipv4Addr::new(10, 73, link, last), Ipv4Addr::new(255, 255, 255, 0))),
+        )?;
     }
     Ok(())
 }
@@ -171,7 +205,11 @@ fn join() -> Result<(), String> {
         return Ok(());
     }
     let text = [out.stdout, out.stderr].concat();
-    Err(format!("cluster join: {}: {}", out.status, String::from_utf8_lossy(&text).trim()))
+    Err(format!(
+        "cluster join: {}: {}",
+        out.status,
+        String::from_utf8_lossy(&text).trim()
+    ))
 }
 
 /// Goes from the initramfs to the root image.
@@ -190,7 +228,13 @@ fn root() -> Result<(), String> {
     }
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     for (dir, mode) in [("tmp", "1777"), ("var/tmp", "1777"), ("root", "700")] {
-        mount("tmpfs", &format!("/sysroot/{dir}"), "tmpfs", safe, &format!("mode={mode}"))?;
+        mount(
+            "tmpfs",
+            &format!("/sysroot/{dir}"),
+            "tmpfs",
+            safe,
+            &format!("mode={mode}"),
+        )?;
     }
     mount(
         "shared",
@@ -201,8 +245,14 @@ fn root() -> Result<(), String> {
     )?;
     for dir in ["dev", "proc", "sys", "run"] {
         let (from, to) = (format!("/{dir}"), format!("/sysroot/{dir}"));
-        nix::mount::mount(Some(from.as_str()), to.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-            .map_err(|e| format!("move {from}: {e}"))?;
+        nix::mount::mount(
+            Some(from.as_str()),
+            to.as_str(),
+            None::<&str>,
+            MsFlags::MS_MOVE,
+            None::<&str>,
+        )
+        .map_err(|e| format!("move {from}: {e}"))?;
     }
     // The modules are loaded; their files would stay in memory until the node dies.
     let _ = fs::remove_dir_all("/modules");

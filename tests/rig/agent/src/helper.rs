@@ -32,7 +32,12 @@ pub(crate) fn run(name: &str, args: &[String]) -> ExitCode {
 fn put(path: &str, mode: &str) -> io::Result<()> {
     let mode = u32::from_str_radix(mode, 8).map_err(io::Error::other)?;
     let is_new = fs::symlink_metadata(path).is_err();
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(is_regular(path)).mode(mode).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(is_regular(path))
+        .mode(mode)
+        .open(path)?;
     if is_new {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }

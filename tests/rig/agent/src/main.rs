@@ -17,7 +17,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    if let Some(name) = args.get(1).filter(|a| a.starts_with("--") && !nix::unistd::getpid().eq(&INIT)) {
+    if let Some(name) = args
+        .get(1)
+        .filter(|a| a.starts_with("--") && !nix::unistd::getpid().eq(&INIT))
+    {
         return helper::run(name, &args[2..]);
     }
     if nix::unistd::getpid() != INIT {

@@ -28,7 +28,9 @@ fn with_addr(name: &str, addr: Ipv4Addr) -> libc::ifreq {
         // CAST: AF_INET is 2.
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: 0,
-        sin_addr: libc::in_addr { s_addr: u32::from(addr).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(addr).to_be(),
+        },
         sin_zero: [0; 8],
     };
     // SAFETY: both are 16 bytes of plain data, a `sockaddr_in` is a `sockaddr`.

@@ -33,9 +33,16 @@ impl Port {
             let name = std::fs::read_to_string(entry.path().join("name")).unwrap_or_default();
             if name.trim() == PORT {
                 let dev = format!("/dev/{}", entry.file_name().to_string_lossy());
-                let file =
-                    OpenOptions::new().read(true).write(true).open(&dev).map_err(|e| format!("{dev}: {e}"))?;
-                return Ok(Self { file, decoder: Decoder::default(), out: Vec::new() });
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(&dev)
+                    .map_err(|e| format!("{dev}: {e}"))?;
+                return Ok(Self {
+                    file,
+                    decoder: Decoder::default(),
+                    out: Vec::new(),
+                });
             }
         }
         Err(format!("{dir}: no port {PORT}"))
@@ -55,7 +62,8 @@ impl Port {
 
     /// Names the boot step that begins. Only while blocking.
     pub(crate) fn stage(&mut self, name: &str) -> Result<(), String> {
-        self.send_now(&Frame::raw(Kind::Stage, 0, name.as_bytes())).map_err(|e| format!("port: {e}"))
+        self.send_now(&Frame::raw(Kind::Stage, 0, name.as_bytes()))
+            .map_err(|e| format!("port: {e}"))
     }
 
     /// Waits for one frame. Only while blocking.

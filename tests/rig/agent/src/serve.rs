@@ -36,9 +36,12 @@ pub(crate) fn run(port: Port) -> Result<Infallible, String> {
         set.add(s);
     }
     set.thread_block().map_err(|e| format!("sigprocmask: {e}"))?;
-    let signals =
-        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(|e| format!("signalfd: {e}"))?;
-    let mut agent = Agent { port, sessions: HashMap::new() };
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(|e| format!("signalfd: {e}"))?;
+    let mut agent = Agent {
+        port,
+        sessions: HashMap::new(),
+    };
     // Children of the boot that ended before the signals were watched.
     agent.reap();
     loop {
@@ -125,14 +128,18 @@ impl Agent {
             if pid <= 0 {
                 return;
             }
-            let code =
-                if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
+            let code = if libc::WIFEXITED(status) {
+                libc::WEXITSTATUS(status)
+            } else {
+                128 + libc::WTERMSIG(status)
+            };
             let Some(id) = self.sessions.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| *id) else {
                 continue;
             };
             if let Some(mut session) = self.sessions.remove(&id) {
                 session.read_outputs(&mut self.port, true);
-                self.port.queue(&Frame::json(Kind::Exit, id, &Exit { code, error: None }));
+                self.port
+                    .queue(&Frame::json(Kind::Exit, id, &Exit { code, error: None }));
             }
         }
     }

@@ -98,12 +98,22 @@ fn nonblocking(fd: impl Into<OwnedFd>) -> Result<File, String> {
 
 /// Why a program did not start, as a shell reports it.
 fn not_started(program: &str, e: &io::Error) -> Exit {
-    let code = if e.raw_os_error() == Some(libc::ENOENT) { 127 } else { 126 };
-    Exit { code, error: Some(format!("{program}: {e}")) }
+    let code = if e.raw_os_error() == Some(libc::ENOENT) {
+        127
+    } else {
+        126
+    };
+    Exit {
+        code,
+        error: Some(format!("{program}: {e}")),
+    }
 }
 
 fn refused(error: String) -> Exit {
-    Exit { code: 126, error: Some(error) }
+    Exit {
+        code: 126,
+        error: Some(error),
+    }
 }
 
 impl Session {
@@ -162,7 +172,10 @@ impl Session {
             command.stdin(dup()?).stdout(dup()?).stderr(dup()?);
             master = Some(pty.master);
         } else {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
         }
 
         let (uid, gid, groups) = (account.uid, account.gid, account.groups);
@@ -170,6 +183,8 @@ impl Session {
         // SAFETY: the closure calls only system calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
+                // The agent's own mask is not for others.
+                nix::sys::signal::SigSet::empty().thread_set_mask()?;
                 nix::unistd::setsid()?;
                 if has_tty {
                     // SAFETY: standard input is the terminal; the argument 0 steals nothing.
@@ -185,11 +200,22 @@ impl Session {
         drop(command);
         // CAST: pids are below 2^30.
         let pid = child.id() as i32;
-        port.queue(&Frame::json(Kind::Started, id, &Started { pid, log: background_log }));
+        port.queue(&Frame::json(
+            Kind::Started,
+            id,
+            &Started {
+                pid,
+                log: background_log,
+            },
+        ));
         if spawn.background {
             return Ok(None);
         }
-        let output = |file, kind| Output { file, kind, credit: WINDOW };
+        let output = |file, kind| Output {
+            file,
+            kind,
+            credit: WINDOW,
+        };
         let mut session = Self {
             id,
             pid,
@@ -202,16 +228,22 @@ impl Session {
         if let Some(master) = master {
             let reader = master.try_clone().map_err(|e| refused(e.to_string()))?;
             session.stdin = Some(nonblocking(master).map_err(refused)?);
-            session.outputs.push(output(nonblocking(reader).map_err(refused)?, Kind::Stdout));
+            session
+                .outputs
+                .push(output(nonblocking(reader).map_err(refused)?, Kind::Stdout));
         } else {
             if let Some(fd) = child.stdin.take() {
                 session.stdin = Some(nonblocking(fd).map_err(refused)?);
             }
             if let Some(fd) = child.stdout.take() {
-                session.outputs.push(output(nonblocking(fd).map_err(refused)?, Kind::Stdout));
+                session
+                    .outputs
+                    .push(output(nonblocking(fd).map_err(refused)?, Kind::Stdout));
             }
             if let Some(fd) = child.stderr.take() {
-                session.outputs.push(output(nonblocking(fd).map_err(refused)?, Kind::Stderr));
+                session
+                    .outputs
+                    .push(output(nonblocking(fd).map_err(refused)?, Kind::Stderr));
             }
         }
         Ok(Some(session))
@@ -321,7 +353,9 @@ impl Session {
 
     /// Ends every process of the session.
     pub(crate) fn kill(&self) {
-        let done = Command::new("/proc/self/exe").args(["--kill-session", &self.pid.to_string()]).spawn();
+        let done = Command::new("/proc/self/exe")
+            .args(["--kill-session", &self.pid.to_string()])
+            .spawn();
         if let Err(e) = done {
             eprintln!("rig-agent: kill session {}: {e}", self.pid);
         }
@@ -329,7 +363,12 @@ impl Session {
 }
 
 fn window(size: Winsize) -> libc::winsize {
-    libc::winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 }
+    libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.cols,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }
 
 fn cloexec(fd: &OwnedFd) -> Result<(), Exit> {

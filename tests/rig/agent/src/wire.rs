@@ -126,7 +126,11 @@ impl std::error::Error for Malformed {}
 impl Frame {
     /// A frame with raw bytes.
     pub fn raw(kind: Kind, session: u32, payload: &[u8]) -> Self {
-        Self { kind, session, payload: payload.to_vec() }
+        Self {
+            kind,
+            session,
+            payload: payload.to_vec(),
+        }
     }
 
     /// A frame with a JSON payload.
@@ -141,7 +145,11 @@ impl Frame {
         let mut payload = vec![stream as u8];
         // CAST: n is at most WINDOW.
         payload.extend_from_slice(&(n as u32).to_le_bytes());
-        Self { kind: Kind::Ack, session, payload }
+        Self {
+            kind: Kind::Ack,
+            session,
+            payload,
+        }
     }
 
     /// The JSON payload.
@@ -384,7 +392,10 @@ mod tests {
         assert_eq!(Frame::ack(3, Kind::Stderr, 77).parse_ack(), Ok((Kind::Stderr, 77)));
         assert_eq!(Frame::raw(Kind::Ack, 0, &[9, 1]).parse_ack(), Err(Malformed::Payload));
         assert_eq!(Frame::raw(Kind::Ack, 0, &[]).parse_ack(), Err(Malformed::Payload));
-        assert_eq!(Frame::raw(Kind::Ack, 0, &[99, 1, 0, 0, 0]).parse_ack(), Err(Malformed::Payload));
+        assert_eq!(
+            Frame::raw(Kind::Ack, 0, &[99, 1, 0, 0, 0]).parse_ack(),
+            Err(Malformed::Payload)
+        );
     }
 
     #[test]
