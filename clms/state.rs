@@ -11,6 +11,9 @@
 //! proposes it. So of two proposals with a node in common at most one can become a view at a time, and as a view needs a
 //! majority of the table, no two views without a node in common are ever in force.
 
+use core::ops::Deref;
+use core::ops::DerefMut;
+
 /// The most nodes of a table. A set of nodes is a mask of places in it.
 pub(crate) const MAX_NODES: usize = 64;
 
@@ -72,7 +75,7 @@ pub(crate) struct Says {
 
 /// What is known of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-struct Known {
+pub(crate) struct Known {
     /// Its incarnation; 0: never heard.
     incarnation: u64,
     /// When it was last heard.
@@ -110,7 +113,7 @@ pub(crate) enum Why {
 
 /// One node's knowledge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Core {
+pub(crate) struct Core<K> {
     this: Place,
     n: usize,
     times: Times,
@@ -122,17 +125,18 @@ pub(crate) struct Core {
     promised_to: Place,
     /// The largest number of a view or proposal ever seen.
     newest: u64,
-    known: [Known; MAX_NODES],
+    /// One for each place. The caller's, as a kernel stack does not hold a table.
+    known: K,
 }
 
 const fn bit(p: Place) -> Mask {
     1 << p
 }
 
-impl Core {
-    /// A node of a table of `n` that begins to join.
-    pub(crate) fn new(this: Place, n: usize, incarnation: u64, times: Times, now: Millis) -> Self {
-        let mut known = [Known::default(); MAX_NODES];
+impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
+    /// A node that begins to join, in a table with as many nodes as `known` has defaults.
+    pub(crate) fn new(this: Place, mut known: K, incarnation: u64, times: Times, now: Millis) -> Self {
+        let n = known.len();
         if let Some(me) = known.get_mut(this) {
             me.incarnation = incarnation;
             me.linked = true;

@@ -98,7 +98,7 @@ struct Membership {
     table: u64,
     /// Lock: level 22 `clms::core`, mutex. Held for one step; never while an observer runs.
     #[pin]
-    core: Mutex<Core>,
+    core: Mutex<Core<KVec<state::Known>>>,
     changes: Arc<Queue<Change>>,
     /// What has been carried out. Lock: level 23 `clms::done`, mutex.
     #[pin]
@@ -194,7 +194,7 @@ impl Membership {
     }
 
     /// Takes a step and sees to its effect.
-    fn step(&self, f: impl FnOnce(&mut Core) -> Effect) {
+    fn step(&self, f: impl FnOnce(&mut Core<KVec<state::Known>>) -> Effect) {
         let (effect, says, incarnations) = {
             let mut core = self.core.lock();
             let effect = f(&mut core);
@@ -465,7 +465,11 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     };
     let mut name = KVec::new();
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
-    let core = Core::new(place, n, incarnation.0, times, now_ms());
+    let mut known = KVec::new();
+    for _ in 0..n {
+        known.push(state::Known::default(), GFP_KERNEL)?;
+    }
+    let core = Core::new(place, known, incarnation.0, times, now_ms());
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,

@@ -89,7 +89,7 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     let links = (0..setup.links).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
 
     let cmdline = format!(
-        "console=ttyS0 panic=-1 {} ssi.node={node} ssi.nodes={} ssi.links={} {}",
+        "console=ttyS0 panic=-1 tsc=nowatchdog {} ssi.node={node} ssi.nodes={} ssi.links={} {}",
         setup.cmdline, setup.nodes, setup.links, setup.append
     );
     let mut args = common_args(&setup.accel, &setup.kernel_image, &setup.initramfs, cmdline.trim());
