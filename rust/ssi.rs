@@ -18,6 +18,7 @@ pub mod movement;
 pub mod net;
 pub mod pproc;
 pub mod task;
+pub mod text;
 pub mod wait;
 pub mod wire;
 
