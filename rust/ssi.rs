@@ -9,6 +9,7 @@ use kernel::prelude::*;
 mod bindings;
 pub mod cred;
 pub mod crypto;
+pub mod files;
 pub mod hooks;
 pub mod ids;
 pub mod kthread;

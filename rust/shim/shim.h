@@ -50,4 +50,6 @@ void ssi_random(u8 *out, u32 len);
 /* task.c */
 u32 ssi_current_tgid(void);
 
+#include "rfile.h"
+
 #endif /* SSI_SHIM_H */
