@@ -489,12 +489,6 @@ impl FileRef {
     }
 }
 
-/// A number that cannot be guessed.
-pub fn random() -> u64 {
-    // SAFETY: No arguments.
-    unsafe { bindings::ssi_random() }
-}
-
 /// The current process's session.
 pub fn session() -> u32 {
     // SAFETY: No arguments; process context.

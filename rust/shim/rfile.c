@@ -18,7 +18,6 @@
 #include <linux/namei.h>
 #include <linux/net.h>
 #include <linux/pagemap.h>
-#include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/siphash.h>
 #include <linux/slab.h>
@@ -641,9 +640,3 @@ int ssi_cwd_set(const char *path, const struct ssi_file_id *want, u32 umask)
 	return 0;
 }
 EXPORT_SYMBOL_GPL(ssi_cwd_set);
-
-u64 ssi_random(void)
-{
-	return get_random_u64();
-}
-EXPORT_SYMBOL_GPL(ssi_random);

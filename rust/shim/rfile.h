@@ -156,7 +156,6 @@ struct ssi_proxy_init {
 	u32 flags;		/* its f_flags */
 };
 
-u64 ssi_random(void);
 struct file *ssi_proxy_create(const struct ssi_proxy_init *init);
 void ssi_sigpipe(void);
 
