@@ -62,3 +62,25 @@ ics::service! {
     /// `fstat`; the attributes follow, 96 bytes.
     op 13 Stat (class: P, idempotent: true) { handle: Le64 } -> { }
 }
+
+/// Pins a message: its number, and the bytes of request and reply.
+const fn pinned<O: ics::Op>(number: u16, req: usize, rep: usize) {
+    assert!(O::SERVICE == 4 && O::OP == number);
+    assert!(size_of::<O::Req>() == req && size_of::<O::Rep>() == rep);
+}
+
+const _: () = {
+    pinned::<Claim>(1, 8, 4);
+    pinned::<Release>(2, 8, 0);
+    pinned::<Offer>(3, 8, 8);
+    pinned::<Read>(4, 12, 8);
+    pinned::<Write>(5, 8, 12);
+    pinned::<Poll>(6, 8, 4);
+    pinned::<Event>(7, 8, 0);
+    pinned::<Ioctl>(8, 24, 4);
+    pinned::<Pread>(9, 20, 0);
+    pinned::<Pwrite>(10, 16, 4);
+    pinned::<Seek>(11, 20, 8);
+    pinned::<Fsync>(12, 12, 0);
+    pinned::<Stat>(13, 8, 0);
+};

@@ -16,6 +16,8 @@ mod observer;
 mod proto;
 mod proxy;
 mod state;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 
 pub use export::abort_export;
 pub use export::export_fds;

@@ -248,7 +248,7 @@ static int ssi_watch_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	struct ssi_watch *w = container_of(wait, struct ssi_watch_entry, wait)->watch;
 
 	if (atomic_xchg(&w->armed, 0))
-		queue_work(system_unbound_wq, &w->work);
+		queue_work(system_dfl_wq, &w->work);
 	return 0;
 }
 
