@@ -104,4 +104,6 @@ u64 ssi_monotonic_ns(void);
 /* task.c */
 u32 ssi_current_tgid(void);
 
+#include "rfile.h"
+
 #endif /* SSI_SHIM_H */

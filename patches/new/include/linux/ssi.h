@@ -25,12 +25,14 @@ struct kernel_clone_args;
 struct kernel_siginfo;
 struct mm_struct;
 struct module;
+struct path;
 struct pid;
 struct pid_namespace;
 struct pt_regs;
 struct restart_block;
 struct signal_struct;
 struct task_struct;
+struct vfsmount;
 struct wait_opts;
 
 /* Version of everything in this file. A module built for another one is refused. */
@@ -443,5 +445,13 @@ long pproc_proc_read(u32 nr, const char *path, void *buf, size_t len);
 long pproc_proc_write(u32 nr, const char *path, const void *buf, size_t len);
 long pproc_proc_readlink(u32 nr, const char *path, char *buf, size_t len);
 long pproc_proc_readdir(u32 nr, const char *path, char *buf, size_t len);
+
+/* Files of a process that moves. */
+bool pproc_is_tty(const struct file *file);
+const char *pproc_mount_source(const struct vfsmount *mnt);
+int pproc_check_root(void);
+int pproc_fd_install(u32 fd, struct file *file, bool cloexec);
+void pproc_set_cwd(const struct path *path, u32 umask);
+long pproc_file_ioctl(struct file *file, u32 cmd, void *buf, u32 in_len, u32 out_len);
 
 #endif /* _LINUX_SSI_H */

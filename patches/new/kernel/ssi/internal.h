@@ -65,4 +65,13 @@ extern struct srcu_struct ssi_srcu;
 	__ret;										\
 })
 
+/* A user address for files that know only user buffers. Context: kernel thread. */
+struct ssi_scratch {
+	struct mm_struct *mm;
+	unsigned long addr;
+};
+
+int ssi_scratch_begin(struct ssi_scratch *s, size_t len);
+void ssi_scratch_end(struct ssi_scratch *s);
+
 #endif /* _KERNEL_SSI_INTERNAL_H */

@@ -6,15 +6,12 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
-#include <linux/kthread.h>
 #include <linux/mm.h>
-#include <linux/mman.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
 #include <linux/ptrace.h>
-#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
@@ -168,36 +165,6 @@ static int ssi_proc_path(u32 nr, const char *path, struct path *p)
 	if (ssi_proc_name(name, nr, path))
 		return -ENOENT;
 	return vfs_path_lookup(mnt->mnt_root, mnt, name, 0, p);
-}
-
-/* A user address for files that know only user buffers. Context: kernel thread. */
-struct ssi_scratch {
-	struct mm_struct *mm;
-	unsigned long addr;
-};
-
-static int ssi_scratch_begin(struct ssi_scratch *s, size_t len)
-{
-	if (!(current->flags & PF_KTHREAD))
-		return -EINVAL;
-	s->mm = mm_alloc();
-	if (!s->mm)
-		return -ENOMEM;
-	s->mm->task_size = TASK_SIZE;
-	kthread_use_mm(s->mm);
-	s->addr = vm_mmap(NULL, 0x10000, PAGE_ALIGN(len), PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0);
-	if (!IS_ERR_VALUE(s->addr))
-		return 0;
-	kthread_unuse_mm(s->mm);
-	mmput(s->mm);
-	return s->addr;
-}
-
-static void ssi_scratch_end(struct ssi_scratch *s)
-{
-	kthread_unuse_mm(s->mm);
-	mmput(s->mm);
 }
 
 int pproc_proc_stat(u32 nr, const char *path, struct ssi_proc_stat *st)

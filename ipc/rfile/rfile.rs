@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crate `rfile`: the open files of a process that goes to another node.
+//!
+//! A file that the other node has as well is opened there; one that must stay (pipe, terminal, socket, a regular file
+//! whose offset is shared) is served from its node and a proxy file stands for it. Not for processes or memory.
+
+use kernel::prelude::*;
+
+mod export;
+mod home;
+mod image;
+mod import;
+mod ioctls;
+mod observer;
+mod proto;
+mod proxy;
+mod state;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
+pub use export::abort_export;
+pub use export::export_fds;
+pub use import::import_fds;
+pub use ssi::files::Refusal;
+
+/// The module that carries this crate.
+struct Rfile {
+    _observer: clms::ObserverRegistration,
+    _service: ics::Registration,
+}
+
+impl kernel::Module for Rfile {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: A module is loaded once.
+        unsafe { home::init() };
+        // SAFETY: As above.
+        unsafe { proxy::init() };
+        Ok(Self {
+            _service: observer::serve()?,
+            _observer: observer::observe()?,
+        })
+    }
+}
+
+impl Drop for Rfile {
+    fn drop(&mut self) {
+        home::clear();
+    }
+}
+
+module! {
+    type: Rfile,
+    name: "ssi_rfile",
+    authors: ["OpenSSI for Linux developers"],
+    description: "OpenSSI: open files served from another node",
+    license: "GPL",
+}
