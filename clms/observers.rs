@@ -28,19 +28,23 @@ pub trait ViewObserver: Sync {
     ///
     /// # Errors
     /// Any: the node leaves again.
-    fn joined(&self, this: NodeId) -> Result;
+    fn joined(&self, _this: NodeId) -> Result {
+        Ok(())
+    }
 
     /// This node wants to leave. Called in reverse order.
     ///
     /// # Errors
     /// Any: the node stays.
-    fn leaving(&self) -> Result;
+    fn leaving(&self) -> Result {
+        Ok(())
+    }
 
     /// A node has become a member.
-    fn node_up(&self, node: NodeId, incarnation: Incarnation);
+    fn node_up(&self, _node: NodeId, _incarnation: Incarnation) {}
 
     /// A node is down. Every call to it has ended.
-    fn node_down(&self, node: NodeId, incarnation: Incarnation);
+    fn node_down(&self, _node: NodeId, _incarnation: Incarnation) {}
 }
 
 struct Entry {

@@ -5,6 +5,7 @@
 //! Not for the order of the steps or for messages: that is `vproc`'s.
 
 use crate::bindings;
+use crate::files;
 use crate::ids::ClusterPid;
 use crate::pproc::Ids;
 use crate::pproc::SigInfo;
@@ -49,6 +50,12 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(errno: Error) -> Self {
         Self::new(errno, b"")
+    }
+}
+
+impl From<files::Refusal> for Refusal {
+    fn from(r: files::Refusal) -> Self {
+        Self::new(r.errno, r.what.as_bytes())
     }
 }
 

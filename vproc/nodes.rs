@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the process space asks of the membership, and what it does when the membership changes.
+
+use crate::agent;
+use crate::children;
+use crate::events;
+use crate::home;
+use crate::listing;
+use crate::movement;
+use kernel::prelude::*;
+use ssi::ids::ClusterPid;
+use ssi::ids::Incarnation;
+use ssi::ids::NodeId;
+
+/// This node. Only after the join; hooks are off before.
+pub(crate) fn this() -> NodeId {
+    clms::this_node()
+}
+
+/// The node that answers for a number: its origin, or while that is down its surrogate, the lowest member.
+///
+/// # Errors
+/// `ESRCH` for a node-private number.
+pub(crate) fn origin_of(pid: ClusterPid) -> Result<NodeId> {
+    let origin = pid.origin().ok_or(ESRCH)?;
+    if origin == this() || clms::is_up(origin) {
+        return Ok(origin);
+    }
+    clms::view().members.first().ok_or(ESRCH)
+}
+
+/// Locals below this name processes from before the join, on their own node only.
+const ALIASES: u32 = 32768;
+
+/// The number by which other nodes know a process of this node: itself, or its alias.
+pub(crate) fn to_wire(pid: ClusterPid) -> ClusterPid {
+    match pid.origin() {
+        None => ClusterPid(this().number() << ClusterPid::LOCAL_BITS | pid.0),
+        Some(_) => pid,
+    }
+}
+
+/// The number that a process known by `pid` has on this node: strips this node's aliases.
+pub(crate) fn to_local(pid: ClusterPid) -> ClusterPid {
+    let local = pid.0 & ((1 << ClusterPid::LOCAL_BITS) - 1);
+    if pid.origin() == Some(this()) && local < ALIASES {
+        ClusterPid(local)
+    } else {
+        pid
+    }
+}
+
+/// Whether `pid` is an alias of another node's process.
+pub(crate) fn is_foreign_alias(pid: ClusterPid) -> bool {
+    is_alias(pid) && pid.origin() != Some(this())
+}
+
+/// Whether `pid` is an alias, of whichever node: such a process never moves.
+pub(crate) fn is_alias(pid: ClusterPid) -> bool {
+    pid.origin().is_some() && pid.0 & ((1 << ClusterPid::LOCAL_BITS) - 1) < ALIASES
+}
+
+/// The tables. Dropping it frees them.
+pub(crate) struct State(());
+
+impl State {
+    /// Makes the tables. Once, at module load.
+    ///
+    /// # Errors
+    /// None yet.
+    pub(crate) fn new() -> Result<Self> {
+        agent::init();
+        events::init();
+        home::init();
+        children::init();
+        listing::init();
+        movement::init();
+        Ok(Self(()))
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        movement::clear();
+        listing::clear();
+        children::clear();
+        home::clear();
+    }
+}
+
+/// Proof that the membership tells us of changes.
+pub(crate) type Registration = clms::ObserverRegistration;
+
+struct Observer;
+
+static OBSERVER: Observer = Observer;
+
+/// Asks the membership to tell us of changes.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn register() -> Result<Registration> {
+    clms::register_observer(clms::Phase::Processes, &OBSERVER)
+}
+
+impl clms::ViewObserver for Observer {
+    fn joined(&self, this: NodeId) -> Result {
+        agent::start(this)?;
+        events::start()
+    }
+
+    fn leaving(&self) -> Result {
+        movement::refuse_new();
+        // A process of ours elsewhere, or of others here, keeps the node.
+        if movement::any_relations() {
+            movement::allow_new();
+            return Err(EBUSY);
+        }
+        events::stop();
+        agent::stop();
+        Ok(())
+    }
+
+    fn node_up(&self, _node: NodeId, _incarnation: Incarnation) {}
+
+    fn node_down(&self, node: NodeId, _incarnation: Incarnation) {
+        movement::node_down(node);
+        events::node_down(node);
+    }
+}
