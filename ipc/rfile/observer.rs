@@ -18,6 +18,12 @@ static SERVICE: RfileService<Server> = RfileService(Server);
 struct Observer;
 
 impl ViewObserver for Observer {
+    fn joined(&self, _this: NodeId) -> Result {
+        Ok(())
+    }
+
+    fn node_up(&self, _node: NodeId, _incarnation: Incarnation) {}
+
     /// The other end of each pipe that the dead node had an end of sees it closed; what it served here ends.
     fn node_down(&self, node: NodeId, incarnation: Incarnation) {
         proxy::node_down(node);

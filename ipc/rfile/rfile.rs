@@ -26,8 +26,19 @@ pub use ssi::files::Refusal;
 
 /// The module that carries this crate.
 struct Rfile {
+    // Dropped in this order: nobody asks for a handle any more when they end.
     _observer: clms::ObserverRegistration,
     _service: ics::Registration,
+    _handles: Handles,
+}
+
+/// What is left when the module goes.
+struct Handles;
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        home::clear();
+    }
 }
 
 impl kernel::Module for Rfile {
@@ -37,15 +48,10 @@ impl kernel::Module for Rfile {
         // SAFETY: As above.
         unsafe { proxy::init() };
         Ok(Self {
+            _handles: Handles,
             _service: observer::serve()?,
             _observer: observer::observe()?,
         })
-    }
-}
-
-impl Drop for Rfile {
-    fn drop(&mut self) {
-        home::clear();
     }
 }
 

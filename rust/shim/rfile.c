@@ -321,8 +321,20 @@ static bool ssi_owns_lock(struct list_head *head, struct file *file)
 	return false;
 }
 
+static int ssi_path_of(const struct path *path, struct ssi_file_info *fi)
+{
+	char *p = d_path(path, fi->path, SSI_PATH_LEN);
+
+	if (IS_ERR(p)) {
+		fi->path[0] = 0;
+		return PTR_ERR(p);
+	}
+	memmove(fi->path, p, strlen(p) + 1);
+	return 0;
+}
+
 /* What hangs on an open file and does not move yet. */
-static int ssi_file_burden(struct file *file, char *what)
+static int ssi_file_burden(struct file *file, struct ssi_file_info *fi)
 {
 	struct file_lock_context *ctx = locks_inode_context(file_inode(file));
 	struct fown_struct *own = file_f_owner(file);
@@ -342,7 +354,7 @@ static int ssi_file_burden(struct file *file, char *what)
 		name = "F_SETOWN";
 	if (!name)
 		return 0;
-	snprintf(what, SSI_WHAT_LEN, "%s on %pD2", name, file);
+	snprintf(fi->what, SSI_WHAT_LEN, "%s on %.64s", name, fi->path);
 	return -EOPNOTSUPP;
 }
 
@@ -362,27 +374,12 @@ static void ssi_anon_name(const struct file *file, char *what)
 	}
 }
 
-static int ssi_path_of(const struct path *path, struct ssi_file_info *fi)
-{
-	char *p = d_path(path, fi->path, SSI_PATH_LEN);
-
-	if (IS_ERR(p)) {
-		fi->path[0] = 0;
-		return PTR_ERR(p);
-	}
-	memmove(fi->path, p, strlen(p) + 1);
-	return 0;
-}
-
 /* Regular file or directory. */
 static int ssi_describe_path(struct file *file, struct ssi_file_info *fi)
 {
 	struct inode *inode = file_inode(file);
-	int ret = ssi_path_of(&file->f_path, fi);
+	int ret;
 
-	if (ret)
-		return ret;
-	snprintf(fi->what, SSI_WHAT_LEN, "%s", fi->path);
 	if (d_unlinked(file->f_path.dentry))
 		return -ESTALE;
 	if (file->f_mode & FMODE_WRITE) {
@@ -434,14 +431,17 @@ int ssi_file_describe(struct file *file, struct ssi_file_info *fi)
 	memset(fi, 0, offsetof(struct ssi_file_info, path));
 	fi->path[0] = 0;
 	fi->flags = file->f_flags & SSI_KEEP_FLAGS;
-	ret = ssi_file_burden(file, fi->what);
+	ret = ssi_path_of(&file->f_path, fi);
+	if (ret)
+		return ret;
+	ret = ssi_file_burden(file, fi);
 	if (ret)
 		return ret;
 	if (ssi_is_proxy(file)) {
 		strscpy(fi->what, "file of another node", SSI_WHAT_LEN);
 		return ssi_proxy_describe(file, fi);
 	}
-	snprintf(fi->what, SSI_WHAT_LEN, "%pD3", file);
+	snprintf(fi->what, SSI_WHAT_LEN, "%s", fi->path);
 	switch (inode->i_sb->s_magic) {
 	case ANON_INODE_FS_MAGIC:
 		ssi_anon_name(file, fi->what);
@@ -453,8 +453,10 @@ int ssi_file_describe(struct file *file, struct ssi_file_info *fi)
 		strscpy(fi->what, "namespace", SSI_WHAT_LEN);
 		return -EOPNOTSUPP;
 	case TMPFS_MAGIC:
-		if (!strncmp(fi->what, "memfd:", 6))
+		if (!strncmp(fi->path, "/memfd:", 7)) {
+			strscpy(fi->what, "memfd", SSI_WHAT_LEN);
 			return -EOPNOTSUPP;
+		}
 		break;
 	}
 	if (file->f_flags & O_PATH) {
@@ -485,10 +487,12 @@ int ssi_file_describe(struct file *file, struct ssi_file_info *fi)
 		}
 		if (pproc_is_tty(file))
 			return ssi_describe_stream(file, fi, SSI_CLASS_TTY);
-		snprintf(fi->what, SSI_WHAT_LEN, "%pD3: character device %u:%u", file, imajor(inode), iminor(inode));
+		snprintf(fi->what, SSI_WHAT_LEN, "%.48s: character device %u:%u", fi->path, imajor(inode),
+			 iminor(inode));
 		return -EOPNOTSUPP;
 	case S_IFBLK:
-		snprintf(fi->what, SSI_WHAT_LEN, "%pD3: block device %u:%u", file, imajor(inode), iminor(inode));
+		snprintf(fi->what, SSI_WHAT_LEN, "%.48s: block device %u:%u", fi->path, imajor(inode),
+			 iminor(inode));
 		return -EOPNOTSUPP;
 	default:
 		return -EOPNOTSUPP;
