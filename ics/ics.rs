@@ -18,6 +18,7 @@ mod pool;
 mod service;
 
 pub use call::call;
+pub use call::post;
 pub use error::CallError;
 pub use heartbeat::Heartbeat;
 pub use net::admit;

@@ -10,6 +10,7 @@ mod bindings;
 pub mod clms_netlink;
 pub mod cred;
 pub mod crypto;
+pub mod fifo;
 pub mod files;
 pub mod hooks;
 pub mod ids;
