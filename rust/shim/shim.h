@@ -99,6 +99,8 @@ void ssi_clms_nl_unregister(void);
 
 /* machine.c */
 void ssi_restart_now(void);
+void ssi_die(void);
+void ssi_sleep_ms(u32 ms);
 u64 ssi_wall_clock_ns(void);
 u64 ssi_monotonic_ns(void);
 
