@@ -5,10 +5,10 @@
 use crate::error::CallError;
 use crate::net;
 use crate::pool;
+use crate::service::__private::encode;
 use crate::service::Caller;
 use crate::service::Op;
 use crate::service::Status;
-use crate::service::__private::encode;
 use kernel::prelude::*;
 use ssi::ids::NodeId;
 
@@ -55,4 +55,35 @@ pub fn call<O: Op>(
         reply.truncate(n);
     }
     Ok((rep, reply))
+}
+
+/// Tells `to` something and does not wait for it: it is done there, once, unless one of the two nodes goes down, and
+/// after every earlier post of the same class from here. What the handler returns is dropped.
+///
+/// Sleeps for a credit: a handler may only post to higher classes. A post to this node is done here and now, which only
+/// callers without locks may ask for.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Result<(), CallError> {
+    if tail.len() > crate::MAX_TAIL {
+        return Err(CallError::Local(EMSGSIZE));
+    }
+    let net = net::current().ok_or(CallError::Down(to))?;
+    let mut copy = KVVec::new();
+    let body = copy
+        .extend_from_slice(tail, GFP_KERNEL)
+        .map_err(Error::from)
+        .and_then(|()| encode(req, copy))
+        .map_err(CallError::Local)?;
+    if to == net.me.node {
+        let from = Caller {
+            node: to,
+            incarnation: net.me.incarnation,
+        };
+        let _dropped = pool::handle(from, O::SERVICE, O::OP, &body);
+        return Ok(());
+    }
+    let peer = net.peer(to).ok_or(CallError::Down(to))?;
+    peer.post(O::SERVICE, O::OP, O::CLASS, body)
 }

@@ -61,8 +61,10 @@ pub(crate) struct Head {
     pub(crate) seq: Le64,
     /// Number of the call, given by the asker.
     pub(crate) xid: Le64,
-    /// The asker waits for no call below this: replies kept for it may go.
-    pub(crate) floor: Le64,
+    /// Number of the last frame that came on this stream: replies up to it have arrived, and need not be kept.
+    pub(crate) seen: Le64,
+    /// Of a post: its place in the order of the posts of its class, from 1 on. 0: a call.
+    pub(crate) order: Le64,
     /// Service.
     pub(crate) service: Le16,
     /// Op.
@@ -82,7 +84,7 @@ pub(crate) struct Head {
 /// Status of a reply: what the call is about is elsewhere. No errno.
 pub(crate) const MOVED: u32 = 0xffff_0001;
 
-const _: () = assert!(core::mem::size_of::<Head>() == 48);
+const _: () = assert!(core::mem::size_of::<Head>() == 56);
 
 impl Head {
     /// A head with everything but its sequence number.
@@ -92,7 +94,8 @@ impl Head {
             len: Le32::new(0),
             seq: Le64::new(0),
             xid: Le64::new(xid),
-            floor: Le64::new(0),
+            seen: Le64::new(0),
+            order: Le64::new(0),
             service: Le16::new(0),
             op: Le16::new(0),
             kind: kind.to_wire(),
@@ -118,12 +121,15 @@ mod tests {
         let mut h = Head::new(Kind::Request, 0x0102_0304_0506_0708);
         h.len = Le32::new(5);
         h.seq = Le64::new(9);
+        h.seen = Le64::new(6);
+        h.order = Le64::new(4);
         h.service = Le16::new(3);
         h.op = Le16::new(2);
         h.class = 1;
-        let golden: [u8; 48] = [
-            0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0,
-            0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        let golden: [u8; 56] = [
+            0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 6,
+            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+            0, 0,
         ];
         assert_eq!(h.as_bytes(), &golden[..]);
         let back = Head::read_from_bytes(&golden[..]).map(|b| b.xid.get());

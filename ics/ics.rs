@@ -8,6 +8,7 @@ use kernel::prelude::*;
 
 mod admission;
 mod call;
+mod echo;
 mod error;
 mod frame;
 mod heartbeat;
@@ -18,6 +19,7 @@ mod pool;
 mod service;
 
 pub use call::call;
+pub use call::post;
 pub use error::CallError;
 pub use heartbeat::Heartbeat;
 pub use net::admit;
@@ -46,18 +48,23 @@ pub use service::__private;
 pub const MAX_TAIL: usize = 1 << 20;
 
 /// The module.
-struct Ics;
+struct Ics {
+    echo: Option<Pin<KBox<echo::Echo>>>,
+}
 
 impl kernel::Module for Ics {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         pool::init()?;
         net::init();
-        Ok(Self)
+        Ok(Self {
+            echo: Some(echo::Echo::new()?),
+        })
     }
 }
 
 impl Drop for Ics {
     fn drop(&mut self) {
+        self.echo = None;
         net::stop();
         pool::clear();
     }

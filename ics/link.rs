@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One stream to another node, after admission: frames with sequence numbers and tags.
+//!
+//! Whoever has a frame queues it and sends as much of the queue as the socket takes at once. What it does not take is
+//! left to the stream's own thread: neither a caller (a signal would tear the stream) nor the receiving thread (two
+//! nodes whose receivers both send would wait for each other) ever waits for room.
 
 use crate::admission::Session;
 use crate::frame::Head;
@@ -9,15 +13,80 @@ use crate::frame::MAX_BODY;
 use crate::frame::TAG;
 use crate::net;
 use crate::net::Refused;
+use crate::peer::Pending;
+use crate::peer::Reply;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
+use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::fifo::Fifo;
+use ssi::fifo::Node;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::net::Socket;
+use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
+
+/// The bytes behind a head, kept by whoever may have to send them again.
+#[derive(Clone)]
+pub(crate) enum Body {
+    /// None.
+    Empty,
+    /// A request's.
+    Request(Arc<Pending>),
+    /// A reply's.
+    Reply(Arc<Reply>),
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Request(p) => &p.body,
+            Self::Reply(r) => &r.body,
+        }
+    }
+}
+
+/// What waits to be sent.
+pub(crate) struct Frame {
+    head: Head,
+    body: Body,
+}
+
+/// A frame of which a part has been sent.
+struct Partly {
+    head: Head,
+    body: Body,
+    tag: [u8; TAG],
+    sent: usize,
+}
+
+struct Sender {
+    /// Number of the last frame begun.
+    seq: u64,
+    now: Option<Partly>,
+}
+
+struct Waiting {
+    frames: Fifo<Frame>,
+    /// Replies begun, by number: until the other end says that it has seen them.
+    replies: Fifo<Frame>,
+    /// The socket has no room: the stream's thread waits for some.
+    blocked: bool,
+    torn: bool,
+}
+
+enum Drained {
+    All,
+    NoRoom,
+    Torn,
+}
 
 /// A stream.
 #[pin_data]
@@ -28,9 +97,18 @@ pub(crate) struct Link {
     pub(crate) incarnation: Incarnation,
     key: [u8; 32],
     socket: Socket,
-    /// Number of the last frame sent. Lock: level 16 `ics::send`, mutex; held while the socket takes the frame.
+    /// Somebody queued a frame since the queue was last looked at.
+    wanted: Atomic<u32>,
+    /// Number of the last frame that came.
+    seen: Atomic<u64>,
+    /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
-    sent: Mutex<u64>,
+    sender: Mutex<Sender>,
+    /// Lock: level 17 `ics::frames`, spin.
+    #[pin]
+    waiting: SpinLock<Waiting>,
+    #[pin]
+    room: Event,
 }
 
 impl Link {
@@ -39,33 +117,161 @@ impl Link {
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn new(socket: Socket, session: Session) -> Result<Arc<Self>> {
+        let waiting = Waiting {
+            frames: Fifo::new(),
+            replies: Fifo::new(),
+            blocked: false,
+            torn: false,
+        };
         Arc::pin_init(
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
                 key: session.key,
                 socket,
-                sent <- kernel::new_mutex!(0, "ics::send"),
+                wanted: Atomic::new(0),
+                seen: Atomic::new(0),
+                sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
+                waiting <- kernel::new_spinlock!(waiting, "ics::frames"),
+                room <- Event::new(),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Sends a frame. Sleeps while the other end takes nothing.
+    /// Queues a frame and sends it, unless others wait before it. Sleeps only for memory.
     ///
     /// # Errors
-    /// Any: the stream is torn.
-    pub(crate) fn send(&self, head: &mut Head, body: &[u8]) -> Result {
-        let mut sent = self.sent.lock();
-        *sent += 1;
-        head.seq = Le64::new(*sent);
-        head.len = Le32::new(u32::try_from(body.len()).map_err(|_| EMSGSIZE)?);
-        let tag = head.tag(&self.key, body);
-        let r = self.socket.send(&[head.as_bytes(), body, &tag]);
-        if r.is_err() {
-            self.tear();
+    /// `ENOMEM`; `EPIPE`: the stream is torn. A frame that was queued may still not arrive.
+    pub(crate) fn send(&self, head: Head, body: Body) -> Result {
+        let node = Node::new(Frame { head, body })?;
+        {
+            let mut w = self.waiting.lock();
+            if w.torn {
+                return Err(EPIPE);
+            }
+            w.frames.push_back(node);
         }
-        r
+        self.flush();
+        Ok(())
+    }
+
+    /// Sends what is queued and can go at once, unless somebody is at it: then they do.
+    fn flush(&self) {
+        // Ordering: a frame is queued before `wanted` is set, and `wanted` is read after the sender is unlocked. Either
+        // we get the sender, or its holder sees `wanted`.
+        self.wanted.xchg(1, Full);
+        while let Some(mut sender) = self.sender.try_lock() {
+            self.wanted.xchg(0, Full);
+            match self.drain(&mut sender, false) {
+                Drained::All => {}
+                Drained::Torn => return,
+                Drained::NoRoom => {
+                    self.waiting.lock().blocked = true;
+                    self.room.notify_all();
+                    return;
+                }
+            }
+            drop(sender);
+            // A full barrier, so that the unlocking is seen by whoever sets `wanted` after this looked at it.
+            if self.wanted.fetch_add(0, Full) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The stream's thread: sends what had no room. Returns when the stream is torn.
+    pub(crate) fn send_waiting(&self) {
+        loop {
+            let mut torn = false;
+            self.room.wait_until(|| {
+                let w = self.waiting.lock();
+                torn = w.torn;
+                w.torn || w.blocked
+            });
+            if torn {
+                return;
+            }
+            {
+                let mut sender = self.sender.lock();
+                if matches!(self.drain(&mut sender, true), Drained::Torn) {
+                    return;
+                }
+                self.waiting.lock().blocked = false;
+            }
+            self.flush();
+        }
+    }
+
+    fn drain(&self, sender: &mut Sender, wait: bool) -> Drained {
+        loop {
+            if sender.now.is_none() && !self.begin(sender) {
+                return Drained::All;
+            }
+            let Some(now) = sender.now.as_mut() else {
+                return Drained::All;
+            };
+            let mut parts: [&[u8]; 3] = [now.head.as_bytes(), now.body.bytes(), &now.tag];
+            let mut skip = now.sent;
+            let mut left = 0;
+            for part in parts.iter_mut() {
+                let n = skip.min(part.len());
+                *part = part.get(n..).unwrap_or(&[]);
+                skip -= n;
+                left += part.len();
+            }
+            match self.socket.send_some(&parts, wait) {
+                Ok(n) if n == left => sender.now = None,
+                Ok(n) if n > 0 && n < left => now.sent += n,
+                Err(e) if e == EAGAIN && !wait => return Drained::NoRoom,
+                Err(e) if e == EAGAIN => {}
+                _ => {
+                    self.tear();
+                    return Drained::Torn;
+                }
+            }
+        }
+    }
+
+    /// Takes the next frame out of the queue and gives it its number and tag. Returns whether there was one.
+    fn begin(&self, sender: &mut Sender) -> bool {
+        let (mut head, body) = {
+            let mut w = self.waiting.lock();
+            let Some(mut node) = w.frames.pop_front() else {
+                return false;
+            };
+            sender.seq += 1;
+            node.value.head.seq = Le64::new(sender.seq);
+            let (head, body) = (node.value.head, node.value.body.clone());
+            if matches!(body, Body::Reply(_)) {
+                w.replies.push_back(node);
+            }
+            // Freeing another node here would be allowed too, but the lock is short.
+            (head, body)
+        };
+        // CAST: a body is at most MAX_BODY long.
+        head.len = Le32::new(body.bytes().len() as u32);
+        head.seen = Le64::new(self.seen.load(Relaxed));
+        let tag = head.tag(&self.key, body.bytes());
+        sender.now = Some(Partly {
+            head,
+            body,
+            tag,
+            sent: 0,
+        });
+        true
+    }
+
+    /// The calls whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
+    pub(crate) fn arrived(&self, seen: u64) -> Arrived {
+        let mut out = Fifo::new();
+        let mut w = self.waiting.lock();
+        while w.replies.front().is_some_and(|f| f.head.seq.get() <= seen) {
+            if let Some(node) = w.replies.pop_front() {
+                out.push_back(node);
+            }
+        }
+        Arrived(out)
     }
 
     /// Receives the next frame. Sleeps.
@@ -93,11 +299,33 @@ impl Link {
             net::refuse(Refused::Replay, Some(self.node));
             return Err(EPROTO);
         }
+        self.seen.store(seq, Relaxed);
         Ok((head, body))
     }
 
-    /// Ends the stream: whoever sends or receives on it returns.
+    /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped.
     pub(crate) fn tear(&self) {
+        let _dropped_unlocked = {
+            let mut w = self.waiting.lock();
+            w.torn = true;
+            (
+                core::mem::take(&mut w.frames),
+                core::mem::take(&mut w.replies),
+            )
+        };
         self.socket.shutdown();
+        self.room.notify_all();
+    }
+}
+
+/// Replies that have arrived.
+pub(crate) struct Arrived(Fifo<Frame>);
+
+impl Iterator for Arrived {
+    type Item = u64;
+
+    /// The number of the next call.
+    fn next(&mut self) -> Option<u64> {
+        Some(self.0.pop_front()?.value.head.xid.get())
     }
 }

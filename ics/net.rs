@@ -212,11 +212,21 @@ impl Net {
 
     /// Serves a stream that has passed admission until it is torn.
     fn serve(&self, peer: &Arc<Peer>, link: &Arc<Link>) {
+        let sender = {
+            let link = link.clone();
+            KThread::run(c"ics_send", move || link.send_waiting())
+        };
+        let Ok(sender) = sender else {
+            link.tear();
+            return;
+        };
         if let Err(e) = peer.attach(link, link.incarnation) {
             if e == ESTALE {
                 refuse(Refused::Stale, Some(link.node));
             }
             link.tear();
+            peer.detach(link);
+            drop(sender);
             return;
         }
         self.observer.link_up(link.node, link.incarnation);
@@ -224,13 +234,14 @@ impl Net {
         loop {
             let r = link
                 .receive(seq)
-                .and_then(|(head, body)| peer.receive(link.incarnation, &head, body));
+                .and_then(|(head, body)| peer.receive(link, &head, body));
             if r.is_err() {
                 break;
             }
             seq += 1;
         }
         link.tear();
+        drop(sender);
         if peer.detach(link) {
             self.observer.link_lost(link.node, link.incarnation);
         }
@@ -339,6 +350,9 @@ impl Net {
             let bytes = bytes.get(..n).unwrap_or(&[]);
             let fresh = |node, incarnation, seq| self.is_fresh(node, incarnation, seq);
             if let Ok(h) = Datagram::check(&self.me, bytes, fresh) {
+                if let Some(peer) = self.peer(h.node) {
+                    peer.heard(h.incarnation);
+                }
                 self.observer.heartbeat(&h);
             }
         }

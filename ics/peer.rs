@@ -4,14 +4,17 @@
 //! here.
 //!
 //! A call survives its stream: it is sent again, under the same number, on the next one to the same incarnation. The
-//! answering side keeps each reply until the asker says that it waits for nothing below a later number, so that what
-//! was done once is not done again.
+//! answering side keeps each reply until the asker has seen it, so that what was done once is not done again. Posts are
+//! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
+use crate::link::Body;
 use crate::link::Link;
+use crate::net;
+use crate::net::Refused;
 use crate::pool;
 use crate::pool::Job;
 use crate::service::Caller;
@@ -20,9 +23,11 @@ use crate::service::Status;
 use kernel::error::Error;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
+use kernel::rbtree::RBTreeNode;
 use kernel::rbtree::RBTreeNodeReservation;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
+use kernel::sync::UniqueArc;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread::ThreadId;
@@ -35,14 +40,28 @@ use ssi::wire::Le64;
 /// Calls of one class that may wait for one peer at once; more wait for a credit. Not for P.
 const CREDITS: u32 = 64;
 
-/// A call that waits for its reply.
+/// The same for P, where it only bounds what a peer can make us keep.
+const CREDITS_P: u32 = 1 << 14;
+
+const fn credits(class: usize) -> u32 {
+    if class == Class::P as usize {
+        CREDITS_P
+    } else {
+        CREDITS
+    }
+}
+
+/// A call that waits for its reply, or a post that waits to be done.
 #[pin_data]
 pub(crate) struct Pending {
     xid: u64,
     service: u16,
     op: u16,
     class: Class,
-    body: KVVec<u8>,
+    /// Of a post: its place in the order of its class. 0: a call.
+    order: u64,
+    pub(crate) body: KVVec<u8>,
+    /// Lock: level 18 `ics::outcome`, spin.
     #[pin]
     outcome: SpinLock<Option<core::result::Result<KVVec<u8>, CallError>>>,
     #[pin]
@@ -60,12 +79,12 @@ impl Pending {
         self.done.notify_all();
     }
 
-    fn head(&self, floor: u64) -> Head {
+    fn head(&self) -> Head {
         let mut h = Head::new(Kind::Request, self.xid);
         h.service = Le16::new(self.service);
         h.op = Le16::new(self.op);
         h.class = self.class as u8;
-        h.floor = Le64::new(floor);
+        h.order = Le64::new(self.order);
         h
     }
 }
@@ -74,6 +93,8 @@ impl Pending {
 enum Answer {
     /// Queued.
     Waiting,
+    /// Nobody waits for it any more.
+    Cancelled,
     /// A thread answers it.
     Running(ThreadId),
     /// Answered; kept in case the reply got lost.
@@ -81,10 +102,40 @@ enum Answer {
 }
 
 /// A reply as it goes out.
-struct Reply {
+pub(crate) struct Reply {
     status: u32,
     moved_to: u32,
-    body: KVVec<u8>,
+    pub(crate) body: KVVec<u8>,
+}
+
+/// The posts of one class from the peer.
+struct Posts {
+    /// The one that is done next, or now.
+    next: u64,
+    /// Whether it is done now.
+    busy: bool,
+    /// Those that came.
+    parked: RBTree<u64, Job>,
+}
+
+impl Posts {
+    fn new() -> Self {
+        Self {
+            next: 1,
+            busy: false,
+            parked: RBTree::new(),
+        }
+    }
+
+    /// The next one, if it is there and its turn.
+    fn take(&mut self) -> Option<RBTreeNode<u64, Job>> {
+        if self.busy {
+            return None;
+        }
+        let node = self.parked.remove_node(&self.next)?;
+        self.busy = true;
+        Some(node)
+    }
 }
 
 struct State {
@@ -92,12 +143,19 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
-    /// The incarnation that `pending` and `answers` are about.
+    /// The incarnation that all below is about.
     about: Option<Incarnation>,
+    /// Counts those, so that what was begun for one does not end in another.
+    epoch: u64,
     next_xid: u64,
+    /// Place of the last post of each class.
+    posted: [u64; Class::N],
     pending: RBTree<u64, Arc<Pending>>,
     waiting: [u32; Class::N],
     answers: RBTree<u64, Answer>,
+    /// Requests of each class that the peer waits for.
+    asked: [u32; Class::N],
+    posts: [Posts; Class::N],
 }
 
 /// Another node.
@@ -112,16 +170,28 @@ pub(crate) struct Peer {
     /// Lock: level 14 `ics::peer`, spin.
     #[pin]
     state: SpinLock<State>,
-    /// Told when a credit comes back, the peer is fenced, or the stream comes or goes.
+    /// Told when a credit comes back, the peer is admitted or fenced, or the stream comes or goes.
     #[pin]
     changed: Event,
 }
 
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
-#[derive(Default)]
 struct Ended {
-    pending: KVec<Arc<Pending>>,
+    pending: RBTree<u64, Arc<Pending>>,
+    _answers: RBTree<u64, Answer>,
     link: Option<Arc<Link>>,
+    _posts: Option<[Posts; Class::N]>,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self {
+            pending: RBTree::new(),
+            _answers: RBTree::new(),
+            link: None,
+            _posts: None,
+        }
+    }
 }
 
 impl Peer {
@@ -134,10 +204,14 @@ impl Peer {
             member: None,
             link: None,
             about: None,
+            epoch: 0,
             next_xid: 1,
+            posted: [0; Class::N],
             pending: RBTree::new(),
             waiting: [0; Class::N],
             answers: RBTree::new(),
+            asked: [0; Class::N],
+            posts: core::array::from_fn(|_| Posts::new()),
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -158,79 +232,13 @@ impl Peer {
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
-        self: &Arc<Self>,
+        &self,
         service: u16,
         op: u16,
         class: Class,
         body: KVVec<u8>,
     ) -> core::result::Result<KVVec<u8>, CallError> {
-        let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
-        let c = class as usize;
-        let admitted = |s: &State| s.member.is_some();
-        let down = CallError::Down(self.node);
-        // A credit, a number and a place in the table, in one step.
-        let mut spare = Some(spare);
-        let mut body = Some(body);
-        let start = || {
-            let mut s = self.state.lock();
-            if !admitted(&s) {
-                return Some(Err(down));
-            }
-            if class != Class::P && s.waiting[c] >= CREDITS {
-                return None;
-            }
-            s.waiting[c] += 1;
-            let xid = s.next_xid;
-            s.next_xid += 1;
-            Some(Ok(xid))
-        };
-        let mut xid = start();
-        if xid.is_none() {
-            self.changed.wait_until(|| {
-                xid = start();
-                xid.is_some()
-            });
-        }
-        let Some(xid) = xid else {
-            return Err(down);
-        };
-        let xid = xid?;
-        let (Some(spare), Some(body)) = (spare.take(), body.take()) else {
-            return Err(CallError::Protocol);
-        };
-        let made = Arc::pin_init(
-            pin_init!(Pending {
-                xid,
-                service,
-                op,
-                class,
-                body,
-                outcome <- kernel::new_spinlock!(None, "ics::outcome"),
-                done <- Event::new(),
-            }),
-            GFP_KERNEL,
-        );
-        let pending = match made {
-            Ok(p) => p,
-            Err(e) => {
-                self.give_credit_back(class);
-                return Err(CallError::Local(e));
-            }
-        };
-        let link = {
-            let mut s = self.state.lock();
-            if !admitted(&s) {
-                s.waiting[c] -= 1;
-                return Err(down);
-            }
-            let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
-            // No stream: sent when there is one again.
-            s.link.as_ref().map(|(l, _)| l.clone())
-        };
-        if let Some(link) = link {
-            // A torn stream: sent again on the next one, or ended by a fence.
-            let _torn = link.send(&mut pending.head(self.floor()), &pending.body);
-        }
+        let pending = self.begin_asking(service, op, class, body, false)?;
         let mut outcome = None;
         let ended = {
             let take = || {
@@ -246,101 +254,242 @@ impl Peer {
         };
         if !ended {
             self.cancel(&pending);
-            outcome = Some(Err(CallError::Interrupted));
+            // The reply, or the end of the peer, may have come first.
+            outcome = pending.outcome.lock().take();
         }
-        self.give_credit_back(class);
         outcome.unwrap_or(Err(CallError::Interrupted))
     }
 
-    fn give_credit_back(&self, class: Class) {
-        self.state.lock().waiting[class as usize] -= 1;
-        self.changed.notify_all();
+    /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
+    ///
+    /// # Errors
+    /// See [`CallError`]; what the peer answers is not told.
+    pub(crate) fn post(
+        &self,
+        service: u16,
+        op: u16,
+        class: Class,
+        body: KVVec<u8>,
+    ) -> core::result::Result<(), CallError> {
+        self.begin_asking(service, op, class, body, true)?;
+        Ok(())
     }
 
-    /// The least number that still waits.
-    fn floor(&self) -> u64 {
-        let s = self.state.lock();
-        first(&s.pending).unwrap_or(s.next_xid)
+    fn begin_asking(
+        &self,
+        service: u16,
+        op: u16,
+        class: Class,
+        body: KVVec<u8>,
+        is_post: bool,
+    ) -> core::result::Result<Arc<Pending>, CallError> {
+        let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(CallError::Local)?;
+        let room =
+            UniqueArc::<Pending>::new_uninit(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
+        let mut made = Some((spare, room, body));
+        // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
+        let mut begun = None;
+        self.changed.wait_until(|| {
+            begun = self.try_begin(service, op, class, is_post, &mut made);
+            begun.is_some()
+        });
+        let (pending, link) = begun.unwrap_or(Err(CallError::Down(self.node)))?;
+        if let Some(link) = link {
+            // Without memory for a place in the queue the stream is torn: the next one starts with this request.
+            let body = Body::Request(pending.clone());
+            if link.send(pending.head(), body).is_err() {
+                link.tear();
+            }
+        }
+        Ok(pending)
+    }
+
+    /// `None`: no credit.
+    #[expect(clippy::type_complexity)]
+    fn try_begin(
+        &self,
+        service: u16,
+        op: u16,
+        class: Class,
+        is_post: bool,
+        made: &mut Option<(
+            RBTreeNodeReservation<u64, Arc<Pending>>,
+            UniqueArc<core::mem::MaybeUninit<Pending>>,
+            KVVec<u8>,
+        )>,
+    ) -> Option<core::result::Result<(Arc<Pending>, Option<Arc<Link>>), CallError>> {
+        let c = class as usize;
+        let mut s = self.state.lock();
+        if s.member.is_none() {
+            return Some(Err(CallError::Down(self.node)));
+        }
+        if s.waiting[c] >= credits(c) {
+            return None;
+        }
+        let (spare, room, body) = made.take()?;
+        let xid = s.next_xid;
+        let order = if is_post { s.posted[c] + 1 } else { 0 };
+        let init = pin_init!(Pending {
+            xid,
+            service,
+            op,
+            class,
+            order,
+            body,
+            outcome <- kernel::new_spinlock!(None, "ics::outcome"),
+            done <- Event::new(),
+        });
+        let pending: Arc<Pending> = match room.write_pin_init(init) {
+            Ok(p) => p.into(),
+            Err(never) => match never {},
+        };
+        s.next_xid += 1;
+        s.posted[c] += u64::from(is_post);
+        s.waiting[c] += 1;
+        let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
+        // No stream: sent when there is one again.
+        let link = s.link.as_ref().map(|(l, _)| l.clone());
+        Some(Ok((pending, link)))
+    }
+
+    /// Takes a call or post out of the table and gives its credit back.
+    fn take_pending(&self, xid: u64) -> Option<Arc<Pending>> {
+        let (node, was_full) = {
+            let mut s = self.state.lock();
+            let node = s.pending.remove_node(&xid)?;
+            let (_, p) = node.to_key_value();
+            let c = p.class as usize;
+            let was_full = s.waiting[c] >= credits(c);
+            s.waiting[c] = s.waiting[c].saturating_sub(1);
+            (p, was_full)
+        };
+        if was_full {
+            self.changed.notify_all();
+        }
+        Some(node)
     }
 
     fn cancel(&self, pending: &Pending) {
-        let (_gone, link) = {
-            let mut s = self.state.lock();
-            let gone = s.pending.remove_node(&pending.xid);
-            (gone, s.link.as_ref().map(|(l, _)| l.clone()))
-        };
-        if let Some(link) = link {
-            let mut h = Head::new(Kind::Cancel, pending.xid);
-            h.floor = Le64::new(self.floor());
-            let _torn = link.send(&mut h, &[]);
+        if self.take_pending(pending.xid).is_none() {
+            return;
         }
+        let link = self.link();
+        if let Some(link) = link {
+            // A cancel that is lost with its stream leaves an answer that nobody waits for.
+            let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
+        }
+    }
+
+    fn link(&self) -> Option<Arc<Link>> {
+        let s = self.state.lock();
+        s.link.as_ref().map(|(l, _)| l.clone())
     }
 
     // ---- Answering -----------------------------------------------------------------------------------------
 
-    /// Takes a frame that has passed all checks.
+    /// Takes a frame that has passed all checks. Sleeps until the peer is a member, and for memory.
     ///
     /// # Errors
-    /// `EPROTO` for what no honest peer sends: the stream is torn.
+    /// `EPROTO` for what no honest peer sends; `ESTALE`; `ENOMEM`. The stream is torn.
     pub(crate) fn receive(
         self: &Arc<Self>,
-        incarnation: Incarnation,
+        link: &Arc<Link>,
         head: &Head,
         body: KVVec<u8>,
     ) -> Result {
+        for xid in link.arrived(head.seen.get()) {
+            // Freed after unlocking.
+            let _done = {
+                let mut s = self.state.lock();
+                match s.answers.get(&xid) {
+                    Some(Answer::Done(_)) => s.answers.remove_node(&xid),
+                    _ => None,
+                }
+            };
+        }
         match Kind::from_wire(head.kind).ok_or(EPROTO)? {
             Kind::Reply => self.reply_came(head, body),
-            Kind::Request => self.request_came(incarnation, head, body)?,
+            Kind::Request => self.request_came(link, head, body)?,
             Kind::Cancel => self.cancel_came(head.xid.get()),
         }
         Ok(())
     }
 
     fn reply_came(&self, head: &Head, body: KVVec<u8>) {
-        let node = self.state.lock().pending.remove_node(&head.xid.get());
-        let Some(node) = node else {
+        let Some(pending) = self.take_pending(head.xid.get()) else {
             return; // cancelled, or a second reply
         };
-        let pending = node.to_key_value().1;
         pending.end(match head.status.get() {
             0 => Ok(body),
             MOVED => match NodeId::new(head.moved_to.get()) {
                 Some(n) => Err(CallError::Moved(n)),
                 None => Err(CallError::Protocol),
             },
-            // CAST: an errno; anything else becomes EINVAL's like in `from_errno`.
+            // CAST: an errno is at most 4095.
             e @ 1..=4095 => Err(CallError::Remote(Error::from_errno(-(e as i32)))),
             _ => Err(CallError::Protocol),
         });
     }
 
-    fn request_came(
-        self: &Arc<Self>,
-        incarnation: Incarnation,
-        head: &Head,
-        body: KVVec<u8>,
-    ) -> Result {
+    fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
         let xid = head.xid.get();
+        let incarnation = link.incarnation;
+        let class = Class::from_wire(head.class).ok_or(EPROTO)?;
+        let c = class as usize;
         let service = head.service.get();
+        let op = head.op.get();
+        let order = head.order.get();
+        let known = pool::class_of(service, op);
         let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         // The peer may have the new view before this node has: its requests wait here, in order, until this node
         // has it too, or the stream goes.
+        let is_current = |s: &State| s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
         self.changed.wait_until(|| {
             let s = self.state.lock();
-            s.member == Some(incarnation) || s.link.is_none()
+            s.member == Some(incarnation) || !is_current(&s)
         });
-        let again = {
+        let (again, job) = {
             let mut s = self.state.lock();
-            if s.member != Some(incarnation) {
+            if s.member != Some(incarnation) || !is_current(&s) {
                 return Err(ESTALE);
             }
-            prune(&mut s.answers, head.floor.get());
-            match s.answers.get(&xid) {
+            let again = match s.answers.get(&xid) {
                 Some(Answer::Done(r)) => Some(r.clone()),
                 Some(_) => return Ok(()),
-                None => {
-                    let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
-                    None
+                None => None,
+            };
+            if again.is_some() {
+                (again, None)
+            } else {
+                if s.asked[c] >= credits(c) {
+                    net::refuse(Refused::Torn, Some(self.node));
+                    return Err(EPROTO);
+                }
+                s.asked[c] += 1;
+                let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
+                let job = Job {
+                    peer: self.clone(),
+                    from: Caller {
+                        node: self.node,
+                        incarnation,
+                    },
+                    epoch: s.epoch,
+                    xid,
+                    service,
+                    op,
+                    class,
+                    order,
+                    body,
+                };
+                if order == 0 {
+                    (None, Some(job))
+                } else {
+                    if order < s.posts[c].next || s.posts[c].parked.get(&order).is_some() {
+                        return Err(EPROTO);
+                    }
+                    let _none = s.posts[c].parked.insert(place.into_node(order, job));
+                    (None, s.posts[c].take().map(|n| n.to_key_value().1))
                 }
             }
         };
@@ -348,48 +497,48 @@ impl Peer {
             self.send_reply(xid, &reply);
             return Ok(());
         }
-        let Some(class) = pool::class_of(service, head.op.get()) else {
-            self.finish(xid, Err(Status::Errno(EPROTONOSUPPORT)));
+        let Some(job) = job else {
             return Ok(());
         };
-        if Class::from_wire(head.class) != Some(class) {
-            self.finish(xid, Err(Status::Errno(EPROTO)));
-            return Ok(());
-        }
-        let job = Job {
-            peer: self.clone(),
-            from: Caller {
-                node: self.node,
-                incarnation,
+        self.start(job, known)
+    }
+
+    /// Hands a request to who answers it.
+    fn start(&self, job: Job, known: Option<Class>) -> Result {
+        let (epoch, xid, class, order) = (job.epoch, job.xid, job.class, job.order);
+        let refusal = match known {
+            None => EPROTONOSUPPORT,
+            Some(k) if k != class => EPROTO,
+            Some(_) => match pool::submit(class, job) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
             },
-            xid,
-            service,
-            op: head.op.get(),
-            body,
         };
-        if let Err(e) = pool::submit(class, job) {
-            self.finish(xid, Err(Status::Errno(e)));
+        self.finish(epoch, xid, class, Err(Status::Errno(refusal)));
+        if order != 0 {
+            self.post_done(epoch, class);
         }
         Ok(())
     }
 
     fn cancel_came(&self, xid: u64) {
         let mut s = self.state.lock();
-        match s.answers.get(&xid) {
-            Some(Answer::Running(thread)) => {
-                // SAFETY: The entry says so until `finish`, which takes this lock, is called by that thread.
-                unsafe { thread.interrupt() }
-            }
-            Some(Answer::Waiting) => {
-                let _gone = s.answers.remove_node(&xid);
-            }
-            _ => {}
+        if let Some(Answer::Running(thread)) = s.answers.get(&xid) {
+            // SAFETY: The entry says so until `finish`, which takes this lock, is called by that thread.
+            unsafe { thread.interrupt() }
+        } else if let Some(a @ Answer::Waiting) = s.answers.get_mut(&xid) {
+            // Found out by `begin`, which then finishes it.
+            *a = Answer::Cancelled;
         }
     }
 
     /// A thread is about to answer. Returns whether anybody still wants it.
-    pub(crate) fn begin(&self, xid: u64, thread: ThreadId) -> bool {
-        match self.state.lock().answers.get_mut(&xid) {
+    pub(crate) fn begin(&self, epoch: u64, xid: u64, thread: ThreadId) -> bool {
+        let mut s = self.state.lock();
+        if s.epoch != epoch {
+            return false;
+        }
+        match s.answers.get_mut(&xid) {
             Some(a @ Answer::Waiting) => {
                 *a = Answer::Running(thread);
                 true
@@ -399,47 +548,81 @@ impl Peer {
     }
 
     /// A request is answered: keeps the reply and sends it.
-    pub(crate) fn finish(&self, xid: u64, result: core::result::Result<KVVec<u8>, Status>) {
+    pub(crate) fn finish(
+        &self,
+        epoch: u64,
+        xid: u64,
+        class: Class,
+        result: core::result::Result<KVVec<u8>, Status>,
+    ) {
         let (status, moved_to, body) = match result {
             Ok(body) => (0, 0, body),
             // CAST: errnos are small.
             Err(Status::Errno(e)) => (e.to_errno().unsigned_abs(), 0, KVVec::new()),
             Err(Status::Moved(n)) => (MOVED, n.number(), KVVec::new()),
         };
-        let reply = Arc::new(
-            Reply {
-                status,
-                moved_to,
-                body,
-            },
-            GFP_KERNEL,
-        );
-        let Ok(reply) = reply else {
-            // No memory for the reply: forget the request. It was done; a repetition would do it again.
-            pr_err!("node {}: no memory for a reply\n", self.node.number());
-            return;
+        let mut reply = Reply {
+            status,
+            moved_to,
+            body,
+        };
+        // It was done, so the asker must be told: for an object this small the kernel finds memory.
+        let reply = loop {
+            match Arc::new(reply, GFP_KERNEL) {
+                Ok(r) => break r,
+                Err(_) => {
+                    reply = Reply {
+                        status: ENOMEM.to_errno().unsigned_abs(),
+                        moved_to: 0,
+                        body: KVVec::new(),
+                    };
+                    ssi::task::yield_now();
+                }
+            }
         };
         {
             let mut s = self.state.lock();
+            if s.epoch != epoch {
+                return; // the asker is down
+            }
+            let c = class as usize;
+            s.asked[c] = s.asked[c].saturating_sub(1);
             match s.answers.get_mut(&xid) {
                 Some(a) => *a = Answer::Done(reply.clone()),
-                None => return, // the asker is down or does not wait
+                None => return,
             }
         }
         self.send_reply(xid, &reply);
     }
 
-    fn send_reply(&self, xid: u64, reply: &Reply) {
-        let link = {
-            let s = self.state.lock();
-            s.link.as_ref().map(|(l, _)| l.clone())
+    /// A post was done: the next one of its class may begin.
+    pub(crate) fn post_done(&self, epoch: u64, class: Class) {
+        let job = {
+            let mut s = self.state.lock();
+            if s.epoch != epoch {
+                return;
+            }
+            let posts = &mut s.posts[class as usize];
+            posts.next += 1;
+            posts.busy = false;
+            posts.take().map(|n| n.to_key_value().1)
         };
-        if let Some(link) = link {
+        if let Some(job) = job {
+            let known = pool::class_of(job.service, job.op);
+            // Recursion is bounded: `start` comes back here only when it refuses, and then with a shorter queue.
+            let _done = self.start(job, known);
+        }
+    }
+
+    fn send_reply(&self, xid: u64, reply: &Arc<Reply>) {
+        if let Some(link) = self.link() {
             let mut h = Head::new(Kind::Reply, xid);
             h.status = Le32::new(reply.status);
             h.moved_to = Le32::new(reply.moved_to);
-            // A torn stream: the asker asks again on the next one.
-            let _torn = link.send(&mut h, &reply.body);
+            // Without memory for a place in the queue the stream is torn: the asker asks again on the next one.
+            if link.send(h, Body::Reply(reply.clone())).is_err() {
+                link.tear();
+            }
         }
     }
 
@@ -450,7 +633,7 @@ impl Peer {
     /// # Errors
     /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member.
     pub(crate) fn attach(&self, link: &Arc<Link>, incarnation: Incarnation) -> Result {
-        let (again, old) = {
+        let (old, end) = {
             let mut s = self.state.lock();
             if s.about.is_some_and(|a| incarnation < a) {
                 return Err(ESTALE);
@@ -465,36 +648,49 @@ impl Peer {
             }
             let replaced = s.link.replace((link.clone(), incarnation));
             old.link = old.link.or(replaced.map(|(l, _)| l));
-            let mut again = KVec::new();
-            for p in s.pending.values() {
-                // Without memory for the list the stream is refused and tried again.
-                again.push(p.clone(), GFP_ATOMIC)?;
-            }
-            (again, old)
+            (old, s.next_xid)
         };
         old.end(self.node);
-        let floor = self.floor();
-        for p in again {
-            link.send(&mut p.head(floor), &p.body)?;
-        }
         self.changed.notify_all();
-        Ok(())
+        // In the order of their numbers, and only those that were there: later ones are sent by who asks.
+        let mut from = 0;
+        loop {
+            let next = {
+                let s = self.state.lock();
+                let cursor = s.pending.cursor_lower_bound(&from);
+                cursor.map(|c| c.current().1.clone())
+            };
+            let Some(p) = next.filter(|p| p.xid < end) else {
+                return Ok(());
+            };
+            from = p.xid + 1;
+            link.send(p.head(), Body::Request(p.clone()))?;
+        }
     }
 
     /// A stream is torn. Returns whether it was the current one.
     pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
-        let mut ended = Ended::default();
-        let was = {
+        let gone = {
             let mut s = self.state.lock();
             let was = s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
-            if was {
-                ended.link = s.link.take().map(|(l, _)| l);
-            }
-            was
+            was.then(|| s.link.take())
         };
-        ended.end(self.node);
         self.changed.notify_all();
-        was
+        gone.is_some()
+    }
+
+    /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.
+    pub(crate) fn heard(&self, incarnation: Incarnation) {
+        let old = {
+            let s = self.state.lock();
+            match &s.link {
+                Some((l, i)) if *i < incarnation && s.member.is_none() => Some(l.clone()),
+                _ => None,
+            }
+        };
+        if let Some(link) = old {
+            link.tear();
+        }
     }
 
     /// `clms` says that this incarnation is a member.
@@ -513,66 +709,46 @@ impl Peer {
         ended.end(self.node);
         self.changed.notify_all();
     }
-
-    /// Whether there is a stream, and to whom.
-    #[expect(dead_code)]
-    pub(crate) fn linked(&self) -> Option<Incarnation> {
-        self.state.lock().link.as_ref().map(|(_, i)| *i)
-    }
 }
 
 impl State {
-    /// Empties the tables. Does not allocate: the list of calls is the table itself, taken whole.
+    /// Empties the tables: takes each whole, so that nothing is allocated or freed here.
     fn end_all(&mut self) -> Ended {
-        let mut pending = KVec::new();
-        while let Some(key) = first(&self.pending) {
-            if let Some(node) = self.pending.remove_node(&key) {
-                let p = node.to_key_value().1;
-                if pending.push(p.clone(), GFP_ATOMIC).is_err() {
-                    // Ending it here only wakes its waiter.
-                    p.end(Err(CallError::Interrupted));
-                }
-            }
-        }
-        for a in self.answers.values() {
+        self.epoch += 1;
+        self.waiting = [0; Class::N];
+        self.asked = [0; Class::N];
+        self.posted = [0; Class::N];
+        let answers = take(&mut self.answers);
+        for a in answers.values() {
             if let Answer::Running(thread) = a {
-                // SAFETY: The entry says so until `finish`, which takes the same lock.
+                // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
                 unsafe { thread.interrupt() }
             }
         }
-        while let Some(key) = first(&self.answers) {
-            let _gone = self.answers.remove_node(&key);
-        }
         Ended {
-            pending,
+            pending: take(&mut self.pending),
+            _answers: answers,
             link: self.link.take().map(|(l, _)| l),
+            _posts: Some(core::mem::replace(
+                &mut self.posts,
+                core::array::from_fn(|_| Posts::new()),
+            )),
         }
     }
 }
 
 impl Ended {
+    /// Wakes those who wait, tears the stream, and frees the rest.
     fn end(self, node: NodeId) {
-        for p in self.pending {
+        for p in self.pending.values() {
             p.end(Err(CallError::Down(node)));
         }
-        if let Some(link) = self.link {
+        if let Some(link) = &self.link {
             link.tear();
         }
     }
 }
 
-/// The least number of a table.
-fn first<V>(table: &RBTree<u64, V>) -> Option<u64> {
-    let mut keys = table.keys();
-    keys.next().copied()
-}
-
-/// Forgets replies that nobody waits for.
-fn prune(answers: &mut RBTree<u64, Answer>, floor: u64) {
-    while let Some(key) = first(answers).filter(|k| *k < floor) {
-        if !matches!(answers.get(&key), Some(Answer::Done(_))) {
-            return;
-        }
-        let _gone = answers.remove_node(&key);
-    }
+fn take<V>(table: &mut RBTree<u64, V>) -> RBTree<u64, V> {
+    core::mem::replace(table, RBTree::new())
 }

@@ -33,9 +33,14 @@ const fn n_threads(class: usize) -> usize {
 pub(crate) struct Job {
     pub(crate) peer: Arc<Peer>,
     pub(crate) from: Caller,
+    /// See the peer's state.
+    pub(crate) epoch: u64,
     pub(crate) xid: u64,
     pub(crate) service: u16,
     pub(crate) op: u16,
+    pub(crate) class: Class,
+    /// Of a post: its place. 0: a call.
+    pub(crate) order: u64,
     pub(crate) body: KVVec<u8>,
 }
 
@@ -199,14 +204,18 @@ pub(crate) fn handle(
 }
 
 fn run(job: Job) {
-    if !job.peer.begin(job.xid, ThreadId::current()) {
+    let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
+        handle(job.from, job.service, job.op, &job.body)
+    } else {
         // Cancelled, or its asker was declared down, before it began.
-        return;
-    }
-    let result = handle(job.from, job.service, job.op, &job.body);
-    job.peer.finish(job.xid, result);
+        Err(Status::Errno(EINTR))
+    };
+    job.peer.finish(job.epoch, job.xid, job.class, result);
     // After `finish` nobody interrupts this thread for the request.
     kthread::interruption_done();
+    if job.order != 0 {
+        job.peer.post_done(job.epoch, job.class);
+    }
 }
 
 /// A registered service. Dropping it waits until none of its handlers runs.

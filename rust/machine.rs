@@ -21,3 +21,18 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: No arguments.
     unsafe { bindings::ssi_monotonic_ns() }
 }
+
+/// Ends the machine by a panic, for a failpoint.
+pub(crate) fn die() -> ! {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_die() };
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Sleeps, unless a signal comes.
+pub fn sleep_ms(ms: u32) {
+    // SAFETY: Numbers only; the caller may sleep.
+    unsafe { bindings::ssi_sleep_ms(ms) }
+}

@@ -100,6 +100,21 @@ impl Socket {
         })
     }
 
+    /// Sends what the stream takes: at once, or, if told to wait, as soon as there is room. Returns how many bytes went.
+    ///
+    /// A caller with a pending signal does not wait for room.
+    ///
+    /// # Errors
+    /// `EAGAIN`: no room; any other: the stream is torn.
+    pub fn send_some(&self, parts: &[&[u8]], wait: bool) -> Result<usize> {
+        let c = pieces(parts);
+        // SAFETY: By the type invariant; the parts live through the call.
+        let n = unsafe {
+            bindings::ssi_tcp_send_some(self.0.as_ptr(), c.as_ptr(), parts.len() as u32, wait)
+        };
+        usize::try_from(n).map_err(|_| kernel::error::Error::from_errno(n))
+    }
+
     /// Receives exactly as many bytes as `buf` holds. Sleeps.
     ///
     /// # Errors

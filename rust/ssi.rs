@@ -10,6 +10,9 @@ mod bindings;
 pub mod clms_netlink;
 pub mod cred;
 pub mod crypto;
+pub mod debugfs;
+pub mod failpoint;
+pub mod fifo;
 pub mod files;
 pub mod hooks;
 pub mod ids;
@@ -24,11 +27,24 @@ pub mod wait;
 pub mod wire;
 
 /// The module that carries this crate.
-struct SsiCore;
+struct SsiCore {
+    _failpoints: Pin<KBox<failpoint::Debugfs>>,
+}
 
 impl kernel::Module for SsiCore {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
+        failpoint::init();
+        debugfs::init();
+        let dir = debugfs::dir().ok_or(ENOMEM)?;
+        Ok(Self {
+            _failpoints: KBox::pin_init(failpoint::Debugfs::new(&dir), GFP_KERNEL)?,
+        })
+    }
+}
+
+impl Drop for SsiCore {
+    fn drop(&mut self) {
+        debugfs::clear();
     }
 }
 

@@ -41,6 +41,21 @@ static struct socket *ssi_socket(int type, int protocol, u32 ip, u16 port)
 	return sock;
 }
 
+/*
+ * Small messages go at once; a peer that is gone is noticed on an idle stream too; and the sender may
+ * be any task, whose own page fragment must not be used from within a page fault.
+ */
+static void ssi_tcp_tune(struct socket *sock)
+{
+	sock->sk->sk_use_task_frag = false;
+	sock->sk->sk_allocation = GFP_NOFS;
+	tcp_sock_set_nodelay(sock->sk);
+	tcp_sock_set_keepidle(sock->sk, 2);
+	tcp_sock_set_keepintvl(sock->sk, 1);
+	tcp_sock_set_keepcnt(sock->sk, 5);
+	sock_set_keepalive(sock->sk);
+}
+
 /* Return: a listening socket on @port of every address, or ERR_PTR. */
 struct socket *ssi_tcp_listen(u16 port)
 {
@@ -66,7 +81,7 @@ struct socket *ssi_tcp_accept(struct socket *listener)
 
 	if (ret)
 		return ERR_PTR(ret);
-	tcp_sock_set_nodelay(sock->sk);
+	ssi_tcp_tune(sock);
 	return sock;
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_accept);
@@ -87,7 +102,7 @@ struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms)
 		sock_release(sock);
 		return ERR_PTR(ret == -EINPROGRESS ? -ETIMEDOUT : ret);
 	}
-	tcp_sock_set_nodelay(sock->sk);
+	ssi_tcp_tune(sock);
 	return sock;
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_connect);
@@ -125,6 +140,24 @@ int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n)
 	return 0;
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_send);
+
+/* Sends what fits, waiting for some room if told to. Return: bytes sent, or an error; -EAGAIN: no room. */
+int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT) };
+	struct kvec kv[SSI_MAX_PIECES];
+	size_t len = 0;
+
+	if (n > SSI_MAX_PIECES)
+		return -EINVAL;
+	for (u32 i = 0; i < n; i++) {
+		kv[i].iov_base = (void *)pieces[i].data;
+		kv[i].iov_len = pieces[i].len;
+		len += pieces[i].len;
+	}
+	return kernel_sendmsg(sock, &msg, kv, n, len);
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_send_some);
 
 /* Receives exactly @len bytes. Sleeps. Return: 0, -ECONNRESET at the end of the stream, or an error. */
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)

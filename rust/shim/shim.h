@@ -26,6 +26,7 @@ struct socket *ssi_tcp_accept(struct socket *listener);
 struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms);
 void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms);
 int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n);
+int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait);
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
 struct socket *ssi_udp_open(u16 port);
 int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len);
@@ -98,6 +99,8 @@ void ssi_clms_nl_unregister(void);
 
 /* machine.c */
 void ssi_restart_now(void);
+void ssi_die(void);
+void ssi_sleep_ms(u32 ms);
 u64 ssi_wall_clock_ns(void);
 u64 ssi_monotonic_ns(void);
 
