@@ -8,6 +8,7 @@
 
 #include <linux/types.h>
 #include <linux/ssi.h>
+#include <linux/ssi_image.h>
 
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
