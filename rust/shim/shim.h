@@ -107,6 +107,8 @@ u64 ssi_monotonic_ns(void);
 
 /* task.c */
 u32 ssi_current_tgid(void);
+struct pt_regs *ssi_current_regs(void);
+void ssi_set_syscall_result(long result);
 
 #include "rfile.h"
 
