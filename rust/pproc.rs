@@ -54,10 +54,17 @@ pub fn pins(nr: ClusterPid) -> Pins {
     Pins(unsafe { bindings::pproc_pins(nr.0) })
 }
 
-/// Whether a task of this node, process or thread, has that number.
+/// Whether a process or thread of that number lives here, or is a zombie of this node. One that is not yet alive
+/// here, or already gone elsewhere, does not count.
 pub fn exists(nr: ClusterPid) -> bool {
     // SAFETY: The function takes a number only.
     unsafe { bindings::pproc_exists(nr.0) }
+}
+
+/// Whether a task of this node has that number, whatever its state.
+pub fn has_task(nr: ClusterPid) -> bool {
+    // SAFETY: The function takes a number only.
+    unsafe { bindings::pproc_has_task(nr.0) }
 }
 
 /// The least number `>= from` of a process here; kernel threads are left out.

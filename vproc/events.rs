@@ -142,7 +142,7 @@ fn idle(nr: ClusterPid) {
     if children::reap(nr) {
         gone(nr);
     }
-    if pproc::exists(nr) || !pproc::pins(nr).contains(Pins::EXEC) {
+    if pproc::has_task(nr) || !pproc::pins(nr).contains(Pins::EXEC) {
         return;
     }
     let parent_was_elsewhere = movement::forget_arrival(nr);

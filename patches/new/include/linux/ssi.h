@@ -322,6 +322,7 @@ void pproc_unpin(u32 nr, u32 why);
 void pproc_poke(u32 nr);
 u32 pproc_pins(u32 nr);
 bool pproc_exists(u32 nr);
+bool pproc_has_task(u32 nr);
 
 /* What happened in a context that could not sleep. */
 enum ssi_event_kind {

@@ -158,8 +158,8 @@ u32 pproc_pins(u32 nr)
 }
 EXPORT_SYMBOL_SSI(pproc_pins);
 
-/* Does a task here have that number, as a process or thread? */
-bool pproc_exists(u32 nr)
+/* Does a task here have that number, as a process or thread, dead or alive? */
+bool pproc_has_task(u32 nr)
 {
 	struct pid *pid;
 	bool ret;
@@ -167,6 +167,22 @@ bool pproc_exists(u32 nr)
 	rcu_read_lock();
 	pid = ssi_pid_find(nr);
 	ret = pid && pid_has_task(pid, PIDTYPE_PID);
+	rcu_read_unlock();
+	return ret;
+}
+EXPORT_SYMBOL_SSI(pproc_has_task);
+
+/* As pproc_has_task(), but a process that is not yet alive here, or already gone elsewhere, does not count. */
+bool pproc_exists(u32 nr)
+{
+	struct task_struct *task;
+	struct pid *pid;
+	bool ret;
+
+	rcu_read_lock();
+	pid = ssi_pid_find(nr);
+	task = pid ? pid_task(pid, PIDTYPE_PID) : NULL;
+	ret = task && !__ssi_hidden(task);
 	rcu_read_unlock();
 	return ret;
 }
@@ -188,7 +204,7 @@ u32 pproc_next_tgid(u32 from)
 		}
 		nr = pid_nr(pid);
 		task = pid_task(pid, PIDTYPE_TGID);
-		if (task && !(task->flags & PF_KTHREAD))
+		if (task && !(task->flags & PF_KTHREAD) && !__ssi_hidden(task))
 			break;
 	}
 	rcu_read_unlock();
