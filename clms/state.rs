@@ -82,8 +82,8 @@ pub(crate) struct Known {
     at: Millis,
     /// What it said.
     says: Says,
-    /// Whether there is a stream to that incarnation.
-    linked: bool,
+    /// The incarnation that there is a stream to; 0: none. Streams and heartbeats of a new life come in any order.
+    link: u64,
 }
 
 /// What a step asks for.
@@ -139,7 +139,7 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         let n = known.len();
         if let Some(me) = known.get_mut(this) {
             me.incarnation = incarnation;
-            me.linked = true;
+            me.link = incarnation;
         }
         Self {
             this,
@@ -208,19 +208,15 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     /// There is a stream to a node.
     pub(crate) fn link_up(&mut self, p: Place, incarnation: u64) {
         if let Some(k) = self.known.get_mut(p) {
-            k.linked = k.incarnation == incarnation || k.incarnation == 0;
-            if k.incarnation == 0 {
-                k.incarnation = incarnation;
-                k.at = 0;
-            }
+            k.link = incarnation;
         }
     }
 
     /// There is none any more.
     pub(crate) fn link_lost(&mut self, p: Place, incarnation: u64) {
         if let Some(k) = self.known.get_mut(p) {
-            if k.incarnation == incarnation {
-                k.linked = false;
+            if k.link == incarnation {
+                k.link = 0;
             }
         }
     }
@@ -256,7 +252,6 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
                 return self.think(now);
             }
             k.incarnation = incarnation;
-            k.linked = false;
         }
         k.at = now;
         k.says = says;
@@ -418,7 +413,7 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
             self.staying(alive & self.view.members)
         };
         for (p, k) in self.known.iter().enumerate().take(self.n) {
-            let joins = alive & bit(p) != 0 && k.linked && k.says.phase == Phase::Joining;
+            let joins = alive & bit(p) != 0 && k.link == k.incarnation && k.says.phase == Phase::Joining;
             if p != self.this && joins {
                 mask |= bit(p);
             }

@@ -246,7 +246,7 @@ impl Peer {
                 outcome.is_some()
             };
             if class == Class::P {
-                pending.done.wait_interruptible(take)
+                pending.done.wait_killable(take)
             } else {
                 pending.done.wait_until(take);
                 true

@@ -17,12 +17,12 @@ is_current() {
 }
 
 is_current && exit 0
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/openssi
-export CARGO_TARGET_DIR=$cache/target/tests
-mkdir -p "$bin" "$CARGO_TARGET_DIR"
-# Several checkouts share the target directory; what was built is copied before another one builds.
+. "$top/tests/target.sh"
+mkdir -p "$bin"
+# Two that find it out of date at once build it once.
 exec 9>"$CARGO_TARGET_DIR/.lock"
 flock 9
+is_current && exit 0
 stamp=$(mktemp "$bin/.stamp.XXXXXX")
 trap 'rm -f "$stamp"' EXIT
 # The guest agent must be static; one flag for the whole workspace keeps one build of every crate. The target

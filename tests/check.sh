@@ -3,8 +3,8 @@
 #
 # Checks the workspace in tests/: format, lints, unit tests.
 set -euo pipefail
-export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/openssi/target/tests
 cd "$(dirname "$0")"
+. ./target.sh
 cargo fmt --check
 cargo clippy --release --locked --quiet --all-targets -- -D warnings
 cargo test --release --locked --quiet

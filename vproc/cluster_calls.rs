@@ -4,6 +4,7 @@
 
 use crate::calls;
 use crate::calls::Answer;
+use crate::migrate;
 use crate::movement;
 use crate::nodes;
 use crate::procfs;
@@ -32,7 +33,7 @@ pub(crate) fn run(call: ClusterCall<'_>) -> Result<isize> {
             }
             let pid = ClusterPid(pid as u32); // CAST: checked above.
             let pid = if pid.0 == 0 { task::current_tgid() } else { pid };
-            migrate(pid, node).map(|()| 0)
+            move_to(pid, node).map(|()| 0)
         }
         ClusterCall::WherePid { pid } => where_pid(pid),
     }
@@ -50,10 +51,10 @@ fn destination(node: i32) -> Result<NodeId> {
     Ok(node)
 }
 
-fn migrate(pid: ClusterPid, node: i32) -> Result {
+fn move_to(pid: ClusterPid, node: i32) -> Result {
     let to = destination(node)?;
     if pproc::exists(pid) {
-        return movement::migrate(pid, to);
+        return migrate::ask(pid, to);
     }
     // It runs elsewhere: its node does it, as if its /proc/<pid>/goto had been written there.
     let mut text = [0u8; 12];
@@ -106,7 +107,7 @@ fn where_pid(pid: i32) -> Result<isize> {
 /// # Errors
 /// Those of `migrate`.
 pub(crate) fn goto_node(tgid: ClusterPid, node: i32) -> Result {
-    movement::migrate(tgid, destination(node)?)
+    migrate::ask(tgid, destination(node)?)
 }
 
 /// `/proc/<tgid>/goto` of a process here is read: why it last could not move, or the node it is on.

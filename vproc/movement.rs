@@ -8,6 +8,7 @@
 
 use crate::agent;
 use crate::children;
+use crate::migrate;
 use crate::nodes;
 use crate::proto::*;
 use crate::rexec;
@@ -30,6 +31,7 @@ use ssi::pproc::Pins;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
 use ssi::wait::Event;
+use ssi::wait::Queue;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy::FromBytes;
@@ -38,14 +40,16 @@ use zerocopy::IntoBytes;
 pub(crate) mod image;
 
 /// How far a process that comes here is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 enum Stage {
     /// It makes itself from its image.
     Making,
+    /// It waits for pages.
+    Filling,
     /// It waits for the origin's word.
     Parked,
     /// It cannot be made, for that reason.
-    Failed(Error),
+    Failed(Refusal),
     /// It lives.
     Active,
     /// It is to end silently.
@@ -59,12 +63,16 @@ pub(crate) struct Arrival {
     pub(crate) spawn: Spawn,
     /// Where it comes from.
     pub(crate) from: NodeId,
+    /// Whether it is a moved process, not a program to start.
+    is_move: bool,
     /// The fixed part of what it is made of.
     header: image::Header,
     /// The rest.
     pub(crate) image: KVVec<u8>,
     #[pin]
     stage: kernel::sync::SpinLock<Stage>,
+    /// Pages on their way into it. `None` is the end.
+    pages: Arc<Queue<Option<KVVec<u8>>>>,
     /// Signals that were pending at the source.
     #[pin]
     late: kernel::sync::Mutex<KVVec<u8>>,
@@ -86,6 +94,14 @@ impl Arrival {
 
     fn stage(&self) -> Stage {
         *self.stage.lock()
+    }
+
+    fn verdict(&self) -> core::result::Result<(), Refusal> {
+        match self.stage() {
+            Stage::Failed(why) => Err(why),
+            Stage::Aborted => Err(ECANCELED.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -155,45 +171,64 @@ fn forget(pid: ClusterPid) -> Option<Arc<Arrival>> {
 
 // ---- Destination -------------------------------------------------------------------------------------------
 
-/// Makes a process from its image and parks it. Sleeps until it is parked or has failed.
+/// Makes a process from its image. Sleeps until it is parked, or waits for its pages, or has failed.
 ///
 /// # Errors
-/// `EPROTO` bad image; `EEXIST` the number is in use here; those of making it.
-pub(crate) fn prepare(from: NodeId, req: &PrepareReq, tail: &[u8]) -> Result {
+/// `EPROTO` bad image; `EEXIST` the number is in use here; `EHOSTUNREACH` this node leaves; those of making it.
+pub(crate) fn prepare(
+    from: NodeId,
+    req: &PrepareReq,
+    tail: &[u8],
+) -> core::result::Result<(), Refusal> {
     if OPEN.load(Relaxed) == 0 {
-        return Err(EHOSTUNREACH);
+        return Err(Refusal::new(EHOSTUNREACH, b"node leaves"));
     }
     let pid = ClusterPid(req.pid.get());
     let movement = req.movement.get();
     let (header, rest) = image::Header::ref_from_prefix(tail).map_err(|_| EPROTO)?;
     let spawn = header.spawn(pid, movement)?;
     let mut bytes = KVVec::new();
-    bytes.extend_from_slice(rest, GFP_KERNEL)?;
+    bytes.extend_from_slice(rest, GFP_KERNEL)
+        .map_err(Error::from)?;
     let a = Arc::pin_init(
         pin_init!(Arrival {
             spawn,
             from,
+            is_move: req.kind.get() == migrate::KIND_MOVE,
             header: *header,
             image: bytes,
+            pages: Queue::new()?,
             stage <- kernel::new_spinlock!(Stage::Making, "vproc::stage"),
             late <- kernel::new_mutex!(KVVec::new(), "vproc::late"),
             changed <- Event::new(),
-        }),
+        }? Error),
         GFP_KERNEL,
     )?;
-    ARRIVALS.lock().push(a.clone(), GFP_KERNEL)?;
+    ARRIVALS
+        .lock()
+        .push(a.clone(), GFP_KERNEL)
+        .map_err(Error::from)?;
     let made = pproc::pin(pid, Pins::EXEC).and_then(|()| agent::spawn(spawn));
     if let Err(e) = made {
         forget(pid);
         pproc::unpin(pid, Pins::EXEC);
-        return Err(e);
+        return Err(e.into());
     }
-    a.changed.wait_until(|| a.stage() != Stage::Making);
-    match a.stage() {
-        Stage::Failed(e) => Err(e),
-        Stage::Aborted => Err(ECANCELED),
-        _ => Ok(()),
-    }
+    a.changed
+        .wait_until(|| !matches!(a.stage(), Stage::Making));
+    a.verdict()
+}
+
+/// The last page has been sent. Sleeps until the process is parked or has failed.
+///
+/// # Errors
+/// `ESRCH` if it is not known here; those of making it.
+pub(crate) fn complete(pid: ClusterPid, m: u64) -> core::result::Result<(), Refusal> {
+    let a = arrival(pid, m).ok_or(ESRCH)?;
+    a.pages.push(None)?;
+    a.changed
+        .wait_until(|| !matches!(a.stage(), Stage::Making | Stage::Filling));
+    a.verdict()
 }
 
 /// The new process makes itself. Runs in it, before it ever was in user mode.
@@ -202,10 +237,67 @@ pub(crate) fn prepare(from: NodeId, req: &PrepareReq, tail: &[u8]) -> Result {
 /// Any: it then ends silently.
 pub(crate) fn arrive(pid: ClusterPid, movement: u64) -> Result {
     let a = arrival(pid, movement).ok_or(ESRCH)?;
-    let made = a.spawn.take_ids().and_then(|()| rexec::make(&a));
-    if let Err(e) = made {
-        a.set(Stage::Failed(e));
-        return Err(e);
+    let made = a.spawn.take_ids().map_err(Refusal::from).and_then(|()| {
+        if a.is_move {
+            make(&a)
+        } else {
+            rexec::make(&a)
+        }
+    });
+    if let Err(why) = made {
+        a.set(Stage::Failed(why));
+        return Err(why.errno);
+    }
+    Ok(())
+}
+
+/// The new process makes itself from the image of a running one: memory first, the rest when all pages are there.
+fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
+    let parts = a.header.parts(&a.image)?;
+    ssi::image::create_mm(parts.rest)?;
+    ssi::image::restore_mm(parts.rest)?;
+    {
+        let mut stage = a.stage.lock();
+        if matches!(*stage, Stage::Making) {
+            *stage = Stage::Filling;
+        }
+    }
+    a.changed.notify_all();
+    while let Some(batch) = a.pages.wait() {
+        fill(&batch)?;
+    }
+    if matches!(a.stage(), Stage::Aborted) {
+        return Err(ECANCELED.into());
+    }
+    ssi::image::finish_mm(parts.rest)?;
+    rfile::import_fds(parts.files)?;
+    ssi::image::restore_task(parts.task)?;
+    a.header.cred.commit()?;
+    ssi::image::finish_task(parts.task)?;
+    Ok(())
+}
+
+/// Puts a batch of pages into the current, new process.
+fn fill(batch: &[u8]) -> Result {
+    let (n, bytes) = batch.split_at_checked(8).ok_or(EPROTO)?;
+    let n = u64::from_le_bytes(n.try_into().map_err(|_| EPROTO)?) as usize;
+    let len = n.checked_mul(8).ok_or(EPROTO)?;
+    let (list, mut contents) = bytes.split_at_checked(len).ok_or(EPROTO)?;
+    let mut addrs = KVec::with_capacity(n, GFP_KERNEL)?;
+    for a in list.chunks_exact(8) {
+        let a = u64::from_le_bytes(a.try_into().map_err(|_| EPROTO)?);
+        addrs.push(a, GFP_KERNEL)?;
+    }
+    let is_guard = |a: &u64| a & ssi::image::GUARD != 0;
+    for run in addrs.chunk_by(|a, b| is_guard(a) == is_guard(b)) {
+        if run.first().is_some_and(is_guard) {
+            ssi::image::install_guards(run)?;
+        } else {
+            let len = run.len().checked_mul(ssi::image::PAGE).ok_or(EPROTO)?;
+            let (these, rest) = contents.split_at_checked(len).ok_or(EPROTO)?;
+            contents = rest;
+            ssi::image::write_pages(run, these)?;
+        }
     }
     Ok(())
 }
@@ -214,7 +306,7 @@ pub(crate) fn arrive(pid: ClusterPid, movement: u64) -> Result {
 pub(crate) fn user_return() -> UserReturn {
     match movement::current() {
         (m, Role::Arriving) => park(m),
-        (m, Role::Leaving) => leave(m),
+        (m, Role::Leaving) => migrate::leave(m),
         (_, Role::None) => UserReturn::GoOn,
     }
 }
@@ -225,17 +317,37 @@ fn park(m: u64) -> UserReturn {
     let Some(a) = arrival(pid, m) else {
         return UserReturn::Vanish;
     };
+    let task = if a.is_move {
+        a.header.parts(&a.image).map_or(&[][..], |p| p.task)
+    } else {
+        &[]
+    };
+    let ready = if a.is_move {
+        ssi::image::install_regs(task)
+    } else {
+        Ok(())
+    };
     {
         let mut stage = a.stage.lock();
-        if *stage == Stage::Making {
-            *stage = Stage::Parked;
+        if matches!(*stage, Stage::Making | Stage::Filling) {
+            *stage = match ready {
+                Ok(()) => Stage::Parked,
+                Err(e) => Stage::Failed(e.into()),
+            };
         }
     }
     a.changed.notify_all();
+    if ready.is_err() {
+        return UserReturn::Vanish;
+    }
     a.changed
         .wait_until(|| matches!(a.stage(), Stage::Active | Stage::Aborted));
-    if a.stage() == Stage::Aborted {
+    if matches!(a.stage(), Stage::Aborted) {
         return UserReturn::Vanish;
+    }
+    if a.is_move {
+        // Accepted before: cannot be torn.
+        let _started = ssi::image::start_timers(task, 0);
     }
     movement::forget();
     UserReturn::GoOn
@@ -247,8 +359,15 @@ fn park(m: u64) -> UserReturn {
 /// `ESRCH` if it is not known here.
 pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    if a.stage() == Stage::Active {
+    if matches!(a.stage(), Stage::Active) {
         return Ok(());
+    }
+    // Before it can be waited for, or exit.
+    let parts = a.header.parts(&a.image)?;
+    for c in parts.children.chunks_exact(8) {
+        let (child, pgid) = c.split_at(4);
+        let number = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
+        children::insert(pid, ClusterPid(number(child)), ClusterPid(number(pgid)), None)?;
     }
     let parent = nodes::to_local(a.spawn.ppid);
     let local = pproc::exists(parent) && !nodes::is_foreign_alias(a.spawn.ppid);
@@ -288,12 +407,17 @@ pub(crate) fn late(pid: ClusterPid, m: u64, tail: &[u8]) -> Result {
     Ok(())
 }
 
-/// More of an image.
+/// Pages of a process that comes here. Sleeps while too many wait to be put in.
 ///
 /// # Errors
-/// `EOPNOTSUPP`.
-pub(crate) fn pages(_pid: ClusterPid, _m: u64, _tail: &[u8]) -> Result {
-    Err(EOPNOTSUPP)
+/// `ESRCH` if the process is not known here; `ENOMEM`.
+pub(crate) fn pages(pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Result {
+    let a = arrival(pid, m).ok_or(ESRCH)?;
+    let mut batch = KVVec::with_capacity(tail.len() + 8, GFP_KERNEL)?;
+    batch.extend_from_slice(&u64::from(n_pages).to_le_bytes(), GFP_KERNEL)?;
+    batch.extend_from_slice(tail, GFP_KERNEL)?;
+    a.pages.push(Some(batch))?;
+    Ok(())
 }
 
 /// A movement to here will not be: what was prepared goes. One that is committed stays.
@@ -301,13 +425,17 @@ pub(crate) fn abort(pid: ClusterPid, m: u64) {
     if let Some(a) = arrival(pid, m) {
         let aborted = {
             let mut stage = a.stage.lock();
-            if *stage != Stage::Active {
+            if !matches!(*stage, Stage::Active) {
                 *stage = Stage::Aborted;
             }
-            *stage == Stage::Aborted
+            matches!(*stage, Stage::Aborted)
         };
         if aborted {
             a.changed.notify_all();
+            // It may wait for pages.
+            while a.pages.push(None).is_err() {
+                ssi::task::yield_now();
+            }
         }
     }
 }
@@ -316,7 +444,7 @@ pub(crate) fn abort(pid: ClusterPid, m: u64) {
 /// `None` if it never lived here or has moved on.
 pub(crate) fn forget_arrival(pid: ClusterPid) -> Option<bool> {
     let a = forget(pid)?;
-    if a.stage() != Stage::Active {
+    if !matches!(a.stage(), Stage::Active) {
         return None;
     }
     let parent = nodes::to_local(a.spawn.ppid);
@@ -360,9 +488,10 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
     while movement::detach().is_err() {
         ssi::task::yield_now();
     }
-    if pid.origin() != Some(nodes::this()) {
-        forget(pid);
+    for (child, _, _) in children::of(pid).unwrap_or_default() {
+        children::remove(pid, child);
     }
+    forget(pid);
     Ok(())
 }
 
@@ -406,22 +535,26 @@ pub(crate) fn give_up(pid: ClusterPid, m: u64, to: NodeId) {
     let _down = ics::call::<Abort>(to, &req, &[]);
 }
 
-/// Moves a process of this node. Sleeps until it has moved or been refused.
+/// The children of the current process on this node, as its image records them.
 ///
 /// # Errors
-/// `EPERM`, `ESRCH`; `EINVAL` for this very node; the refusals of `Documentation/vproc.rst`.
-pub(crate) fn migrate(pid: ClusterPid, to: NodeId) -> Result {
-    if to == nodes::this() {
-        return Err(EINVAL);
+/// `E2BIG`, `ENOMEM`.
+pub(crate) fn children_record() -> Result<KVVec<u8>> {
+    let mut out = KVVec::new();
+    let pid = ssi::task::current_tgid();
+    for (child, pgid) in movement::children()? {
+        out.extend_from_slice(&nodes::to_wire(child).0.to_le_bytes(), GFP_KERNEL)?;
+        out.extend_from_slice(&nodes::to_wire(pgid).0.to_le_bytes(), GFP_KERNEL)?;
     }
-    pproc::may_move(pid)?;
-    Err(EOPNOTSUPP)
-}
-
-/// The current process was caught to leave.
-fn leave(_m: u64) -> UserReturn {
-    movement::forget();
-    UserReturn::GoOn
+    // Those elsewhere that have ended and wait for it are lost with its records: they keep it here.
+    for (child, pgid, ended) in children::of(pid)? {
+        if ended.is_some() {
+            return Err(EBUSY);
+        }
+        out.extend_from_slice(&child.0.to_le_bytes(), GFP_KERNEL)?;
+        out.extend_from_slice(&pgid.0.to_le_bytes(), GFP_KERNEL)?;
+    }
+    Ok(out)
 }
 
 // ---- Both --------------------------------------------------------------------------------------------------
@@ -436,6 +569,14 @@ pub(crate) fn note_refusal(pid: ClusterPid, why: Refusal) {
     }
     // Without memory the reason is lost, the errno is not.
     let _ = guard.push((pid, why), GFP_KERNEL);
+}
+
+/// A process has moved: why it once could not is of no interest.
+pub(crate) fn forget_refusal(pid: ClusterPid) {
+    let mut guard = REFUSALS.lock();
+    if let Some(i) = guard.iter().position(|(p, _)| *p == pid) {
+        let _old = guard.remove(i);
+    }
 }
 
 /// What `/proc/<pid>/goto` reads: `ERRNO cause` of the last refusal, else the node.

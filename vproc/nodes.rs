@@ -7,6 +7,7 @@ use crate::children;
 use crate::events;
 use crate::home;
 use crate::listing;
+use crate::migrate;
 use crate::movement;
 use kernel::prelude::*;
 use ssi::ids::ClusterPid;
@@ -75,6 +76,7 @@ impl State {
         home::init();
         children::init();
         listing::init();
+        migrate::init();
         movement::init();
         Ok(Self(()))
     }
@@ -83,6 +85,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         movement::clear();
+        migrate::clear();
         listing::clear();
         children::clear();
         home::clear();

@@ -69,9 +69,10 @@ ics::service! {
     /// Errors: `ESRCH`; `Moved(node)`.
     op 14 Orphan (class: L1, idempotent: true) { child: Le32 } -> { }
 
-    /// To the destination: make a process from the image in the tail and park it. May take long.
-    /// Errors: those of creating it; the reply's tail then names the cause.
-    op 15 Prepare (class: P, idempotent: false) { pid: Le32, origin_state: Le32, movement: Le64, kind: Le32 } -> { }
+    /// To the destination: make a process from the image in the tail. A program to start (`kind` 1) is parked when
+    /// this ends; a moved process (`kind` 2) then waits for `Pages` and `Complete`. May take long.
+    /// `errno`: 0, or why it cannot be; the reply's tail then names the cause.
+    op 15 Prepare (class: P, idempotent: false) { pid: Le32, kind: Le32, movement: Le64 } -> { errno: Le32 }
 
     /// To the destination of a movement that will not be: destroy what was prepared.
     op 16 Abort (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
@@ -83,10 +84,13 @@ ics::service! {
     /// From the origin to the destination: the process is yours, let it run.
     op 18 Activate (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
 
-    /// More of an image: pages of memory, before [`Prepare`]. The tail is addresses and contents.
+    /// Pages of memory. The tail is `n_pages` addresses, then the contents of those that are no guard pages.
     op 19 Pages (class: L3, idempotent: false) { pid: Le32, n_pages: Le32, movement: Le64 } -> { }
 
     /// Signals that were pending, or came, until the source let go. The tail is entries of
     /// `process u32, sig u32, info[48]`.
     op 20 Late (class: L2, idempotent: false) { pid: Le32, movement: Le64 } -> { }
+
+    /// To the destination: that was the last page. Ends when the process is parked. `errno` and tail as in `Prepare`.
+    op 21 Complete (class: P, idempotent: false) { pid: Le32, movement: Le64 } -> { errno: Le32 }
 }

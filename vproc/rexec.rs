@@ -50,16 +50,20 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
     };
     let m = movement::new_movement();
     let mut header = Header::capture(&ids, leader, ppid)?;
+    let children = movement::children_record()?;
     let files = rfile::export_fds(false)?;
     let give_back = |r: Refusal| {
         rfile::abort_export(&files);
         r
     };
-    header.files_len = Le32::new(files.len() as u32); // CAST: below one message.
+    // CAST: both are below one message.
+    header.files_len = Le32::new(files.len() as u32);
+    header.children_len = Le32::new(children.len() as u32);
     let mut image = KVVec::<u8>::new();
     let filled = image
         .extend_from_slice(header.as_bytes(), GFP_KERNEL)
         .and_then(|()| image.extend_from_slice(&files, GFP_KERNEL))
+        .and_then(|()| image.extend_from_slice(&children, GFP_KERNEL))
         .and_then(|()| {
             let counts = [Le32::new(exec.n_args), Le32::new(exec.n_envs)];
             image.extend_from_slice(counts.as_bytes(), GFP_KERNEL)
@@ -71,11 +75,16 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
     }
     let req = PrepareReq {
         pid: Le32::new(pid.0),
-        origin_state: Le32::new(0),
-        movement: Le64::new(m),
         kind: Le32::new(KIND_EXEC),
+        movement: Le64::new(m),
     };
-    ics::call::<Prepare>(to, &req, &image).map_err(|e| give_back(e.to_errno().into()))?;
+    let prepared = ics::call::<Prepare>(to, &req, &image)
+        .map_err(|e| Refusal::from(e.to_errno()))
+        .and_then(|(rep, why)| verdict(rep.errno.get(), &why));
+    if let Err(why) = prepared {
+        movement::give_up(pid, m, to);
+        return Err(give_back(why));
+    }
     let spawn = Spawn {
         movement: m,
         nr: pid,
@@ -87,20 +96,28 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
     };
     movement::commit(&spawn, to).map_err(|e| {
         movement::give_up(pid, m, to);
-        Refusal::from(e)
+        give_back(e.into())
     })
+}
+
+/// What a destination says of an image: 0, or an errno and its cause.
+pub(crate) fn verdict(errno: u32, why: &[u8]) -> core::result::Result<(), Refusal> {
+    match errno {
+        0 => Ok(()),
+        // CAST: checked.
+        e @ 1..=4095 => Err(Refusal::new(Error::from_errno(-(e as i32)), why)),
+        _ => Err(EPROTO.into()),
+    }
 }
 
 /// The new process makes itself. Runs in it.
 ///
 /// # Errors
 /// `EPROTO` for a torn image; those of the steps.
-pub(crate) fn make(a: &Arrival) -> Result {
-    let bytes = &a.image;
+pub(crate) fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     let header = a.header();
-    let (files, rest) = bytes
-        .split_at_checked(header.files_len.get() as usize)
-        .ok_or(EPROTO)?;
+    let parts = header.parts(&a.image)?;
+    let rest = parts.rest;
     let (counts, rest) = rest.split_at_checked(8).ok_or(EPROTO)?;
     let (n_args, n_envs) = counts.split_at_checked(4).ok_or(EPROTO)?;
     let number = |b: &[u8]| <[u8; 4]>::try_from(b).map(u32::from_le_bytes);
@@ -111,7 +128,8 @@ pub(crate) fn make(a: &Arrival) -> Result {
         .get(path.to_bytes_with_nul().len()..)
         .ok_or(EPROTO)?;
     header.exec.restore()?;
-    rfile::import_fds(files).map_err(|r| r.errno)?;
+    rfile::import_fds(parts.files)?;
     header.cred.commit()?;
-    steps::execve(path, strings, n_args, n_envs)
+    steps::execve(path, strings, n_args, n_envs)?;
+    Ok(())
 }

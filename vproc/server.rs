@@ -19,6 +19,7 @@ use kernel::prelude::*;
 use kernel::str::CString;
 use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
+use ssi::movement::Refusal;
 use ssi::pproc;
 use ssi::pproc::Exit;
 use ssi::pproc::RemoteCall;
@@ -279,8 +280,8 @@ impl Handle<Orphan> for Server {
 
 impl Handle<Prepare> for Server {
     fn handle(&self, from: Caller, req: &PrepareReq, tail: &[u8]) -> Reply<Prepare> {
-        movement::prepare(from.node, req, tail).map_err(Status::Errno)?;
-        Ok((PrepareRep {}, KVVec::new()))
+        let (errno, why) = told(movement::prepare(from.node, req, tail))?;
+        Ok((PrepareRep { errno }, why))
     }
 }
 
@@ -329,7 +330,8 @@ impl Handle<Activate> for Server {
 
 impl Handle<Pages> for Server {
     fn handle(&self, _from: Caller, req: &PagesReq, tail: &[u8]) -> Reply<Pages> {
-        movement::pages(ClusterPid(req.pid.get()), req.movement.get(), tail)
+        let pid = ClusterPid(req.pid.get());
+        movement::pages(pid, req.movement.get(), req.n_pages.get(), tail)
             .map_err(Status::Errno)?;
         Ok((PagesRep {}, KVVec::new()))
     }
@@ -341,4 +343,25 @@ impl Handle<Late> for Server {
             .map_err(Status::Errno)?;
         Ok((LateRep {}, KVVec::new()))
     }
+}
+
+impl Handle<Complete> for Server {
+    fn handle(&self, _from: Caller, req: &CompleteReq, _tail: &[u8]) -> Reply<Complete> {
+        let pid = ClusterPid(req.pid.get());
+        let (errno, why) = told(movement::complete(pid, req.movement.get()))?;
+        Ok((CompleteRep { errno }, why))
+    }
+}
+
+/// A refusal as a reply carries it.
+fn told(
+    r: core::result::Result<(), Refusal>,
+) -> core::result::Result<(Le32, KVVec<u8>), Status> {
+    let mut why = KVVec::new();
+    let Err(refusal) = r else {
+        return Ok((Le32::new(0), why));
+    };
+    why.extend_from_slice(refusal.cause(), GFP_KERNEL)
+        .map_err(|_| Status::Errno(ENOMEM))?;
+    Ok((Le32::new(refusal.errno.to_errno().unsigned_abs()), why))
 }

@@ -15,6 +15,7 @@ mod events;
 mod home;
 mod hooks;
 mod listing;
+mod migrate;
 mod movement;
 mod nodes;
 mod procfs;

@@ -129,7 +129,7 @@ static int ssi_probe(const struct path *path, u64 size, u64 *probe)
 	return n < 0 ? n : 0;
 }
 
-static int ssi_identify(const struct path *path, struct ssi_file_id *id)
+static int ssi_identify(const struct path *path, struct ssi_rfile_id *id)
 {
 	struct inode *inode = d_backing_inode(path->dentry);
 	struct kstat k;
@@ -524,9 +524,9 @@ int ssi_cwd_describe(struct ssi_file_info *fi, u32 *umask)
 EXPORT_SYMBOL_GPL(ssi_cwd_describe);
 
 /* Looks @path up and makes sure that it is the file @want. */
-static int ssi_find(const char *path, const struct ssi_file_id *want, struct path *found)
+static int ssi_find(const char *path, const struct ssi_rfile_id *want, struct path *found)
 {
-	struct ssi_file_id id;
+	struct ssi_rfile_id id;
 	int ret;
 
 	if (path[0] != '/')
@@ -555,7 +555,7 @@ static int ssi_find(const char *path, const struct ssi_file_id *want, struct pat
  *
  * Return: the file, or -ESTALE if another file, or none, has that name here.
  */
-struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_file_id *want)
+struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_rfile_id *want)
 {
 	struct file *file;
 	struct path p;
@@ -629,7 +629,7 @@ EXPORT_SYMBOL_GPL(ssi_mem_open);
 /**
  * ssi_cwd_set() - make the directory @path, which must be @want, the working directory
  */
-int ssi_cwd_set(const char *path, const struct ssi_file_id *want, u32 umask)
+int ssi_cwd_set(const char *path, const struct ssi_rfile_id *want, u32 umask)
 {
 	struct path p;
 	int ret;

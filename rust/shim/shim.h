@@ -8,6 +8,7 @@
 
 #include <linux/types.h>
 #include <linux/ssi.h>
+#include <linux/ssi_image.h>
 
 struct socket;
 struct task_struct;
@@ -106,6 +107,8 @@ u64 ssi_monotonic_ns(void);
 
 /* task.c */
 u32 ssi_current_tgid(void);
+struct pt_regs *ssi_current_regs(void);
+void ssi_set_syscall_result(long result);
 
 #include "rfile.h"
 

@@ -8,6 +8,8 @@ use rig::control::NODE_GONE;
 use rig::control::Power;
 use rig::control::TIMED_OUT;
 use rig::spawn;
+use rig::spawn::What;
+use rig::spawn::Winsize;
 use rig::up::Kernel;
 use std::time::Duration;
 use std::time::Instant;
@@ -92,9 +94,14 @@ fn bulk(c: &Context) -> Result<()> {
 
 fn ends(c: &Context) -> Result<()> {
     // The session's members go too: also the one in another process group.
+    // (a shell makes such only where it has a terminal).
     let script = "sleep 9871 & setsid sleep 9872 & sh -mc 'sleep 9873 & wait' & wait";
+    let mut spawn = spawn::command(&["sh", "-c", script]);
+    if let What::Exec { tty, .. } = &mut spawn.what {
+        *tty = Some(Winsize { rows: 24, cols: 80 });
+    }
     let start = Instant::now();
-    let out = c.client.output(1, spawn::command(&["sh", "-c", script]), Some(Duration::from_secs(2)), b"")?;
+    let out = c.client.output(1, spawn, Some(Duration::from_secs(2)), b"")?;
     same("status", out.code, TIMED_OUT)?;
     ensure!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
     c.until("the end of the session", 5, || {

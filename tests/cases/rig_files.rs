@@ -80,12 +80,12 @@ fn push_pull(c: &Context) -> Result<()> {
     let (here, back) = (c.scratch.join("here"), c.scratch.join("back"));
     let data: Vec<u8> = (0..1_000_003_u32).map(|i| (i ^ (i >> 7)) as u8).collect();
     std::fs::write(&here, &data)?;
-    std::fs::set_permissions(&here, std::fs::Permissions::from_mode(0o751))?;
+    std::fs::set_permissions(&here, std::fs::Permissions::from_mode(0o775))?;
     c.client.push(1, &here, "/tmp/there")?;
-    same("there", c.sh(1, "stat -c '%a %s' /tmp/there")?, "751 1000003")?;
+    same("there", c.sh(1, "stat -c '%a %s' /tmp/there")?, "775 1000003")?;
     c.client.pull(1, "/tmp/there", &back)?;
     ensure!(std::fs::read(&back)? == data, "it came back changed");
-    same("mode", std::fs::metadata(&back)?.permissions().mode() & 0o777, 0o751)?;
+    same("mode", std::fs::metadata(&back)?.permissions().mode() & 0o777, 0o775)?;
     c.sh(1, "rm /tmp/there")?;
     // Control files take a value in one write.
     c.client.put(1, Box::new(std::io::Cursor::new(b"rigged\n".to_vec())), "/proc/sys/kernel/domainname", 0o644)?;

@@ -26,15 +26,47 @@ pub(crate) struct Header {
     session_leader: Le32,
     /// Bytes of the files part, which follows.
     pub(crate) files_len: Le32,
-    /// Number of records of children after it, each `child u32, pgid u32`.
-    pub(crate) n_children: Le32,
+    /// Bytes of the records of children after it, each `child u32, pgid u32`.
+    pub(crate) children_len: Le32,
+    /// Of a moved process: bytes of the task part after that. The mappings are the rest.
+    pub(crate) task_len: Le32,
+    reserved: Le32,
     /// Credentials.
     pub(crate) cred: WireCred,
     /// What it keeps over an exec.
     pub(crate) exec: ExecState,
 }
 
+/// The parts of an image after its header.
+pub(crate) struct Parts<'a> {
+    /// Open files.
+    pub(crate) files: &'a [u8],
+    /// Children left behind.
+    pub(crate) children: &'a [u8],
+    /// Of a moved process: the task.
+    pub(crate) task: &'a [u8],
+    /// Of a moved process: its mappings; else the program to start.
+    pub(crate) rest: &'a [u8],
+}
+
 impl Header {
+    /// Splits what follows the header.
+    ///
+    /// # Errors
+    /// `EPROTO` if it is shorter than the header says.
+    pub(crate) fn parts<'a>(&self, bytes: &'a [u8]) -> Result<Parts<'a>> {
+        let split = |b: &'a [u8], len: Le32| b.split_at_checked(len.get() as usize).ok_or(EPROTO);
+        let (files, bytes) = split(bytes, self.files_len)?;
+        let (children, bytes) = split(bytes, self.children_len)?;
+        let (task, rest) = split(bytes, self.task_len)?;
+        Ok(Parts {
+            files,
+            children,
+            task,
+            rest,
+        })
+    }
+
     /// That of the current process, which may leave as `ids` say.
     ///
     /// # Errors
@@ -48,7 +80,9 @@ impl Header {
             exit_signal: Le32::new(ids.exit_signal as u32), // CAST: same bits.
             session_leader: Le32::new(u32::from(session_leader)),
             files_len: Le32::new(0),
-            n_children: Le32::new(0),
+            children_len: Le32::new(0),
+            task_len: Le32::new(0),
+            reserved: Le32::new(0),
             cred: WireCred::current()?,
             exec: ExecState::capture(),
         })

@@ -5,6 +5,7 @@
 pub use rig_agent::wire::Spawn;
 pub use rig_agent::wire::Started;
 pub use rig_agent::wire::What;
+pub use rig_agent::wire::Winsize;
 
 /// A program and its arguments, as root.
 pub fn command(argv: &[&str]) -> Spawn {

@@ -279,6 +279,7 @@ impl Switch {
     fn run(&self, timer: &TimerFd) {
         let mut events = [EpollEvent::empty(); 64];
         let mut armed: Option<Instant> = None;
+        let mut buf = vec![0; 256 << 10];
         loop {
             let n = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(n) => n,
@@ -304,7 +305,7 @@ impl Switch {
                 if event
                     .events()
                     .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
-                    && let Err(e) = fabric.receive(id, &mut dirty)
+                    && let Err(e) = fabric.receive(id, &mut buf, &mut dirty)
                 {
                     if e.kind() != io::ErrorKind::UnexpectedEof {
                         eprintln!("switch: port: {e}");
@@ -372,12 +373,11 @@ impl Fabric {
     }
 
     /// Reads what a port has and passes the frames on.
-    fn receive(&mut self, id: u64, dirty: &mut Vec<u64>) -> io::Result<()> {
-        let mut buf = [0; 128 << 10];
+    fn receive(&mut self, id: u64, buf: &mut [u8], dirty: &mut Vec<u64>) -> io::Result<()> {
         let Some(port) = self.ports.get_mut(&id) else {
             return Ok(());
         };
-        let n = match port.stream.read(&mut buf) {
+        let n = match port.stream.read(buf) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n,
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),

@@ -188,9 +188,17 @@ fn modules() -> Result<(), String> {
         let path = Path::new("/modules").join(name);
         let file = fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty())
-            .map_err(|e| format!("insmod {name}: {e}"))?;
+            .map_err(|e| format!("insmod {name}: {e}{}", hint(e)))?;
     }
     Ok(())
+}
+
+/// What an error of insmod means most often.
+fn hint(e: nix::Error) -> &'static str {
+    match e {
+        nix::Error::ENOENT | nix::Error::ENOEXEC | nix::Error::EINVAL => " (built for another kernel? see the console)",
+        _ => "",
+    }
 }
 
 fn join() -> Result<(), String> {

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration: a running process goes to another node between two of its instructions.
+//!
+//! The process is caught on its way to user mode and moves itself; whoever asked for it waits. Until the commit every
+//! failure leaves it as it was, here, and the asker learns why.
+
+use crate::movement;
+use crate::movement::image::Header;
+use crate::nodes;
+use crate::proto::*;
+use crate::rexec;
+use kernel::prelude::*;
+use kernel::sync::global_lock;
+use kernel::sync::Arc;
+use kernel::sync::SpinLock;
+use ssi::hooks::UserReturn;
+use ssi::ids::ClusterPid;
+use ssi::ids::NodeId;
+use ssi::image;
+use ssi::movement as steps;
+use ssi::movement::Refusal;
+use ssi::movement::Spawn;
+use ssi::pproc;
+use ssi::wait::Event;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+use zerocopy::IntoBytes;
+
+/// Image of a running process.
+pub(crate) const KIND_MOVE: u32 = 2;
+
+/// How long a process may take until it is on its way to user mode.
+const CATCH_MS: u32 = 5000;
+
+/// Pages of one message: with their addresses they stay below a message's size.
+const BATCH: usize = 240;
+
+/// How far a departure is.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The process has not been caught yet.
+    Asked,
+    /// It is moving itself.
+    Moving,
+    /// It has moved, or not.
+    Over(core::result::Result<(), Refusal>),
+    /// Nobody waits any more, and it was not caught.
+    Withdrawn,
+}
+
+/// A process that is to go.
+#[pin_data]
+struct Departure {
+    pid: ClusterPid,
+    movement: u64,
+    to: NodeId,
+    #[pin]
+    stage: SpinLock<Stage>,
+    #[pin]
+    changed: Event,
+}
+
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Lock: level 41 `vproc::departures`, mutex. Never held across a call to a node.
+    unsafe(uninit) static DEPARTURES: Mutex<KVec<Arc<Departure>>> = KVec::new();
+}
+
+/// Makes the table. Once, at module load.
+pub(crate) fn init() {
+    // SAFETY: Called exactly once, from module init.
+    unsafe { DEPARTURES.init() };
+}
+
+/// Frees the table at module unload.
+pub(crate) fn clear() {
+    *DEPARTURES.lock() = KVec::new();
+}
+
+fn forget(movement: u64) -> Option<Arc<Departure>> {
+    let mut guard = DEPARTURES.lock();
+    let i = guard.iter().position(|d| d.movement == movement)?;
+    guard.remove(i).ok()
+}
+
+/// Moves a process of this node. Sleeps until it has moved or been refused; a process that moves itself goes when
+/// it next enters user mode, and finds a refusal as its call's result.
+///
+/// # Errors
+/// `EPERM`, `ESRCH`; `EINVAL` for this very node; `EAGAIN` if it could not be caught in time; `EINTR`; the refusals of
+/// `Documentation/vproc.rst`.
+pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
+    pproc::may_move(pid)?;
+    if to == nodes::this() {
+        return Err(EINVAL);
+    }
+    if pproc::ids(pid)?.tgid != pid {
+        return Err(ESRCH);
+    }
+    let movement = movement::new_movement();
+    let d = Arc::pin_init(
+        pin_init!(Departure {
+            pid,
+            movement,
+            to,
+            stage <- kernel::new_spinlock!(Stage::Asked, "vproc::departure"),
+            changed <- Event::new(),
+        }),
+        GFP_KERNEL,
+    )?;
+    DEPARTURES.lock().push(d.clone(), GFP_KERNEL)?;
+    if let Err(e) = steps::request(pid, movement) {
+        forget(movement);
+        return Err(e);
+    }
+    if pid == ssi::task::current_tgid() {
+        return Ok(());
+    }
+    d.changed
+        .wait_timeout(CATCH_MS, || !matches!(*d.stage.lock(), Stage::Asked));
+    let killed = !{
+        let withdrawn = {
+            let mut stage = d.stage.lock();
+            if matches!(*stage, Stage::Asked) {
+                *stage = Stage::Withdrawn;
+            }
+            matches!(*stage, Stage::Withdrawn)
+        };
+        if withdrawn {
+            forget(movement);
+            let why = Refusal::new(EAGAIN, b"not on its way to user mode in 5 s");
+            movement::note_refusal(pid, why);
+            return Err(EAGAIN);
+        }
+        d.changed
+            .wait_killable(|| matches!(*d.stage.lock(), Stage::Over(_)))
+    };
+    if killed {
+        return Err(EINTR);
+    }
+    let stage = *d.stage.lock();
+    match stage {
+        Stage::Over(Err(why)) => Err(why.errno),
+        _ => Ok(()),
+    }
+}
+
+/// The current process was caught to leave.
+pub(crate) fn leave(movement: u64) -> UserReturn {
+    let caught = forget(movement).filter(|d| {
+        let mut stage = d.stage.lock();
+        let asked = matches!(*stage, Stage::Asked);
+        if asked {
+            *stage = Stage::Moving;
+        }
+        asked
+    });
+    let Some(d) = caught else {
+        steps::forget();
+        return UserReturn::GoOn;
+    };
+    d.changed.notify_all();
+    let result = go(&d);
+    if let Err(why) = &result {
+        movement::note_refusal(d.pid, *why);
+    } else {
+        movement::forget_refusal(d.pid);
+    }
+    *d.stage.lock() = Stage::Over(result);
+    d.changed.notify_all();
+    match result {
+        Ok(()) => UserReturn::Vanish,
+        Err(_) => {
+            steps::forget();
+            UserReturn::GoOn
+        }
+    }
+}
+
+/// Moves the current process: everything up to and with the commit.
+fn go(d: &Departure) -> core::result::Result<(), Refusal> {
+    let (ids, leader) = steps::leave_check()?;
+    image::check()?;
+    let ppid = if ids.remote_parent {
+        ids.ppid
+    } else {
+        nodes::to_wire(ids.ppid)
+    };
+    let spawn = Spawn {
+        movement: d.movement,
+        nr: ids.tgid,
+        ppid,
+        pgid: ids.pgid,
+        sid: ids.sid,
+        exit_signal: ids.exit_signal,
+        session_leader: leader,
+    };
+    let header = Header::capture(&ids, leader, ppid)?;
+    let children = movement::children_record()?;
+    let files = rfile::export_fds(true)?;
+    let task = match image::capture_task() {
+        Ok(t) => t,
+        Err(e) => {
+            rfile::abort_export(&files);
+            return Err(e.into());
+        }
+    };
+    let r = send(d, header, &files, &children, &task).and_then(|()| {
+        movement::commit(&spawn, d.to).map_err(Refusal::from)
+    });
+    if r.is_err() {
+        movement::give_up(spawn.nr, d.movement, d.to);
+        // What the destination has claimed it gives back itself; what it has not, goes here.
+        rfile::abort_export(&files);
+        // Its own image: cannot be torn.
+        let _started = image::start_timers(&task, 0);
+    }
+    r
+}
+
+/// Sends the image; when this ends the process is parked at the destination.
+fn send(
+    d: &Departure,
+    mut header: Header,
+    files: &[u8],
+    children: &[u8],
+    task: &[u8],
+) -> core::result::Result<(), Refusal> {
+    let mm = image::capture_mm()?;
+    let len = |b: &[u8]| Le32::new(b.len() as u32); // CAST: each is far below 4 GiB.
+    header.files_len = len(files);
+    header.children_len = len(children);
+    header.task_len = len(task);
+    let mut all = KVVec::<u8>::new();
+    for part in [header.as_bytes(), files, children, task, &mm] {
+        all.extend_from_slice(part, GFP_KERNEL)
+            .map_err(Error::from)?;
+    }
+    let req = PrepareReq {
+        pid: Le32::new(d.pid.0),
+        kind: Le32::new(KIND_MOVE),
+        movement: Le64::new(d.movement),
+    };
+    let (rep, why) = ics::call::<Prepare>(d.to, &req, &all).map_err(|e| e.to_errno())?;
+    rexec::verdict(rep.errno.get(), &why)?;
+    send_pages(d)?;
+    let req = CompleteReq {
+        pid: Le32::new(d.pid.0),
+        movement: Le64::new(d.movement),
+    };
+    let (rep, why) = ics::call::<Complete>(d.to, &req, &[]).map_err(|e| e.to_errno())?;
+    rexec::verdict(rep.errno.get(), &why)
+}
+
+fn send_pages(d: &Departure) -> Result {
+    let mut addrs = [0u64; BATCH];
+    let mut walk = image::Pages::new();
+    let mut tail = KVVec::<u8>::with_capacity(BATCH * (image::PAGE + 8), GFP_KERNEL)?;
+    loop {
+        let n = walk.next(&mut addrs)?;
+        let batch = addrs.get(..n).ok_or(EIO)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        tail.clear();
+        for a in batch {
+            tail.extend_from_slice(&a.to_le_bytes(), GFP_KERNEL)?;
+        }
+        // Guard pages have no content: the others are read in runs between them.
+        for run in batch.split(|a| a & image::GUARD != 0) {
+            let at = tail.len();
+            tail.resize(at + run.len() * image::PAGE, 0, GFP_KERNEL)?;
+            image::read_pages(run, tail.get_mut(at..).ok_or(EIO)?)?;
+        }
+        let req = PagesReq {
+            pid: Le32::new(d.pid.0),
+            n_pages: Le32::new(n as u32), // CAST: at most BATCH.
+            movement: Le64::new(d.movement),
+        };
+        ics::call::<crate::proto::Pages>(d.to, &req, &tail).map_err(|e| e.to_errno())?;
+    }
+}
