@@ -8,6 +8,7 @@
 
 #include <linux/types.h>
 #include <linux/ssi.h>
+#include <linux/ssi_image.h>
 
 struct socket;
 struct task_struct;
