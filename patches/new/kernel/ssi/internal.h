@@ -43,6 +43,7 @@ struct ssi_move {
 	u32 role;
 	u32 nr;
 	u64 movement;
+	const struct ssi_file_id *exe;	/* set while pproc_mm_create() replaces the memory */
 };
 
 /* What a new task takes over, see kernel_clone_args.ssi. */
@@ -51,6 +52,28 @@ struct ssi_arrival {
 	struct ssi_signal *signal;
 	struct ssi_move *move;
 };
+
+/* The processor's part of an image: arch/x86/kernel/ssi.c. */
+int ssi_arch_check(char *why, size_t len);
+size_t ssi_arch_size(void);
+int ssi_arch_capture(void *buf, size_t len);
+int ssi_arch_verify(const void *buf, size_t len, char *why, size_t why_len);
+int ssi_arch_install(struct pt_regs *regs, const void *buf, size_t len);
+bool ssi_arch_restarts(void);
+void ssi_arch_new_mm(void);
+
+/* What of the mappings the processor knows. */
+struct ssi_arch_mm {
+	u64 vdso;
+	u32 pkeys;			/* allocated ones */
+	s32 exec_pkey;
+};
+
+void ssi_arch_mm_capture(struct ssi_arch_mm *a);
+int ssi_arch_mm_check(char *why, size_t len);
+int ssi_arch_mm_restore(const struct ssi_arch_mm *a);
+unsigned long ssi_arch_vdso_range(unsigned long *len);
+int ssi_mm_check(char *why, size_t len);
 
 /* Calls @slot of the registered operations, or yields @absent when there are none (any more). */
 extern const struct ssi_vproc_ops __rcu *ssi_vproc_ops;
