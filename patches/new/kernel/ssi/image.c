@@ -515,8 +515,11 @@ static void ssi_signals_restore(const struct ssi_task_image *i)
 	for (int n = 0; n < _NSIG; n++) {
 		struct sigaction *sa = &t->sighand->action[n].sa;
 
-		if (sig_kernel_only(n + 1))
+		/* A child of a kernel thread begins with these ignored. */
+		if (sig_kernel_only(n + 1)) {
+			sa->sa_handler = SIG_DFL;
 			continue;
+		}
 		sa->sa_handler = (__sighandler_t)i->actions[n].handler;
 		sa->sa_flags = i->actions[n].flags & UAPI_SA_FLAGS;
 		sa->sa_restorer = (__sigrestore_t)i->actions[n].restorer;

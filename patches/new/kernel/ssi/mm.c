@@ -534,15 +534,19 @@ static size_t ssi_run(const u64 *addrs, size_t n)
  */
 int pproc_pages_read(const u64 *addrs, size_t n, void *buf)
 {
-	size_t i, run, left;
+	struct page *pages[32];
+	size_t i, run;
+	int got;
 
-	for (i = 0; i < n; i += run, buf += run * PAGE_SIZE) {
-		run = ssi_run(addrs + i, n - i);
-		/* Quick, but subject to the mapping's protection. */
-		left = copy_from_user(buf, (void __user *)addrs[i], run * PAGE_SIZE);
-		if (left && access_process_vm(current, addrs[i], buf, run * PAGE_SIZE, FOLL_FORCE) !=
-		    run * PAGE_SIZE)
+	for (i = 0; i < n; i += got) {
+		run = min(ssi_run(addrs + i, n - i), ARRAY_SIZE(pages));
+		got = get_user_pages_fast(addrs[i], run, FOLL_FORCE, pages);
+		if (got <= 0)
 			return -EFAULT;
+		for (int k = 0; k < got; k++, buf += PAGE_SIZE) {
+			memcpy_from_page(buf, pages[k], 0, PAGE_SIZE);
+			put_page(pages[k]);
+		}
 		cond_resched();
 	}
 	return 0;
