@@ -16,6 +16,7 @@ pub mod fifo;
 pub mod files;
 pub mod hooks;
 pub mod ids;
+pub mod image;
 pub mod kthread;
 pub mod machine;
 pub mod movement;

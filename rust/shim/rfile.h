@@ -6,6 +6,7 @@
 #ifndef SSI_SHIM_RFILE_H
 #define SSI_SHIM_RFILE_H
 
+#include <linux/ssi_image.h>
 #include <linux/types.h>
 
 struct file;
@@ -17,26 +18,6 @@ struct ssi_watch;
 
 #define SSI_PATH_LEN	4096
 #define SSI_WHAT_LEN	96
-
-/*
- * Identity of a file on a file system that several nodes have. Never by path.
- *
- * @probe is the start and the end of the contents on a read-only file system, hashed: images made with all times
- * pinned can be alike in everything else.
- */
-struct ssi_file_id {
-	u64 fs_magic;
-	u64 fs_id[2];
-	u64 ino;
-	u64 size;
-	s64 mtime_s;
-	s64 ctime_s;
-	u64 probe;
-	u32 mtime_ns;
-	u32 ctime_ns;
-	u32 generation;
-	u32 type;		/* S_IFMT bits */
-};
 
 /* Attributes as fstat gives them. */
 struct ssi_file_stat {
