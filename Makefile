@@ -2,18 +2,46 @@
 # OpenSSI for Linux: `make help` tells what there is.
 
 KERNEL ?= plain
+BENCH ?=
 
-.PHONY: help setup kernel modules
+.PHONY: help setup kernel modules tools programs rig demo test bench check docs clean
 .DEFAULT_GOAL := help
 
 help:			## this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:			## install or unpack what the build and the tests need
-	tools/build/setup.sh
+	@tools/build/setup.sh
 
 kernel: setup		## build the kernel, KERNEL=plain|debug|unpatched (default plain)
-	tools/build/kernel.sh $(KERNEL)
+	@tools/build/kernel.sh $(KERNEL)
 
 modules: setup		## build the modules for KERNEL into build/modules/KERNEL
-	tools/build/modules.sh $(KERNEL)
+	@tools/build/modules.sh $(KERNEL)
+
+tools: setup		## build the commands into build/bin
+	@tools/build/tools.sh
+
+programs: setup		## build the programs that tests run in guests
+	@tests/programs/build.sh
+
+rig: setup		## build the rig and the cases
+	@tests/build.sh
+
+demo: modules tools programs rig	## boot three nodes and show what works
+	@tests/demo
+
+test: setup		## every test; the last line counts them
+	@tests/run
+
+bench: modules tools programs rig	## measure against peers; BENCH=name for one
+	@tests/bench/bench $(BENCH)
+
+check: setup		## format, lints and rules of the whole tree
+	@tools/build/check.sh
+
+docs: tools		## man pages and completions into build/docs
+	@tools/build/tools.sh --docs
+
+clean:			## remove what was built in this checkout; caches stay
+	rm -rf build

@@ -18,6 +18,7 @@ use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
+use kernel::sync::SpinLock;
 use ssi::crypto;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -100,9 +101,9 @@ struct Membership {
     #[pin]
     core: Mutex<Core<KVec<state::Known>>>,
     changes: Arc<Queue<Change>>,
-    /// What has been carried out. Lock: level 23 `clms::done`, mutex.
+    /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
     #[pin]
-    done: Mutex<Done>,
+    done: SpinLock<Done>,
     /// Told at every change of `done`.
     #[pin]
     changed: Event,
@@ -265,6 +266,11 @@ impl Membership {
                 Change::Stop => return,
             }
         }
+    }
+
+    fn state_of(&self, place: usize) -> NodeState {
+        let done = self.done.lock();
+        done.states.get(place).copied().unwrap_or(NodeState::NeverUp)
     }
 
     fn set_state(&self, place: usize, state: NodeState) {
@@ -479,7 +485,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             table: u64::from_le_bytes(digest),
             core <- kernel::new_mutex!(core, "clms::core"),
             changes: Queue::new()?,
-            done <- kernel::new_mutex!(done, "clms::done"),
+            done <- kernel::new_spinlock!(done, "clms::done"),
             changed <- Event::new(),
         }? Error),
         GFP_KERNEL,
@@ -612,9 +618,8 @@ pub(crate) fn status() -> Result<Status> {
         (core.phase(), core.quorum(), core.alive(now_ms()))
     };
     s.quorate = s.view.members.len() >= quorum;
-    let done = m.done.lock();
     for (p, r) in m.rows.iter().enumerate() {
-        let mut state = done.states.get(p).copied().unwrap_or(NodeState::NeverUp);
+        let mut state = m.state_of(p);
         let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
         if idle && alive & (1 << p) != 0 {
             state = NodeState::ComingUp;
@@ -630,7 +635,7 @@ pub(crate) fn status() -> Result<Status> {
         let incarnation = if r.node == m.this {
             m.incarnation.0
         } else {
-            done.incarnations.get(p).copied().unwrap_or(0)
+            m.incarnation_of(p).0
         };
         s.nodes.push(
             NodeStatus {

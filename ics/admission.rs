@@ -3,7 +3,7 @@
 //! Admission: both ends prove that they have the cluster key, and who they are, before anything else is said.
 //!
 //! `A` connects, `B` accepts. A says hello with a nonce; B says hello with a nonce and its proof over both hellos;
-//! A sends its proof. Proofs differ by a letter, so that neither can be reflected. The session key is derived from
+//! A sends its proof. Proofs differ by a letter, so that neither can be reflected. Two session keys, one for each direction, are derived from
 //! the same bytes: a frame of another incarnation, another pair of nodes or another stream has a bad tag.
 
 use crate::net::Identity;
@@ -46,8 +46,10 @@ pub(crate) struct Session {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    /// Key of every tag.
-    pub(crate) key: [u8; 32],
+    /// Key of the tags that this end makes.
+    pub(crate) key_out: [u8; 32],
+    /// Key of the tags that the other end makes: a frame that is sent back to its sender has a bad tag.
+    pub(crate) key_in: [u8; 32],
 }
 
 fn hello(me: &Identity, to: u32) -> Hello {
@@ -113,7 +115,8 @@ pub(crate) fn connect(me: &Identity, s: &Socket, peer: NodeId) -> Result<Session
     Ok(Session {
         node,
         incarnation,
-        key: derive(me, b"S", &a, &b),
+        key_out: derive(me, b"SA", &a, &b),
+        key_in: derive(me, b"SB", &a, &b),
     })
 }
 
@@ -136,6 +139,7 @@ pub(crate) fn accept(me: &Identity, s: &Socket) -> Result<Session> {
     Ok(Session {
         node,
         incarnation,
-        key: derive(me, b"S", &a, &b),
+        key_out: derive(me, b"SB", &a, &b),
+        key_in: derive(me, b"SA", &a, &b),
     })
 }

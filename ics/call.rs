@@ -14,7 +14,7 @@ use ssi::ids::NodeId;
 
 /// Calls `to` and waits for its reply: the fixed part and the tail.
 ///
-/// Sleeps. Class P ends with any signal, [`CallError::Interrupted`]; other classes end only with the reply or when `to`
+/// Sleeps. Class P ends with the task being killed, [`CallError::Interrupted`]; other classes end only with the reply or when `to`
 /// is declared down. A call to this node runs the handler here and now.
 ///
 /// # Errors

@@ -95,7 +95,8 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    key: [u8; 32],
+    key_out: [u8; 32],
+    key_in: [u8; 32],
     socket: Socket,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
@@ -127,7 +128,8 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
-                key: session.key,
+                key_out: session.key_out,
+                key_in: session.key_in,
                 socket,
                 wanted: Atomic::new(0),
                 seen: Atomic::new(0),
@@ -252,7 +254,7 @@ impl Link {
         // CAST: a body is at most MAX_BODY long.
         head.len = Le32::new(body.bytes().len() as u32);
         head.seen = Le64::new(self.seen.load(Relaxed));
-        let tag = head.tag(&self.key, body.bytes());
+        let tag = head.tag(&self.key_out, body.bytes());
         sender.now = Some(Partly {
             head,
             body,
@@ -291,7 +293,7 @@ impl Link {
         self.socket.receive(&mut body)?;
         let mut tag = [0u8; TAG];
         self.socket.receive(&mut tag)?;
-        if !crypto::equal(&tag, &head.tag(&self.key, &body)) {
+        if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
             net::refuse(Refused::Tag, Some(self.node));
             return Err(EBADMSG);
         }

@@ -145,7 +145,7 @@ impl FileId {
     /// `S_IFDIR`.
     pub const DIRECTORY: u32 = 0o040000;
 
-    fn from_c(c: &bindings::ssi_rfile_id) -> Self {
+    fn from_c(c: &bindings::ssi_file_id) -> Self {
         Self {
             fs_magic: Le64::new(c.fs_magic),
             fs_id: c.fs_id.map(Le64::new),
@@ -162,8 +162,8 @@ impl FileId {
         }
     }
 
-    fn to_c(self) -> bindings::ssi_rfile_id {
-        bindings::ssi_rfile_id {
+    fn to_c(self) -> bindings::ssi_file_id {
+        bindings::ssi_file_id {
             fs_magic: self.fs_magic.get(),
             fs_id: self.fs_id.map(Le64::get),
             ino: self.ino.get(),

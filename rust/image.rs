@@ -1,149 +1,189 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The image of a process: task, mappings, pages. Bytes that only the built-in half (`kernel/ssi/image.c`, `mm.c`)
-//! understands.
+//! Image of the current process: capture where it leaves, restore where it arrives (`kernel/ssi/{image,mm,…}.c`).
 //!
-//! At the source all runs in the frozen process, at the destination in the new one, in the order that
-//! `include/linux/ssi_image.h` gives.
+//! Not for files, credentials and pending signals, nor for the order of a movement: those are `rfile`'s, `cred`'s
+//! and `vproc`'s. The images are byte strings that only the built-in half understands; it judges them as hostile.
+//!
+//! At the destination, in the new process's own context, the order is: [`create_memory`], [`restore_memory`],
+//! [`write_pages`] and [`install_guards`], [`finish_memory`], [`restore_task`], credentials, [`finish_task`]; then,
+//! about to enter user mode, [`install_registers`]; once it is the one that lives, [`start_timers`].
 
 use crate::bindings;
 use crate::movement::Refusal;
+
 use kernel::error::to_result;
+use kernel::ffi::c_char;
+use kernel::ffi::c_void;
 use kernel::prelude::*;
+use kernel::time::Delta;
+
+/// Bytes that the image of a task takes at most.
+pub const TASK_MAX: usize = bindings::SSI_TASK_MAX as usize;
+
+/// Bytes that the image of the mappings takes at most.
+pub const MEMORY_MAX: usize = bindings::SSI_MM_MAX as usize;
 
 /// Bytes of a page.
 pub const PAGE: usize = bindings::SSI_PAGE_SIZE as usize;
 
-/// In a page's address: a guard page, without content.
-pub const GUARD: u64 = 1;
+/// Result of a step that names the cause of its failure.
+type Verdict<T = ()> = core::result::Result<T, Refusal>;
 
-/// Room for a task's image.
-pub const MAX_TASK: usize = bindings::SSI_TASK_MAX as usize;
-
-/// Room for the mappings that one message carries beside the rest.
-pub const MAX_MM: usize = 768 * 1024;
-
-/// Calls a function that fills a text with the cause of its refusal.
-fn explain(f: impl FnOnce(*mut kernel::ffi::c_char, usize) -> i32) -> core::result::Result<(), Refusal> {
+/// Calls `f` with room for the cause of a refusal.
+fn judged(f: impl FnOnce(*mut c_char, usize) -> i32) -> Verdict {
     let mut why = [0u8; Refusal::TEXT];
-    to_result(f(why.as_mut_ptr(), why.len())).map_err(|e| Refusal::new(e, &why))
+    let ret = f(why.as_mut_ptr().cast(), why.len());
+    to_result(ret).map_err(|e| Refusal::new(e, &why))
 }
 
-/// Calls a function that fills a buffer of `room` bytes.
-fn fill(room: usize, f: impl FnOnce(*mut kernel::ffi::c_void, usize) -> isize) -> Result<KVVec<u8>> {
-    let mut buf = KVVec::from_elem(0u8, room, GFP_KERNEL)?;
-    let n = f(buf.as_mut_ptr().cast(), room);
-    if n < 0 {
-        // CAST: errnos fit.
-        return Err(to_result(n as i32).err().unwrap_or(EIO));
+/// Calls `f` with the image at an address that is aligned as its decoder wants it.
+fn aligned<T>(image: &[u8], f: impl FnOnce(*const c_void, usize) -> T) -> Result<T> {
+    if image.as_ptr().cast::<u64>().is_aligned() {
+        return Ok(f(image.as_ptr().cast(), image.len()));
     }
-    buf.truncate(n as usize);
-    Ok(buf)
+    let mut copy = KVVec::<u64>::with_capacity(image.len().div_ceil(8), GFP_KERNEL)?;
+    for word in image.chunks(8) {
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(word) {
+            *to = *from;
+        }
+        copy.push(u64::from_ne_bytes(bytes), GFP_KERNEL)?;
+    }
+    Ok(f(copy.as_ptr().cast(), image.len()))
 }
 
-/// Whether the current process can be held in an image.
+/// Fills a new vector with what `f` writes into `max` bytes.
+fn captured(max: usize, f: impl FnOnce(*mut c_void, usize) -> isize) -> Result<KVVec<u8>> {
+    let mut buf = KVVec::from_elem(0u8, max, GFP_KERNEL)?;
+    let n = f(buf.as_mut_ptr().cast(), max);
+    match usize::try_from(n) {
+        Ok(n) => {
+            buf.truncate(n);
+            Ok(buf)
+        }
+        // CAST: errnos fit.
+        Err(_) => Err(to_result(n as i32).err().unwrap_or(EIO)),
+    }
+}
+
+/// Whether an image of the current process can be taken and means anything elsewhere. Changes nothing. Files are
+/// looked at only if they are mapped. Sleeps.
 ///
 /// # Errors
-/// Each cause has its errno: `Documentation/image.rst` has the table.
-pub fn check() -> core::result::Result<(), Refusal> {
+/// `EBUSY` threads, tracing, a waiting vfork parent, something shared with another process, a stop, pinned pages, a
+/// contended PI futex; `EOPNOTSUPP` io_uring, perf events, SEM_UNDO, seccomp, shared memory and the like; `EXDEV`
+/// namespaces, 32 bits; `EPERM` init; `EAGAIN` exiting; `ESTALE` a mapped file that no other node has.
+pub fn check() -> Verdict {
     // SAFETY: The buffer is writable for its length.
-    explain(|why, len| unsafe { bindings::pproc_image_check(why, len) })
+    judged(|why, len| unsafe { bindings::pproc_image_check(why, len) })
 }
 
-/// The current process but for memory, files, credentials and pending signals. Its timers stand still from now on.
+/// The current process but for memory, files, credentials and pending signals. About to enter user mode; sleeps.
+///
+/// Its timers stand still until [`start_timers`] with this image.
 ///
 /// # Errors
-/// `ENOMEM`, `E2BIG`.
+/// `E2BIG`, `ENOMEM`.
 pub fn capture_task() -> Result<KVVec<u8>> {
-    // SAFETY: The buffer is writable for its length.
-    fill(MAX_TASK, |b, n| unsafe { bindings::pproc_task_capture(b, n) as isize })
+    // SAFETY: The buffer is writable for its length and aligned by its allocator.
+    captured(TASK_MAX, |buf, len| unsafe {
+        bindings::pproc_task_capture(buf, len)
+    })
 }
 
-/// The mappings of the current process.
+/// The mappings of the current process, without their pages. Sleeps.
 ///
 /// # Errors
-/// `ENOMEM`; `E2BIG` for more than fits.
-pub fn capture_mm() -> Result<KVVec<u8>> {
-    // SAFETY: The buffer is writable for its length.
-    fill(MAX_MM, |b, n| unsafe { bindings::pproc_mm_capture(b, n) as isize })
+/// `E2BIG` too many mappings; `ESTALE` a file that no other node has; `ENOMEM`.
+pub fn capture_memory() -> Result<KVVec<u8>> {
+    // SAFETY: The buffer is writable for its length and aligned by its allocator.
+    captured(MEMORY_MAX, |buf, len| unsafe {
+        bindings::pproc_mm_capture(buf, len)
+    })
 }
 
-/// A walk over the pages of the current process that an image must hold.
+/// A walk over the pages of the current process that only it has.
 #[derive(Default)]
 pub struct Pages(bindings::ssi_page_cursor);
 
 impl Pages {
-    /// Begins at the first page.
+    /// Set in the address of a guard page, which has no content.
+    pub const GUARD: u64 = 1;
+
+    /// Begins at the lowest address.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Addresses of the next pages, at most as many as `addrs` holds; 0 at the end. [`GUARD`] marks guard pages.
+    /// Fills `addrs` with the next addresses; returns how many, 0 at the end.
     ///
     /// # Errors
-    /// `EFAULT`, `EOPNOTSUPP` for what cannot be read.
+    /// `EBUSY` a pinned page; `EHWPOISON` a broken one; `EOPNOTSUPP` memory of a device.
     pub fn next(&mut self, addrs: &mut [u64]) -> Result<usize> {
-        // SAFETY: `addrs` is writable for its length.
-        let n = unsafe {
-            bindings::pproc_pages_next(&mut self.0, addrs.as_mut_ptr(), addrs.len()) as isize
-        };
-        if n < 0 {
-            // CAST: errnos fit.
-            return Err(to_result(n as i32).err().unwrap_or(EIO));
-        }
-        Ok(n as usize)
+        // SAFETY: `addrs` is writable for its length; both live through the call.
+        let n = unsafe { bindings::pproc_pages_next(&mut self.0, addrs.as_mut_ptr(), addrs.len()) };
+        // CAST: errnos fit.
+        usize::try_from(n).map_err(|_| to_result(n as i32).err().unwrap_or(EIO))
     }
 }
 
-/// Reads pages of the current process.
+/// Contents of pages of the current process, one after the other; `buf` holds [`PAGE`] bytes for each.
 ///
 /// # Errors
-/// `EFAULT`; `EINVAL` if `out` is not as large as the pages.
-pub fn read_pages(addrs: &[u64], out: &mut [u8]) -> Result {
-    if out.len() != addrs.len() * PAGE {
+/// `EINVAL` if it does not; `EFAULT` if a page cannot be read.
+pub fn read_pages(addrs: &[u64], buf: &mut [u8]) -> Result {
+    if addrs.len().checked_mul(PAGE) != Some(buf.len()) {
         return Err(EINVAL);
     }
-    // SAFETY: `out` is writable for all pages.
+    // SAFETY: `buf` is writable for a page for each of `addrs`, as just checked.
     to_result(unsafe {
-        bindings::pproc_pages_read(addrs.as_ptr(), addrs.len(), out.as_mut_ptr().cast())
+        bindings::pproc_pages_read(addrs.as_ptr(), addrs.len(), buf.as_mut_ptr().cast())
     })
 }
 
-/// Gives the current, new process an address space of its own, running the image's program.
+/// Gives the current, new process an empty address space for its program.
 ///
 /// # Errors
-/// `ESTALE` if the program is not the very same file here; what exec gives.
-pub fn create_mm(mm: &[u8]) -> Result {
-    // SAFETY: `mm` is readable for its length.
-    to_result(unsafe { bindings::pproc_mm_create(mm.as_ptr().cast(), mm.len()) })
+/// `ESTALE` if the program's path leads to another file here; `EINVAL`, `EPROTO` for bytes that are no image; what
+/// opening it gives.
+pub fn create_memory(memory: &[u8]) -> Result {
+    // SAFETY: The image is readable for its length.
+    to_result(aligned(memory, |buf, len| unsafe {
+        bindings::pproc_mm_create(buf, len)
+    })?)
 }
 
-/// Makes the mappings.
+/// Makes the mappings, without their pages.
 ///
 /// # Errors
-/// `ESTALE` by name for a file that is not the same here; `EPROTO`, `ENOMEM`.
-pub fn restore_mm(mm: &[u8]) -> core::result::Result<(), Refusal> {
-    explain(|why, len| {
-        // SAFETY: Both buffers are valid for their lengths.
-        unsafe { bindings::pproc_mm_restore(mm.as_ptr().cast(), mm.len(), why, len) }
+/// `ESTALE` if a path leads to another file here; `EINVAL`, `EPROTO` for bytes that are no image; what mapping gives.
+pub fn restore_memory(memory: &[u8]) -> Verdict {
+    judged(|why, why_len| {
+        // SAFETY: The image is readable, the buffer writable for its length.
+        aligned(memory, |buf, len| unsafe {
+            bindings::pproc_mm_restore(buf, len, why, why_len)
+        })
+        .unwrap_or_else(|e| e.to_errno())
     })
 }
 
-/// Puts contents into pages.
+/// Puts pages into the current, new process; `buf` holds [`PAGE`] bytes for each.
 ///
 /// # Errors
-/// `EFAULT`, `EINVAL`, `ENOMEM`.
-pub fn write_pages(addrs: &[u64], contents: &[u8]) -> Result {
-    if contents.len() != addrs.len() * PAGE {
-        return Err(EPROTO);
+/// `EINVAL` if it does not, or for an address where no page of the process's own can be; `ENOMEM`, `EFAULT`,
+/// `EINTR`.
+pub fn write_pages(addrs: &[u64], buf: &[u8]) -> Result {
+    if addrs.len().checked_mul(PAGE) != Some(buf.len()) {
+        return Err(EINVAL);
     }
-    // SAFETY: `contents` is readable for all pages.
+    // SAFETY: `buf` is readable for a page for each of `addrs`, as just checked.
     to_result(unsafe {
-        bindings::pproc_pages_write(addrs.as_ptr(), addrs.len(), contents.as_ptr().cast())
+        bindings::pproc_pages_write(addrs.as_ptr(), addrs.len(), buf.as_ptr().cast())
     })
 }
 
-/// Makes guard pages.
+/// Makes guard pages in the current, new process; [`Pages::GUARD`] in an address does not count.
 ///
 /// # Errors
 /// `EINVAL`, `ENOMEM`.
@@ -152,65 +192,67 @@ pub fn install_guards(addrs: &[u64]) -> Result {
     to_result(unsafe { bindings::pproc_guards_install(addrs.as_ptr(), addrs.len()) })
 }
 
-/// Protections, locks and limits of the mappings, once all pages are there.
+/// Gives the mappings what must come after their pages.
 ///
 /// # Errors
-/// By name.
-pub fn finish_mm(mm: &[u8]) -> core::result::Result<(), Refusal> {
-    explain(|why, len| {
-        // SAFETY: Both buffers are valid for their lengths.
-        unsafe { bindings::pproc_mm_finish(mm.as_ptr().cast(), mm.len(), why, len) }
+/// `EINVAL`, `EPROTO` for bytes that are no image; what a step gives.
+pub fn finish_memory(memory: &[u8]) -> Verdict {
+    judged(|why, why_len| {
+        // SAFETY: The image is readable, the buffer writable for its length.
+        aligned(memory, |buf, len| unsafe {
+            bindings::pproc_mm_finish(buf, len, why, why_len)
+        })
+        .unwrap_or_else(|e| e.to_errno())
     })
 }
 
-/// Everything of a task but what needs the end.
+/// Makes the current, new process what it was, but for memory, files, credentials and registers.
 ///
 /// # Errors
-/// `ENOEXEC` if this processor lacks what the process may use; by name.
-pub fn restore_task(task: &[u8]) -> core::result::Result<(), Refusal> {
-    explain(|why, len| {
-        // SAFETY: Both buffers are valid for their lengths.
-        unsafe { bindings::pproc_task_restore(task.as_ptr().cast(), task.len(), why, len) }
+/// `ENOEXEC` if this processor lacks what the process may use; `EINVAL`, `EPROTO` for bytes that are no image; what
+/// a step gives.
+pub fn restore_task(task: &[u8]) -> Verdict {
+    judged(|why, why_len| {
+        // SAFETY: The image is readable, the buffer writable for its length.
+        aligned(task, |buf, len| unsafe {
+            bindings::pproc_task_restore(buf, len, why, why_len)
+        })
+        .unwrap_or_else(|e| e.to_errno())
     })
 }
 
-/// What committing credentials has changed.
+/// What committing credentials has reset: who may look into the process, its parent-death signal.
 ///
 /// # Errors
-/// `EINVAL`.
+/// `EINVAL`, `EPROTO` for bytes that are no image.
 pub fn finish_task(task: &[u8]) -> Result {
-    // SAFETY: `task` is readable for its length.
-    to_result(unsafe { bindings::pproc_task_finish(task.as_ptr().cast(), task.len()) })
+    // SAFETY: The image is readable for its length.
+    to_result(aligned(task, |buf, len| unsafe {
+        bindings::pproc_task_finish(buf, len)
+    })?)
 }
 
-/// Registers of the current process, which is about to enter user mode for the first time.
+/// Registers of the current, new process, which is about to enter user mode for the first time.
 ///
 /// # Errors
-/// `EINVAL`.
-pub fn install_regs(task: &[u8]) -> Result {
-    // SAFETY: `task` is readable for its length; the current task is a user process on its way to user mode.
-    to_result(unsafe {
-        bindings::pproc_regs_install(
-            bindings::ssi_current_regs(),
-            task.as_ptr().cast(),
-            task.len(),
-        )
-    })
+/// `EINVAL`, `EPROTO` for bytes that are no image; `ENOMEM`; `ENOEXEC`.
+pub fn install_registers(task: &[u8]) -> Result {
+    // SAFETY: The image is readable for its length; the function acts on nothing but a process being made.
+    to_result(aligned(task, |buf, len| unsafe {
+        bindings::pproc_regs_install(buf, len)
+    })?)
 }
 
-/// Lets the timers of the current process run again.
+/// Lets the timers of the current process run: of one that was captured and stays, or of a restored one that lives
+/// from now on. `elapsed` is what has passed since, as far as it is known.
 ///
 /// # Errors
-/// `EINVAL`.
-pub fn start_timers(task: &[u8], elapsed_ns: u64) -> Result {
-    // SAFETY: `task` is readable for its length.
-    to_result(unsafe {
-        bindings::pproc_timers_start(task.as_ptr().cast(), task.len(), elapsed_ns)
-    })
-}
-
-/// What the interrupted system call of the current task returns.
-pub fn set_syscall_result(result: isize) {
-    // SAFETY: The current task is a user process on its way to user mode.
-    unsafe { bindings::ssi_set_syscall_result(result as _) }
+/// `EINVAL`, `EPROTO` for bytes that are no image.
+pub fn start_timers(task: &[u8], elapsed: Delta) -> Result {
+    // CAST: a negative span counts as none.
+    let ns = elapsed.as_nanos().max(0) as u64;
+    // SAFETY: The image is readable for its length.
+    to_result(aligned(task, |buf, len| unsafe {
+        bindings::pproc_timers_start(buf, len, ns)
+    })?)
 }

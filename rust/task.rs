@@ -22,3 +22,9 @@ pub fn yield_now() {
     // SAFETY: No arguments; the caller may sleep.
     unsafe { kernel::bindings::yield_() }
 }
+
+/// What the system call returns that the current process, on its way to user mode, has made.
+pub fn set_syscall_result(result: isize) {
+    // SAFETY: The current task is a user process on its way to user mode.
+    unsafe { bindings::ssi_set_syscall_result(result) }
+}

@@ -13,6 +13,7 @@ use crate::rexec;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
+use kernel::time::Delta;
 use kernel::sync::SpinLock;
 use ssi::hooks::UserReturn;
 use ssi::ids::ClusterPid;
@@ -55,6 +56,8 @@ struct Departure {
     pid: ClusterPid,
     movement: u64,
     to: NodeId,
+    /// The process asked for it itself, and finds a refusal as its call's result.
+    by_itself: bool,
     #[pin]
     stage: SpinLock<Stage>,
     #[pin]
@@ -104,6 +107,7 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
             pid,
             movement,
             to,
+            by_itself: pid == ssi::task::current_tgid(),
             stage <- kernel::new_spinlock!(Stage::Asked, "vproc::departure"),
             changed <- Event::new(),
         }),
@@ -114,7 +118,7 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
         forget(movement);
         return Err(e);
     }
-    if pid == ssi::task::current_tgid() {
+    if d.by_itself {
         return Ok(());
     }
     d.changed
@@ -171,8 +175,11 @@ pub(crate) fn leave(movement: u64) -> UserReturn {
     d.changed.notify_all();
     match result {
         Ok(()) => UserReturn::Vanish,
-        Err(_) => {
+        Err(why) => {
             steps::forget();
+            if d.by_itself {
+                ssi::task::set_syscall_result(why.errno.to_errno() as isize);
+            }
             UserReturn::GoOn
         }
     }
@@ -180,6 +187,7 @@ pub(crate) fn leave(movement: u64) -> UserReturn {
 
 /// Moves the current process: everything up to and with the commit.
 fn go(d: &Departure) -> core::result::Result<(), Refusal> {
+    movement::check_open()?;
     let (ids, leader) = steps::leave_check()?;
     image::check()?;
     let ppid = if ids.remote_parent {
@@ -214,7 +222,7 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         // What the destination has claimed it gives back itself; what it has not, goes here.
         rfile::abort_export(&files);
         // Its own image: cannot be torn.
-        let _started = image::start_timers(&task, 0);
+        let _started = image::start_timers(&task, Delta::ZERO);
     }
     r
 }
@@ -227,7 +235,7 @@ fn send(
     children: &[u8],
     task: &[u8],
 ) -> core::result::Result<(), Refusal> {
-    let mm = image::capture_mm()?;
+    let mm = image::capture_memory()?;
     let len = |b: &[u8]| Le32::new(b.len() as u32); // CAST: each is far below 4 GiB.
     header.files_len = len(files);
     header.children_len = len(children);
@@ -268,7 +276,7 @@ fn send_pages(d: &Departure) -> Result {
             tail.extend_from_slice(&a.to_le_bytes(), GFP_KERNEL)?;
         }
         // Guard pages have no content: the others are read in runs between them.
-        for run in batch.split(|a| a & image::GUARD != 0) {
+        for run in batch.split(|a| a & image::Pages::GUARD != 0) {
             let at = tail.len();
             tail.resize(at + run.len() * image::PAGE, 0, GFP_KERNEL)?;
             image::read_pages(run, tail.get_mut(at..).ok_or(EIO)?)?;

@@ -18,6 +18,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
+use kernel::time::Delta;
 use ssi::hooks::UserReturn;
 use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
@@ -145,9 +146,20 @@ pub(crate) fn refuse_new() {
     OPEN.store(0, Relaxed);
 }
 
-/// The node stays after all.
+/// The node has joined, or stays after all.
 pub(crate) fn allow_new() {
     OPEN.store(1, Relaxed);
+}
+
+/// Whether processes may come and go.
+///
+/// # Errors
+/// `EHOSTUNREACH` while this node leaves.
+pub(crate) fn check_open() -> core::result::Result<(), Refusal> {
+    if OPEN.load(Relaxed) == 0 {
+        return Err(Refusal::new(EHOSTUNREACH, b"this node leaves"));
+    }
+    Ok(())
 }
 
 /// A number for a movement that starts on this node.
@@ -169,6 +181,14 @@ fn forget(pid: ClusterPid) -> Option<Arc<Arrival>> {
     guard.remove(i).ok()
 }
 
+fn forget_one(pid: ClusterPid, m: u64) {
+    let mut guard = ARRIVALS.lock();
+    let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
+    if let Some(i) = guard.iter().position(is) {
+        let _gone = guard.remove(i);
+    }
+}
+
 // ---- Destination -------------------------------------------------------------------------------------------
 
 /// Makes a process from its image. Sleeps until it is parked, or waits for its pages, or has failed.
@@ -180,11 +200,14 @@ pub(crate) fn prepare(
     req: &PrepareReq,
     tail: &[u8],
 ) -> core::result::Result<(), Refusal> {
-    if OPEN.load(Relaxed) == 0 {
-        return Err(Refusal::new(EHOSTUNREACH, b"node leaves"));
-    }
+    check_open()?;
     let pid = ClusterPid(req.pid.get());
     let movement = req.movement.get();
+    let is_move = match req.kind.get() {
+        rexec::KIND_EXEC => false,
+        migrate::KIND_MOVE => true,
+        _ => return Err(EPROTO.into()),
+    };
     let (header, rest) = image::Header::ref_from_prefix(tail).map_err(|_| EPROTO)?;
     let spawn = header.spawn(pid, movement)?;
     let mut bytes = KVVec::new();
@@ -194,7 +217,7 @@ pub(crate) fn prepare(
         pin_init!(Arrival {
             spawn,
             from,
-            is_move: req.kind.get() == migrate::KIND_MOVE,
+            is_move,
             header: *header,
             image: bytes,
             pages: Queue::new()?,
@@ -210,7 +233,7 @@ pub(crate) fn prepare(
         .map_err(Error::from)?;
     let made = pproc::pin(pid, Pins::EXEC).and_then(|()| agent::spawn(spawn));
     if let Err(e) = made {
-        forget(pid);
+        forget_one(pid, movement);
         pproc::unpin(pid, Pins::EXEC);
         return Err(e.into());
     }
@@ -254,8 +277,8 @@ pub(crate) fn arrive(pid: ClusterPid, movement: u64) -> Result {
 /// The new process makes itself from the image of a running one: memory first, the rest when all pages are there.
 fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     let parts = a.header.parts(&a.image)?;
-    ssi::image::create_mm(parts.rest)?;
-    ssi::image::restore_mm(parts.rest)?;
+    ssi::image::create_memory(parts.rest)?;
+    ssi::image::restore_memory(parts.rest)?;
     {
         let mut stage = a.stage.lock();
         if matches!(*stage, Stage::Making) {
@@ -269,7 +292,7 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     if matches!(a.stage(), Stage::Aborted) {
         return Err(ECANCELED.into());
     }
-    ssi::image::finish_mm(parts.rest)?;
+    ssi::image::finish_memory(parts.rest)?;
     rfile::import_fds(parts.files)?;
     ssi::image::restore_task(parts.task)?;
     a.header.cred.commit()?;
@@ -288,7 +311,7 @@ fn fill(batch: &[u8]) -> Result {
         let a = u64::from_le_bytes(a.try_into().map_err(|_| EPROTO)?);
         addrs.push(a, GFP_KERNEL)?;
     }
-    let is_guard = |a: &u64| a & ssi::image::GUARD != 0;
+    let is_guard = |a: &u64| a & ssi::image::Pages::GUARD != 0;
     for run in addrs.chunk_by(|a, b| is_guard(a) == is_guard(b)) {
         if run.first().is_some_and(is_guard) {
             ssi::image::install_guards(run)?;
@@ -323,7 +346,7 @@ fn park(m: u64) -> UserReturn {
         &[]
     };
     let ready = if a.is_move {
-        ssi::image::install_regs(task)
+        ssi::image::install_registers(task)
     } else {
         Ok(())
     };
@@ -347,7 +370,7 @@ fn park(m: u64) -> UserReturn {
     }
     if a.is_move {
         // Accepted before: cannot be torn.
-        let _started = ssi::image::start_timers(task, 0);
+        let _started = ssi::image::start_timers(task, Delta::ZERO);
     }
     movement::forget();
     UserReturn::GoOn
@@ -375,9 +398,6 @@ pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
     if local {
         // After it is in its parent's list: a wait must not miss it.
         children::remove(parent, pid);
-    }
-    if pid.origin() == Some(nodes::this()) {
-        pproc::unpin(pid, Pins::EXEC);
     }
     let late = core::mem::take(&mut *a.late.lock());
     for chunk in late.chunks_exact(core::mem::size_of::<LateSignal>()) {

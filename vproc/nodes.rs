@@ -110,7 +110,9 @@ pub(crate) fn register() -> Result<Registration> {
 impl clms::ViewObserver for Observer {
     fn joined(&self, this: NodeId) -> Result {
         agent::start(this)?;
-        events::start()
+        events::start()?;
+        movement::allow_new();
+        Ok(())
     }
 
     fn leaving(&self) -> Result {

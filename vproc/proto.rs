@@ -37,7 +37,7 @@ ics::service! {
     /// Text of a file there, in the reply's tail.
     op 5 ProcRead (class: L0, idempotent: true) { pid: Le32, max: Le32, cred: WireCred } -> { }
 
-    /// Writes a file there: the tail is `path NUL data`. Writing `goto` waits for the movement.
+    /// Writes a file there: the tail is the path, `path_len` bytes, then the data. Writing `goto` waits for the movement.
     op 6 ProcWrite (class: P, idempotent: false) { pid: Le32, path_len: Le32, cred: WireCred } -> { written: Le32 }
 
     /// Text of a link there, in the reply's tail.
@@ -60,10 +60,10 @@ ics::service! {
     } -> { }
 
     /// To the origin: the process has ended and its status waits on node `record_at` for its parent.
-    op 12 Zombie (class: L1, idempotent: true) { pid: Le32, record_at: Le32 } -> { }
+    op 12 Zombie (class: L2, idempotent: true) { pid: Le32, record_at: Le32 } -> { }
 
     /// To the origin: nobody uses the number any more.
-    op 13 Gone (class: L1, idempotent: true) { pid: Le32 } -> { }
+    op 13 Gone (class: L2, idempotent: true) { pid: Le32 } -> { }
 
     /// To a child's node: its parent is dead.
     /// Errors: `ESRCH`; `Moved(node)`.

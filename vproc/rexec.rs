@@ -22,7 +22,7 @@ use ssi::wire::Le64;
 use zerocopy::IntoBytes;
 
 /// Image of a program to start.
-const KIND_EXEC: u32 = 1;
+pub(crate) const KIND_EXEC: u32 = 1;
 
 /// Runs `exec` on `to` in place of the current process. On success the caller makes it vanish here.
 ///
@@ -41,6 +41,7 @@ pub(crate) fn run(to: NodeId, exec: &ExecStrings<'_>) -> Result {
 }
 
 fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refusal> {
+    movement::check_open()?;
     let (ids, leader) = steps::leave_check()?;
     let pid = ids.tgid;
     let ppid = if ids.remote_parent {

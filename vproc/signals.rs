@@ -70,7 +70,9 @@ pub(crate) fn send(call: SignalCall, info: &SigInfo) -> isize {
 /// `ESRCH`, `EPERM`, `EINVAL`, `EAGAIN`.
 pub(crate) fn to_process(pid: ClusterPid, target: Target, sig: i32, info: &SigInfo) -> Result {
     let cred = WireCred::current()?;
-    let sid = task::current_session().0;
+    // A session from before the join has a number that another node may have as well.
+    let sid = Some(task::current_session()).filter(|s| s.origin().is_some());
+    let sid = sid.map_or(0, |s| s.0);
     deliver(pid, target, sig, info, sid, false, cred)
 }
 
@@ -123,6 +125,9 @@ fn deliver(
 
 /// Signals the members on other nodes of a process group, on the kernel's behalf.
 pub(crate) fn to_group_elsewhere(pgid: ClusterPid, sig: i32) {
+    if pgid.origin().is_none() {
+        return; // from before the join: no member elsewhere
+    }
     let req = SignalGroupReq {
         pgid: Le32::new(pgid.0),
         sig: Le32::new(sig as u32), // CAST: same bits, decoded as i32.

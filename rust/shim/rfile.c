@@ -3,8 +3,6 @@
  * Open files that cross nodes: what a file of the moving process is, and opening it again in the arriving one.
  * rfile_home.c serves files that stay, rfile_proxy.c stands for them.
  */
-#include <linux/blkdev.h>
-#include <linux/buffer_head.h>
 #include <linux/cred.h>
 #include <linux/export.h>
 #include <linux/fdtable.h>
@@ -12,14 +10,12 @@
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
-#include <linux/magic.h>
 #include <linux/major.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
 #include <linux/net.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
-#include <linux/siphash.h>
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <net/sock.h>
@@ -30,132 +26,6 @@
 			 O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH)
 
 #define SSI_MEM_MINORS	(BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9))
-
-/* Hashes what tells one file system from another. Two keys give 128 bits; chance is the enemy here, not malice. */
-static void ssi_hash(const void *data, size_t len, u64 id[2])
-{
-	static const siphash_key_t k0 = { { 0x6f70656e73736930, 1 } };
-	static const siphash_key_t k1 = { { 0x6f70656e73736931, 2 } };
-
-	id[0] = siphash(data, len, &k0);
-	id[1] = siphash(data, len, &k1);
-}
-
-#define SSI_HEAD_LEN	4096
-
-/* uuid, size and first block of a file system on a device. squashfs has no uuid; its super block does for one. */
-static int ssi_block_fs_id(struct super_block *sb, u64 id[2])
-{
-	struct {
-		u8 uuid[16];
-		u64 bytes;
-		u8 head[SSI_HEAD_LEN];
-	} *d;
-	struct buffer_head *bh;
-	size_t done, n;
-	int ret = 0;
-
-	d = kzalloc_obj(*d);
-	if (!d)
-		return -ENOMEM;
-	memcpy(d->uuid, &sb->s_uuid, sizeof(d->uuid));
-	d->bytes = bdev_nr_bytes(sb->s_bdev);
-	for (done = 0; done < SSI_HEAD_LEN; done += n) {
-		bh = sb_bread(sb, done / sb->s_blocksize);
-		if (!bh) {
-			ret = -EIO;
-			break;
-		}
-		n = min_t(size_t, bh->b_size, SSI_HEAD_LEN - done);
-		memcpy(d->head + done, bh->b_data, n);
-		brelse(bh);
-	}
-	if (!ret)
-		ssi_hash(d, sizeof(*d), id);
-	kfree(d);
-	return ret;
-}
-
-/* Is the file system one that other nodes may have as well, and if so, which? -ESTALE if not. */
-static int ssi_fs_id(const struct path *path, u64 id[2])
-{
-	struct super_block *sb = path->dentry->d_sb;
-	const char *source;
-
-	if (sb->s_bdev)
-		return sb_rdonly(sb) ? ssi_block_fs_id(sb, id) : -ESTALE;
-	if (sb->s_magic == V9FS_MAGIC) {
-		source = pproc_mount_source(path->mnt);
-		if (!source)
-			return -ESTALE;
-		ssi_hash(source, strlen(source), id);
-		return 0;
-	}
-	return -ESTALE;
-}
-
-/* Start and end of a file on a read-only file system. */
-static int ssi_probe(const struct path *path, u64 size, u64 *probe)
-{
-	struct file *file;
-	u64 id[2];
-	loff_t pos;
-	ssize_t n;
-	u8 *buf;
-
-	*probe = 0;
-	if (!size)
-		return 0;
-	buf = kzalloc(2 * SSI_HEAD_LEN, GFP_KERNEL);
-	if (!buf)
-		return -ENOMEM;
-	file = dentry_open(path, O_RDONLY | O_LARGEFILE, current_cred());
-	if (IS_ERR(file)) {
-		kfree(buf);
-		return PTR_ERR(file);
-	}
-	pos = 0;
-	n = kernel_read(file, buf, SSI_HEAD_LEN, &pos);
-	if (n >= 0 && size > SSI_HEAD_LEN) {
-		pos = size - SSI_HEAD_LEN;
-		n = kernel_read(file, buf + SSI_HEAD_LEN, SSI_HEAD_LEN, &pos);
-	}
-	fput(file);
-	if (n >= 0) {
-		ssi_hash(buf, 2 * SSI_HEAD_LEN, id);
-		*probe = id[0];
-	}
-	kfree(buf);
-	return n < 0 ? n : 0;
-}
-
-static int ssi_identify(const struct path *path, struct ssi_rfile_id *id)
-{
-	struct inode *inode = d_backing_inode(path->dentry);
-	struct kstat k;
-	int ret;
-
-	memset(id, 0, sizeof(*id));
-	ret = ssi_fs_id(path, id->fs_id);
-	if (ret)
-		return ret;
-	ret = vfs_getattr(path, &k, STATX_BASIC_STATS, AT_STATX_FORCE_SYNC);
-	if (ret)
-		return ret;
-	id->fs_magic = path->dentry->d_sb->s_magic;
-	id->ino = k.ino;
-	id->generation = inode->i_generation;
-	id->type = k.mode & S_IFMT;
-	if (S_ISREG(k.mode))
-		id->size = k.size;
-	if (!sb_rdonly(path->dentry->d_sb))
-		return 0;
-	id->mtime_s = k.mtime.tv_sec;
-	id->mtime_ns = k.mtime.tv_nsec;
-	id->ctime_s = k.ctime.tv_sec;
-	id->ctime_ns = k.ctime.tv_nsec;
-	return S_ISREG(k.mode) ? ssi_probe(path, id->size, &id->probe) : 0;
-}
 
 static void ssi_stat_from(const struct kstat *k, struct ssi_file_stat *st)
 {
@@ -387,7 +257,7 @@ static int ssi_describe_path(struct file *file, struct ssi_file_info *fi)
 		if (ret)
 			return ret;
 	}
-	ret = ssi_identify(&file->f_path, &fi->id);
+	ret = pproc_path_id(&file->f_path, &fi->id);
 	if (ret == -ESTALE)
 		snprintf(fi->what, SSI_WHAT_LEN, "%.64s: node-local file", fi->path);
 	if (ret)
@@ -514,7 +384,7 @@ int ssi_cwd_describe(struct ssi_file_info *fi, u32 *umask)
 	ret = ssi_path_of(&pwd, fi);
 	snprintf(fi->what, SSI_WHAT_LEN, "%s", fi->path);
 	if (!ret)
-		ret = d_unlinked(pwd.dentry) ? -ESTALE : ssi_identify(&pwd, &fi->id);
+		ret = d_unlinked(pwd.dentry) ? -ESTALE : pproc_path_id(&pwd, &fi->id);
 	if (ret == -ESTALE)
 		snprintf(fi->what, SSI_WHAT_LEN, "%.64s: node-local directory", fi->path);
 	path_put(&pwd);
@@ -524,9 +394,9 @@ int ssi_cwd_describe(struct ssi_file_info *fi, u32 *umask)
 EXPORT_SYMBOL_GPL(ssi_cwd_describe);
 
 /* Looks @path up and makes sure that it is the file @want. */
-static int ssi_find(const char *path, const struct ssi_rfile_id *want, struct path *found)
+static int ssi_find(const char *path, const struct ssi_file_id *want, struct path *found)
 {
-	struct ssi_rfile_id id;
+	struct ssi_file_id id;
 	int ret;
 
 	if (path[0] != '/')
@@ -536,8 +406,8 @@ static int ssi_find(const char *path, const struct ssi_rfile_id *want, struct pa
 		return -ESTALE;
 	if (ret)
 		return ret;
-	ret = ssi_identify(found, &id);
-	if (!ret && ((id.type != S_IFREG && id.type != S_IFDIR) || memcmp(&id, want, sizeof(id))))
+	ret = pproc_path_id(found, &id);
+	if (!ret && ((id.type != S_IFREG && id.type != S_IFDIR) || !pproc_file_same(&id, want)))
 		ret = -ESTALE;
 	if (ret)
 		path_put(found);
@@ -555,7 +425,7 @@ static int ssi_find(const char *path, const struct ssi_rfile_id *want, struct pa
  *
  * Return: the file, or -ESTALE if another file, or none, has that name here.
  */
-struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_rfile_id *want)
+struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_file_id *want)
 {
 	struct file *file;
 	struct path p;
@@ -629,7 +499,7 @@ EXPORT_SYMBOL_GPL(ssi_mem_open);
 /**
  * ssi_cwd_set() - make the directory @path, which must be @want, the working directory
  */
-int ssi_cwd_set(const char *path, const struct ssi_rfile_id *want, u32 umask)
+int ssi_cwd_set(const char *path, const struct ssi_file_id *want, u32 umask)
 {
 	struct path p;
 	int ret;

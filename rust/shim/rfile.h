@@ -6,6 +6,7 @@
 #ifndef SSI_SHIM_RFILE_H
 #define SSI_SHIM_RFILE_H
 
+#include <linux/ssi_image.h>
 #include <linux/types.h>
 
 struct file;
@@ -17,26 +18,6 @@ struct ssi_watch;
 
 #define SSI_PATH_LEN	4096
 #define SSI_WHAT_LEN	96
-
-/*
- * Identity of a file on a file system that several nodes have. Never by path.
- *
- * @probe is the start and the end of the contents on a read-only file system, hashed: images made with all times
- * pinned can be alike in everything else.
- */
-struct ssi_rfile_id {
-	u64 fs_magic;
-	u64 fs_id[2];
-	u64 ino;
-	u64 size;
-	s64 mtime_s;
-	s64 ctime_s;
-	u64 probe;
-	u32 mtime_ns;
-	u32 ctime_ns;
-	u32 generation;
-	u32 type;		/* S_IFMT bits */
-};
 
 /* Attributes as fstat gives them. */
 struct ssi_file_stat {
@@ -83,7 +64,7 @@ struct ssi_file_info {
 	u32 reserved;
 	u64 handle;
 	s64 pos;
-	struct ssi_rfile_id id;
+	struct ssi_file_id id;
 	struct ssi_file_stat stat;
 	char what[SSI_WHAT_LEN];	/* names the file, for a refusal */
 	char path[SSI_PATH_LEN];
@@ -103,9 +84,9 @@ int ssi_cwd_describe(struct ssi_file_info *fi, u32 *umask);
 u32 ssi_session(void);
 
 /* The arriving process. */
-struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_rfile_id *id);
+struct file *ssi_file_reopen(const char *path, u32 flags, s64 pos, const struct ssi_file_id *id);
 struct file *ssi_mem_open(u32 minor, u32 flags);
-int ssi_cwd_set(const char *path, const struct ssi_rfile_id *id, u32 umask);
+int ssi_cwd_set(const char *path, const struct ssi_file_id *id, u32 umask);
 
 /* The node where the file is. @pos < 0: the file's own offset. Context: kernel thread. */
 ssize_t ssi_home_read(struct file *file, u32 class, s64 pos, void *buf, size_t len);

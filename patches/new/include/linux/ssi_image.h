@@ -9,38 +9,44 @@
 #include <linux/types.h>
 
 struct file;
-struct pt_regs;
+struct path;
 
 /*
- * Which file this is, on whichever node it is asked. Two files are the same only if pproc_file_same() says so.
- * @fs, @content: hashes; @content is 0 where the file may change.
+ * Which file this is, on whichever node it is asked. Never by path. Two files are the same if all of this is.
+ *
+ * Times and @probe, a hash of the contents, tell files of a read-only filesystem apart: images made with all times
+ * pinned can be alike in everything else. They are 0 where a file may change.
  */
 struct ssi_file_id {
-	u64 magic;
-	u64 fs;
+	u64 fs_magic;
+	u64 fs_id[2];
 	u64 ino;
-	u64 generation;
-	u64 size;
-	u64 mtime_ns;
-	u64 ctime_ns;
-	u64 content;
+	u64 size;			/* of a regular file */
+	s64 mtime_s;
+	s64 ctime_s;
+	u64 probe;
+	u32 mtime_ns;
+	u32 ctime_ns;
+	u32 generation;
+	u32 type;			/* S_IFMT bits */
 };
 
-bool pproc_file_common(struct file *file);
+bool pproc_path_common(const struct path *path);
+int pproc_path_id(const struct path *path, struct ssi_file_id *id);
 int pproc_file_id(struct file *file, struct ssi_file_id *id);
 bool pproc_file_same(const struct ssi_file_id *a, const struct ssi_file_id *b);
 
 /*
  * The image of the current process is three things: the task (everything but memory), the mappings, the pages. The
  * first two are byte strings that only the functions here understand; their bytes come from another node and are
- * judged as hostile. Order at the destination, all in the new process's own context:
+ * judged as hostile; they are aligned to 8 bytes. Order at the destination, all in the new process's own context:
  *
  *	pproc_mm_create, pproc_mm_restore, pproc_pages_write and pproc_guards_install (any number of times),
  *	pproc_mm_finish, pproc_task_restore, [credentials] pproc_task_finish, [about to enter user mode]
  *	pproc_regs_install, [it is the one that lives] pproc_timers_start.
  */
 #define SSI_TASK_MAX		(64 << 10)	/* bytes of a task's image */
-#define SSI_MM_MAX		(1 << 20)	/* bytes of the mappings */
+#define SSI_MM_MAX		(1024 << 10)	/* bytes of the mappings */
 #define SSI_PAGE_SIZE		4096
 #define SSI_PAGE_GUARD		1ULL		/* in an address: a guard page, without content */
 
@@ -62,7 +68,7 @@ int pproc_guards_install(const u64 *addrs, size_t n);
 int pproc_mm_finish(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_task_restore(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_task_finish(const void *buf, size_t len);
-int pproc_regs_install(struct pt_regs *regs, const void *buf, size_t len);
+int pproc_regs_install(const void *buf, size_t len);
 int pproc_timers_start(const void *buf, size_t len, u64 elapsed_ns);
 
 #endif /* _LINUX_SSI_IMAGE_H */

@@ -463,6 +463,8 @@ static int ssi_task_decode(const void *buf, size_t len, const struct ssi_timer_i
 	const struct ssi_task_image *i = buf;
 	size_t want;
 
+	if (!IS_ALIGNED((unsigned long)buf, sizeof(u64)))
+		return -EINVAL;
 	if (len < sizeof(*i) || len > SSI_TASK_MAX || i->magic != SSI_TASK_MAGIC || i->len != len)
 		return -EINVAL;
 	if (i->version != SSI_TASK_VERSION)
@@ -515,8 +517,11 @@ static void ssi_signals_restore(const struct ssi_task_image *i)
 	for (int n = 0; n < _NSIG; n++) {
 		struct sigaction *sa = &t->sighand->action[n].sa;
 
-		if (sig_kernel_only(n + 1))
+		/* A child of a kernel thread begins with these ignored. */
+		if (sig_kernel_only(n + 1)) {
+			sa->sa_handler = SIG_DFL;
 			continue;
+		}
 		sa->sa_handler = (__sighandler_t)i->actions[n].handler;
 		sa->sa_flags = i->actions[n].flags & UAPI_SA_FLAGS;
 		sa->sa_restorer = (__sigrestore_t)i->actions[n].restorer;
@@ -608,7 +613,7 @@ int pproc_task_restore(const void *buf, size_t len, char *why, size_t why_len)
 	const void *arch;
 	int ret;
 
-	ret = ssi_task_decode(buf, len, &timers, &arch);
+	ret = ssi_arriving() ? ssi_task_decode(buf, len, &timers, &arch) : -EINVAL;
 	if (!ret)
 		ret = ssi_task_verify(i);
 	if (ret)
@@ -656,6 +661,8 @@ int pproc_task_finish(const void *buf, size_t len)
 	const void *arch;
 	int ret = ssi_task_decode(buf, len, &timers, &arch) ?: ssi_task_verify(i);
 
+	if (!ssi_arriving())
+		ret = -EINVAL;
 	if (ret)
 		return ret;
 	task_exec_state_set_dumpable(i->dumpable);
@@ -666,13 +673,12 @@ EXPORT_SYMBOL_SSI(pproc_task_finish);
 
 /**
  * pproc_regs_install() - registers of the current process, about to enter user mode for the first time
- * @regs: its user registers
  * @buf: from pproc_task_capture(), accepted by pproc_task_restore()
  * @len: bytes
  *
  * Return: 0, -EINVAL.
  */
-int pproc_regs_install(struct pt_regs *regs, const void *buf, size_t len)
+int pproc_regs_install(const void *buf, size_t len)
 {
 	const struct ssi_task_image *i = buf;
 	const struct ssi_timer_image *timers;
@@ -680,8 +686,10 @@ int pproc_regs_install(struct pt_regs *regs, const void *buf, size_t len)
 	const void *arch;
 	int ret = ssi_task_decode(buf, len, &timers, &arch) ?: ssi_task_verify(i);
 
+	if (!ssi_arriving())
+		ret = -EINVAL;
 	if (!ret)
-		ret = ssi_arch_install(regs, arch, i->arch_len);
+		ret = ssi_arch_install(current_pt_regs(), arch, i->arch_len);
 	if (ret)
 		return ret;
 	if (i->rseq) {

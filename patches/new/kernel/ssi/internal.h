@@ -3,6 +3,7 @@
 #define _KERNEL_SSI_INTERNAL_H
 
 #include <linux/list.h>
+#include <linux/sched.h>
 #include <linux/ssi.h>
 
 #define EXPORT_SYMBOL_SSI(sym)	EXPORT_SYMBOL_FOR_MODULES(sym, "ssi*")
@@ -52,6 +53,14 @@ struct ssi_arrival {
 	struct ssi_signal *signal;
 	struct ssi_move *move;
 };
+
+/* Is the current process being made from an image? */
+static inline bool ssi_arriving(void)
+{
+	const struct ssi_move *m = READ_ONCE(current->ssi);
+
+	return m && m->role == SSI_ROLE_ARRIVING;
+}
 
 /* The processor's part of an image: arch/x86/kernel/ssi.c. */
 int ssi_arch_check(char *why, size_t len);

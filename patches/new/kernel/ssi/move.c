@@ -165,9 +165,8 @@ int pproc_arrive_ids(const struct ssi_spawn *sp)
 	write_unlock_irq(&tasklist_lock);
 	free_pids(pids);
 	/* The task's own place in the lists keeps them now. */
-	if (sp->pgid != sp->nr)
-		pproc_unpin(sp->pgid, SSI_PIN_MOVE);
-	if (sp->sid != sp->nr && sp->sid != sp->pgid)
+	pproc_unpin(sp->pgid, SSI_PIN_MOVE);
+	if (sp->sid != sp->pgid)
 		pproc_unpin(sp->sid, SSI_PIN_MOVE);
 	put_pid(pgrp);
 	put_pid(session);

@@ -94,12 +94,23 @@ static void ssi_features_here(u64 bits[2])
 			bits[i / 64] |= BIT_ULL(i % 64);
 }
 
-/* General registers in the order of struct pt_regs. */
-#define SSI_GPRS(x)								\
-	x(r15) x(r14) x(r13) x(r12) x(bp) x(bx) x(r11) x(r10) x(r9) x(r8)	\
-	x(ax) x(cx) x(dx) x(si) x(di) x(ip) x(sp)
-#define SSI_ONE(r)	+ 1
-#define SSI_NGPRS	(0 SSI_GPRS(SSI_ONE))
+/* General registers: where they are in pt_regs. The order is part of the image. */
+static const u8 ssi_gprs[] = {
+	offsetof(struct pt_regs, r15), offsetof(struct pt_regs, r14),
+	offsetof(struct pt_regs, r13), offsetof(struct pt_regs, r12),
+	offsetof(struct pt_regs, bp), offsetof(struct pt_regs, bx),
+	offsetof(struct pt_regs, r11), offsetof(struct pt_regs, r10),
+	offsetof(struct pt_regs, r9), offsetof(struct pt_regs, r8),
+	offsetof(struct pt_regs, ax), offsetof(struct pt_regs, cx),
+	offsetof(struct pt_regs, dx), offsetof(struct pt_regs, si),
+	offsetof(struct pt_regs, di), offsetof(struct pt_regs, sp),
+};
+
+static unsigned long *ssi_gpr(struct pt_regs *regs, int i)
+{
+	return (void *)regs + ssi_gprs[i];
+}
+
 #define SSI_XFEATURES	20
 
 /* Flags that a program can set itself. */
@@ -110,7 +121,8 @@ static void ssi_features_here(u64 bits[2])
 /* The processor's part of a task's image; @xsave_len bytes in the uncompacted format follow. */
 struct ssi_arch_image {
 	u64 features[2];
-	u64 gprs[SSI_NGPRS];
+	u64 ip;
+	u64 gprs[ARRAY_SIZE(ssi_gprs)];
 	u64 flags;
 	u64 fs_base;
 	u64 gs_base;
@@ -186,12 +198,12 @@ int ssi_arch_capture(void *buf, size_t len)
 {
 	struct pt_regs *regs = task_pt_regs(current);
 	struct ssi_arch_image *a = buf;
-	int i = 0;
 
 	memset(buf, 0, len);
 	ssi_features_here(a->features);
-#define SSI_GET(r)	a->gprs[i++] = regs->r;
-	SSI_GPRS(SSI_GET)
+	a->ip = regs->ip;
+	for (int i = 0; i < ARRAY_SIZE(ssi_gprs); i++)
+		a->gprs[i] = *ssi_gpr(regs, i);
 	a->flags = regs->flags & SSI_USER_FLAGS;
 	preempt_disable();
 	current_save_fsgs();
@@ -289,14 +301,13 @@ int ssi_arch_install(struct pt_regs *regs, const void *buf, size_t len)
 {
 	const struct ssi_arch_image *a = buf;
 	char why[48];
-	int ret, i = 0;
+	int ret;
 
 	ret = ssi_arch_verify(buf, len, why, sizeof(why));
 	if (ret)
 		return ret;
 	/* Returning to an address that is not canonical faults in the kernel on some processors. */
-	BUILD_BUG_ON(SSI_NGPRS != 17);
-	if (a->gprs[15] >= TASK_SIZE_MAX || a->fs_base >= TASK_SIZE_MAX ||
+	if (a->ip >= TASK_SIZE_MAX || a->fs_base >= TASK_SIZE_MAX ||
 	    a->gs_base >= TASK_SIZE_MAX)
 		return -EINVAL;
 	ret = ssi_fpu_install(a);
@@ -307,8 +318,9 @@ int ssi_arch_install(struct pt_regs *regs, const void *buf, size_t len)
 	if (ret)
 		return -EINVAL;
 	/* One by one: what the processor keeps beside them must stay. */
-#define SSI_SET(r)	regs->r = a->gprs[i++];
-	SSI_GPRS(SSI_SET)
+	for (int i = 0; i < ARRAY_SIZE(ssi_gprs); i++)
+		*ssi_gpr(regs, i) = a->gprs[i];
+	regs->ip = a->ip;
 	regs->flags = (a->flags & SSI_USER_FLAGS) | X86_EFLAGS_IF | X86_EFLAGS_FIXED;
 	regs->cs = __USER_CS;
 	regs->ss = __USER_DS;
