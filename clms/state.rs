@@ -135,7 +135,13 @@ const fn bit(p: Place) -> Mask {
 
 impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     /// A node that begins to join, in a table with as many nodes as `known` has defaults.
-    pub(crate) fn new(this: Place, mut known: K, incarnation: u64, times: Times, now: Millis) -> Self {
+    pub(crate) fn new(
+        this: Place,
+        mut known: K,
+        incarnation: u64,
+        times: Times,
+        now: Millis,
+    ) -> Self {
         let n = known.len();
         if let Some(me) = known.get_mut(this) {
             me.incarnation = incarnation;
@@ -186,7 +192,8 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     pub(crate) fn alive(&self, now: Millis) -> Mask {
         let mut mask = bit(self.this);
         for (p, k) in self.known.iter().enumerate().take(self.n) {
-            if p != self.this && k.incarnation != 0 && now < k.at.saturating_add(self.times.detect) {
+            if p != self.this && k.incarnation != 0 && now < k.at.saturating_add(self.times.detect)
+            {
                 mask |= bit(p);
             }
         }
@@ -276,7 +283,11 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     fn staying(&self, mask: Mask) -> Mask {
         let mut out = mask;
         for (p, k) in self.known.iter().enumerate().take(self.n) {
-            let phase = if p == self.this { self.phase } else { k.says.phase };
+            let phase = if p == self.this {
+                self.phase
+            } else {
+                k.says.phase
+            };
             if phase == Phase::Leaving {
                 out &= !bit(p);
             }
@@ -413,7 +424,8 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
             self.staying(alive & self.view.members)
         };
         for (p, k) in self.known.iter().enumerate().take(self.n) {
-            let joins = alive & bit(p) != 0 && k.link == k.incarnation && k.says.phase == Phase::Joining;
+            let joins =
+                alive & bit(p) != 0 && k.link == k.incarnation && k.says.phase == Phase::Joining;
             if p != self.this && joins {
                 mask |= bit(p);
             }
@@ -439,7 +451,10 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
             return;
         }
         let digest = self.digest(wanted);
-        if self.proposal.id != 0 && self.proposal.members == wanted && self.proposal.digest == digest {
+        if self.proposal.id != 0
+            && self.proposal.members == wanted
+            && self.proposal.digest == digest
+        {
             return;
         }
         self.newest = self.newest.max(self.view.id) + 1;

@@ -40,7 +40,10 @@ pub(crate) const DETECT_MS: u32 = 2000;
 /// The eight states of a node. Source: OpenSSI's CLMS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-#[expect(dead_code, reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up")]
+#[expect(
+    dead_code,
+    reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up"
+)]
 pub(crate) enum NodeState {
     NeverUp = 0,
     ComingUp = 1,
@@ -270,7 +273,10 @@ impl Membership {
 
     fn state_of(&self, place: usize) -> NodeState {
         let done = self.done.lock();
-        done.states.get(place).copied().unwrap_or(NodeState::NeverUp)
+        done.states
+            .get(place)
+            .copied()
+            .unwrap_or(NodeState::NeverUp)
     }
 
     fn set_state(&self, place: usize, state: NodeState) {
@@ -435,7 +441,11 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     if args.rows.is_empty() || args.rows.len() > state::MAX_NODES {
         return Err(EINVAL);
     }
-    let place = args.rows.iter().position(|r| r.node == args.this).ok_or(EINVAL)?;
+    let place = args
+        .rows
+        .iter()
+        .position(|r| r.node == args.this)
+        .ok_or(EINVAL)?;
     let mut table = KVec::new();
     let mut nodes = KVec::new();
     for r in &args.rows {
@@ -505,7 +515,10 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let mut threads = KVec::new();
     let started = (|| {
         let t = m.clone();
-        threads.push(KThread::run(c"clms_view", move || t.carry_out())?, GFP_KERNEL)?;
+        threads.push(
+            KThread::run(c"clms_view", move || t.carry_out())?,
+            GFP_KERNEL,
+        )?;
         let t = m.clone();
         threads.push(KThread::run(c"clms_beat", move || t.beat())?, GFP_KERNEL)?;
         Ok(())
@@ -519,7 +532,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         end();
         return Err(e);
     }
-    let known = m.changed.wait_interruptible(|| m.done.lock().joined.is_some());
+    let known = m
+        .changed
+        .wait_interruptible(|| m.done.lock().joined.is_some());
     let result = if known {
         m.done.lock().joined.unwrap_or(Err(EINTR))
     } else {

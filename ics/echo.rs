@@ -164,7 +164,10 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
     let first = words.next();
     let is_post = first == Some(b"post");
     let first = if is_post { words.next() } else { first };
-    let to = u32::try_from(number(first)?).ok().and_then(NodeId::new).ok_or(EINVAL)?;
+    let to = u32::try_from(number(first)?)
+        .ok()
+        .and_then(NodeId::new)
+        .ok_or(EINVAL)?;
     let class = if is_post { 6 } else { number(words.next())? };
     let count = number(words.next())?;
     let bytes = usize::try_from(number(words.next())?).map_err(|_| EINVAL)?;

@@ -2,9 +2,9 @@
 
 //! Heartbeats: authenticated datagrams, one on every link. What they say is `clms`'s.
 
+use crate::net;
 use crate::net::Identity;
 use crate::net::Refused;
-use crate::net;
 use kernel::prelude::*;
 use ssi::crypto;
 use ssi::ids::Incarnation;
@@ -80,7 +80,8 @@ impl Datagram {
             net::refuse(Refused::Torn, None);
             EBADMSG
         })?;
-        if d.magic.get() != MAGIC || d.cluster != me.cluster || !crypto::equal(&d.tag, &d.sign(me)) {
+        if d.magic.get() != MAGIC || d.cluster != me.cluster || !crypto::equal(&d.tag, &d.sign(me))
+        {
             net::refuse(Refused::Tag, None);
             return Err(EBADMSG);
         }

@@ -34,6 +34,8 @@ pub use net::NodeConfig;
 pub use net::Stats;
 pub use pool::register;
 pub use pool::Registration;
+#[doc(hidden)]
+pub use service::__private;
 pub use service::Caller;
 pub use service::Class;
 pub use service::Handle;
@@ -41,8 +43,6 @@ pub use service::Op;
 pub use service::Reply;
 pub use service::Service;
 pub use service::Status;
-#[doc(hidden)]
-pub use service::__private;
 
 /// The most bytes that a message carries beside its fixed part.
 pub const MAX_TAIL: usize = 1 << 20;

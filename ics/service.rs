@@ -82,9 +82,17 @@ pub trait Op {
     /// Whether doing it twice is as doing it once.
     const IDEMPOTENT: bool;
     /// Fixed part of the request.
-    type Req: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned;
+    type Req: zerocopy::IntoBytes
+        + zerocopy::FromBytes
+        + zerocopy::Immutable
+        + zerocopy::KnownLayout
+        + zerocopy::Unaligned;
     /// Fixed part of the reply.
-    type Rep: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned;
+    type Rep: zerocopy::IntoBytes
+        + zerocopy::FromBytes
+        + zerocopy::Immutable
+        + zerocopy::KnownLayout
+        + zerocopy::Unaligned;
 }
 
 /// What answers the calls of one service. `service!` implements it.
@@ -99,7 +107,8 @@ pub trait Service: Sync {
     ///
     /// # Errors
     /// What the handler refuses with; `EPROTO` for a torn body.
-    fn handle(&self, from: Caller, op: u16, body: &[u8]) -> core::result::Result<KVVec<u8>, Status>;
+    fn handle(&self, from: Caller, op: u16, body: &[u8])
+        -> core::result::Result<KVVec<u8>, Status>;
 }
 
 /// Reply and its tail, or why not.
@@ -146,7 +155,9 @@ pub mod __private {
     }
 
     /// Splits a body.
-    pub fn decode<T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned>(
+    pub fn decode<
+        T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned,
+    >(
         body: &[u8],
     ) -> core::result::Result<(&T, &[u8]), Status> {
         T::ref_from_prefix(body).map_err(|_| Status::Errno(EPROTO))

@@ -220,10 +220,7 @@ impl<T: Answerer> Adapter<T> {
 
     /// # Safety
     /// `j` is valid, `why` is writable.
-    unsafe extern "C" fn join(
-        j: *const bindings::ssi_clms_join,
-        why: *mut *const c_char,
-    ) -> c_int {
+    unsafe extern "C" fn join(j: *const bindings::ssi_clms_join, why: *mut *const c_char) -> c_int {
         // SAFETY: By the contract.
         let j = Join(unsafe { &*j });
         // SAFETY: By the contract.

@@ -64,7 +64,12 @@ struct Table {
 
 impl Table {
     fn find(&mut self, name: &[u8]) -> Option<&mut Point> {
-        let i = match self.points.iter().take(self.n).position(|p| p.name() == name) {
+        let i = match self
+            .points
+            .iter()
+            .take(self.n)
+            .position(|p| p.name() == name)
+        {
             Some(i) => i,
             None => {
                 let p = self.points.get_mut(self.n)?;
@@ -142,7 +147,9 @@ fn number(text: &[u8]) -> Result<u32> {
     }
     text.iter().try_fold(0u32, |n, c| {
         let digit = c.checked_sub(b'0').filter(|d| *d < 10).ok_or(EINVAL)?;
-        n.checked_mul(10).and_then(|n| n.checked_add(digit.into())).ok_or(EINVAL)
+        n.checked_mul(10)
+            .and_then(|n| n.checked_add(digit.into()))
+            .ok_or(EINVAL)
     })
 }
 
@@ -181,7 +188,10 @@ fn command(line: &[u8]) -> Result {
         (b"drop", None) => Some(Action::Drop),
         (b"delay", Some(ms)) => Some(Action::Delay(number(ms)?)),
         (b"errno", Some(n)) => Some(Action::Errno(
-            i32::try_from(number(n)?).ok().filter(|n| (1..4096).contains(n)).ok_or(EINVAL)?,
+            i32::try_from(number(n)?)
+                .ok()
+                .filter(|n| (1..4096).contains(n))
+                .ok_or(EINVAL)?,
         )),
         _ => return Err(EINVAL),
     };
@@ -210,7 +220,13 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         };
         i += 1;
         let name = core::str::from_utf8(point.name()).unwrap_or("?");
-        writeln!(f, "{} {} {}", name, point.hits, u8::from(point.armed.is_some()))?;
+        writeln!(
+            f,
+            "{} {} {}",
+            name,
+            point.hits,
+            u8::from(point.armed.is_some())
+        )?;
     }
 }
 

@@ -42,9 +42,8 @@ impl KThread {
     pub fn run<F: FnOnce() + Send + 'static>(name: &CStr, f: F) -> Result<Self> {
         let arg = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
         // SAFETY: `main::<F>` fits `arg`, which it gets once.
-        let ptr = unsafe {
-            bindings::ssi_kthread_start(Some(main::<F>), arg.cast(), name.as_char_ptr())
-        };
+        let ptr =
+            unsafe { bindings::ssi_kthread_start(Some(main::<F>), arg.cast(), name.as_char_ptr()) };
         match from_err_ptr(ptr) {
             // INVARIANT: C took a count for us.
             Ok(p) => NonNull::new(p).map(Self).ok_or(ENOMEM),

@@ -120,12 +120,7 @@ pub fn leave_check() -> core::result::Result<(Ids, bool), Refusal> {
     let mut why = [0u8; Refusal::TEXT];
     // SAFETY: All live through the call; `why` is writable for its length.
     to_result(unsafe {
-        bindings::pproc_leave_check(
-            &mut ids,
-            &mut leader,
-            why.as_mut_ptr().cast(),
-            why.len(),
-        )
+        bindings::pproc_leave_check(&mut ids, &mut leader, why.as_mut_ptr().cast(), why.len())
     })
     .map_err(|e| Refusal::new(e, &why))?;
     Ok((Ids::from_c(&ids), leader != 0))
@@ -190,11 +185,7 @@ pub fn children() -> Result<KVVec<(ClusterPid, ClusterPid)>> {
     let mut pgids = KVVec::from_elem(0u32, MAX_CHILDREN, GFP_KERNEL)?;
     // SAFETY: Both are writable for `MAX_CHILDREN` entries.
     let n = unsafe {
-        bindings::pproc_children(
-            nrs.as_mut_ptr(),
-            pgids.as_mut_ptr(),
-            MAX_CHILDREN as u32,
-        )
+        bindings::pproc_children(nrs.as_mut_ptr(), pgids.as_mut_ptr(), MAX_CHILDREN as u32)
     };
     if n < 0 {
         return Err(E2BIG);

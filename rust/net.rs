@@ -149,9 +149,8 @@ impl Socket {
     /// `EAGAIN` after the time-out.
     pub fn receive_datagram(&self, buf: &mut [u8]) -> Result<usize> {
         // SAFETY: By the type invariant; `buf` is writable for its length.
-        let n = unsafe {
-            bindings::ssi_udp_recv(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
-        };
+        let n =
+            unsafe { bindings::ssi_udp_recv(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
         if n < 0 {
             return Err(to_result(n).err().unwrap_or(EIO));
         }

@@ -489,12 +489,7 @@ pub fn proc_stat(nr: ClusterPid, path: &CStr) -> Result<ProcStat> {
 pub fn proc_read(nr: ClusterPid, path: &CStr, buf: &mut [u8]) -> Result<usize> {
     // SAFETY: `buf` is writable for its length; `path` is a C string.
     length(unsafe {
-        bindings::pproc_proc_read(
-            nr.0,
-            path.as_char_ptr(),
-            buf.as_mut_ptr().cast(),
-            buf.len(),
-        )
+        bindings::pproc_proc_read(nr.0, path.as_char_ptr(), buf.as_mut_ptr().cast(), buf.len())
     })
 }
 
@@ -516,12 +511,7 @@ pub fn proc_write(nr: ClusterPid, path: &CStr, data: &[u8]) -> Result<usize> {
 pub fn proc_readlink(nr: ClusterPid, path: &CStr, buf: &mut [u8]) -> Result<usize> {
     // SAFETY: `buf` is writable for its length; `path` is a C string.
     length(unsafe {
-        bindings::pproc_proc_readlink(
-            nr.0,
-            path.as_char_ptr(),
-            buf.as_mut_ptr().cast(),
-            buf.len(),
-        )
+        bindings::pproc_proc_readlink(nr.0, path.as_char_ptr(), buf.as_mut_ptr().cast(), buf.len())
     })
 }
 
@@ -532,11 +522,6 @@ pub fn proc_readlink(nr: ClusterPid, path: &CStr, buf: &mut [u8]) -> Result<usiz
 pub fn proc_readdir(nr: ClusterPid, path: &CStr, buf: &mut [u8]) -> Result<usize> {
     // SAFETY: `buf` is writable for its length; `path` is a C string.
     length(unsafe {
-        bindings::pproc_proc_readdir(
-            nr.0,
-            path.as_char_ptr(),
-            buf.as_mut_ptr().cast(),
-            buf.len(),
-        )
+        bindings::pproc_proc_readdir(nr.0, path.as_char_ptr(), buf.as_mut_ptr().cast(), buf.len())
     })
 }

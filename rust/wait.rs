@@ -90,11 +90,7 @@ impl Event {
         let met = loop {
             // SAFETY: Both are initialised; the entry is taken out below.
             let interrupted = unsafe {
-                bindings::prepare_to_wait_event(
-                    self.queue.get(),
-                    entry.get(),
-                    sleep.state() as i32,
-                )
+                bindings::prepare_to_wait_event(self.queue.get(), entry.get(), sleep.state() as i32)
             };
             if cond() {
                 break true;

@@ -118,10 +118,7 @@ fn has_children(table: &RBTree<Key, Child>, parent: ClusterPid) -> bool {
 /// A child has ended. Returns whether a record was there and had not ended before.
 pub(crate) fn ended(parent: ClusterPid, child: ClusterPid, exit: Exit) -> bool {
     let mut guard = RECORDS.lock();
-    match guard
-        .as_mut()
-        .and_then(|t| t.get_mut(&(parent.0, child.0)))
-    {
+    match guard.as_mut().and_then(|t| t.get_mut(&(parent.0, child.0))) {
         Some(c) if matches!(c.state, ChildState::Alive) => {
             c.state = ChildState::Ended(exit);
             true
@@ -234,7 +231,11 @@ pub(crate) fn wait(parent: ClusterPid, wait: Wait) -> Waited {
         cursor = c.move_next();
     }
     let Some((key, exit)) = found else {
-        return if eligible { Waited::Alive } else { Waited::None };
+        return if eligible {
+            Waited::Alive
+        } else {
+            Waited::None
+        };
     };
     let child = ClusterPid(key.1);
     if wait.options & WNOWAIT == 0 {

@@ -32,7 +32,11 @@ pub(crate) fn run(call: ClusterCall<'_>) -> Result<isize> {
                 return Err(EINVAL);
             }
             let pid = ClusterPid(pid as u32); // CAST: checked above.
-            let pid = if pid.0 == 0 { task::current_tgid() } else { pid };
+            let pid = if pid.0 == 0 {
+                task::current_tgid()
+            } else {
+                pid
+            };
             move_to(pid, node).map(|()| 0)
         }
         ClusterCall::WherePid { pid } => where_pid(pid),
@@ -44,7 +48,10 @@ pub(crate) fn run(call: ClusterCall<'_>) -> Result<isize> {
 /// # Errors
 /// `EINVAL` for a number that no node can have; `EHOSTDOWN` if it is no member; `EHOSTUNREACH` while it leaves.
 fn destination(node: i32) -> Result<NodeId> {
-    let node = u32::try_from(node).ok().and_then(NodeId::new).ok_or(EINVAL)?;
+    let node = u32::try_from(node)
+        .ok()
+        .and_then(NodeId::new)
+        .ok_or(EINVAL)?;
     if !clms::is_up(node) {
         return Err(EHOSTDOWN);
     }
@@ -93,7 +100,11 @@ fn where_pid(pid: i32) -> Result<isize> {
     } else {
         calls::on_process(pid, |n| {
             if n == nodes::this() {
-                return Answer::from_local(if calls::is_here(pid) { Ok(n) } else { Err(ESRCH) });
+                return Answer::from_local(if calls::is_here(pid) {
+                    Ok(n)
+                } else {
+                    Err(ESRCH)
+                });
             }
             // The origin knows; another node is only a hop on the way.
             Answer::Done(calls::locate(pid))

@@ -97,7 +97,10 @@ pub(crate) fn here() -> Result<KVVec<u8>> {
     while let Some(pid) = pproc::next_process(from) {
         from = pid.0.saturating_add(1);
         let wire = nodes::to_wire(pid);
-        out.extend_from_slice(zerocopy::IntoBytes::as_bytes(&Le32::new(wire.0)), GFP_KERNEL)?;
+        out.extend_from_slice(
+            zerocopy::IntoBytes::as_bytes(&Le32::new(wire.0)),
+            GFP_KERNEL,
+        )?;
     }
     Ok(out)
 }

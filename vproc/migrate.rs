@@ -13,8 +13,8 @@ use crate::rexec;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
-use kernel::time::Delta;
 use kernel::sync::SpinLock;
+use kernel::time::Delta;
 use ssi::hooks::UserReturn;
 use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
@@ -102,12 +102,13 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
         return Err(ESRCH);
     }
     let movement = movement::new_movement();
+    let by_itself = pid == ssi::task::current_tgid();
     let d = Arc::pin_init(
         pin_init!(Departure {
             pid,
             movement,
             to,
-            by_itself: pid == ssi::task::current_tgid(),
+            by_itself,
             stage <- kernel::new_spinlock!(Stage::Asked, "vproc::departure"),
             changed <- Event::new(),
         }),
@@ -214,9 +215,8 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
             return Err(e.into());
         }
     };
-    let r = send(d, header, &files, &children, &task).and_then(|()| {
-        movement::commit(&spawn, d.to).map_err(Refusal::from)
-    });
+    let r = send(d, header, &files, &children, &task)
+        .and_then(|()| movement::commit(&spawn, d.to).map_err(Refusal::from));
     if r.is_err() {
         movement::give_up(spawn.nr, d.movement, d.to);
         // What the destination has claimed it gives back itself; what it has not, goes here.

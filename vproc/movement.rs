@@ -211,7 +211,8 @@ pub(crate) fn prepare(
     let (header, rest) = image::Header::ref_from_prefix(tail).map_err(|_| EPROTO)?;
     let spawn = header.spawn(pid, movement)?;
     let mut bytes = KVVec::new();
-    bytes.extend_from_slice(rest, GFP_KERNEL)
+    bytes
+        .extend_from_slice(rest, GFP_KERNEL)
         .map_err(Error::from)?;
     let a = Arc::pin_init(
         pin_init!(Arrival {
@@ -237,8 +238,7 @@ pub(crate) fn prepare(
         pproc::unpin(pid, Pins::EXEC);
         return Err(e.into());
     }
-    a.changed
-        .wait_until(|| !matches!(a.stage(), Stage::Making));
+    a.changed.wait_until(|| !matches!(a.stage(), Stage::Making));
     a.verdict()
 }
 
@@ -390,7 +390,12 @@ pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
     for c in parts.children.chunks_exact(8) {
         let (child, pgid) = c.split_at(4);
         let number = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
-        children::insert(pid, ClusterPid(number(child)), ClusterPid(number(pgid)), None)?;
+        children::insert(
+            pid,
+            ClusterPid(number(child)),
+            ClusterPid(number(pgid)),
+            None,
+        )?;
     }
     let parent = nodes::to_local(a.spawn.ppid);
     let local = pproc::exists(parent) && !nodes::is_foreign_alias(a.spawn.ppid);

@@ -125,9 +125,7 @@ pub(crate) fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     let n_args = number(n_args).map_err(|_| EPROTO)?;
     let n_envs = number(n_envs).map_err(|_| EPROTO)?;
     let path = CStr::from_bytes_until_nul(rest).map_err(|_| EPROTO)?;
-    let strings = rest
-        .get(path.to_bytes_with_nul().len()..)
-        .ok_or(EPROTO)?;
+    let strings = rest.get(path.to_bytes_with_nul().len()..).ok_or(EPROTO)?;
     header.exec.restore()?;
     rfile::import_fds(parts.files)?;
     header.cred.commit()?;

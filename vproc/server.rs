@@ -125,10 +125,7 @@ impl Handle<Syscall> for Server {
             tail,
             req.out_len.get(),
         );
-        let ret = req
-            .cred
-            .act(|| Ok(call.run()))
-            .map_err(Status::Errno)?;
+        let ret = req.cred.act(|| Ok(call.run())).map_err(Status::Errno)?;
         // The call's own ESRCH is a process that went while it ran.
         if ret == ESRCH.to_errno() as isize && !calls::is_here(pid) {
             return Err(not_here(pid));
@@ -166,7 +163,9 @@ impl Handle<ProcRead> for Server {
         let max = (req.max.get() as usize).min(MAX_TEXT);
         let text = at(
             pid,
-            filled(max, |buf| req.cred.act(|| pproc::proc_read(local, &path, buf))),
+            filled(max, |buf| {
+                req.cred.act(|| pproc::proc_read(local, &path, buf))
+            }),
         )?;
         Ok((ProcReadRep {}, text))
     }
@@ -322,8 +321,7 @@ impl Handle<Move> for Server {
 
 impl Handle<Activate> for Server {
     fn handle(&self, _from: Caller, req: &ActivateReq, _tail: &[u8]) -> Reply<Activate> {
-        movement::activate(ClusterPid(req.pid.get()), req.movement.get())
-            .map_err(Status::Errno)?;
+        movement::activate(ClusterPid(req.pid.get()), req.movement.get()).map_err(Status::Errno)?;
         Ok((ActivateRep {}, KVVec::new()))
     }
 }
@@ -331,8 +329,7 @@ impl Handle<Activate> for Server {
 impl Handle<Pages> for Server {
     fn handle(&self, _from: Caller, req: &PagesReq, tail: &[u8]) -> Reply<Pages> {
         let pid = ClusterPid(req.pid.get());
-        movement::pages(pid, req.movement.get(), req.n_pages.get(), tail)
-            .map_err(Status::Errno)?;
+        movement::pages(pid, req.movement.get(), req.n_pages.get(), tail).map_err(Status::Errno)?;
         Ok((PagesRep {}, KVVec::new()))
     }
 }
@@ -354,9 +351,7 @@ impl Handle<Complete> for Server {
 }
 
 /// A refusal as a reply carries it.
-fn told(
-    r: core::result::Result<(), Refusal>,
-) -> core::result::Result<(Le32, KVVec<u8>), Status> {
+fn told(r: core::result::Result<(), Refusal>) -> core::result::Result<(Le32, KVVec<u8>), Status> {
     let mut why = KVVec::new();
     let Err(refusal) = r else {
         return Ok((Le32::new(0), why));
