@@ -56,7 +56,7 @@ static int ssi_clms_put_status(struct sk_buff *msg, const struct ssi_clms_status
 
 int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct ssi_clms_status *st = kvzalloc(sizeof(*st), GFP_KERNEL);
+	struct ssi_clms_status *st = kvzalloc_obj(*st, GFP_KERNEL);
 	struct sk_buff *msg;
 	void *head;
 	int ret;
@@ -125,7 +125,7 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_THIS_NODE) ||
 	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_KEY))
 		return -EINVAL;
-	j = kvzalloc(sizeof(*j), GFP_KERNEL);
+	j = kvzalloc_obj(*j, GFP_KERNEL);
 	if (!j)
 		return -ENOMEM;
 	nla_strscpy(j->name, info->attrs[SSI_CLMS_A_CLMS_NAME], sizeof(j->name));

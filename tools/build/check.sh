@@ -20,7 +20,8 @@ check() {	# NAME COMMAND...
 	fi
 }
 
-tree=$(tools/build/kernel.sh plain) || exit 1
+# KERNEL_TREE= checks against a tree that is already built.
+tree=${KERNEL_TREE:-$(tools/build/kernel.sh plain)} || exit 1
 CRATES=(rust ics clms vproc ipc cfs devfs_cluster loadlevel lvs_glue)
 existing=()
 for d in "${CRATES[@]}"; do [ -d "$d" ] && existing+=("$d"); done
@@ -54,12 +55,16 @@ no_panics() {
 }
 
 checkpatch() {
-	local ignore=FILE_PATH_CHANGES,MISSING_SIGN_OFF,COMMIT_MESSAGE,EMAIL_SUBJECT,COMMIT_LOG_LONG_LINE,NO_AUTHOR_SIGN_OFF
-	# Generated code is not ours to style; macros with statements are those of the kernel's own headers.
-	find rust/shim patches/new -name '*.[ch]' -not -name '*_gen.[ch]' -print0 |
-		xargs -0 perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=100 \
-			--ignore "$ignore,SPDX_LICENSE_TAG,MACRO_ARG_REUSE,TRAILING_STATEMENTS,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO" -f &&
-		perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=100 --ignore "$ignore,EXPORT_SYMBOL" patches/*.patch
+	local common=FILE_PATH_CHANGES,MISSING_SIGN_OFF,COMMIT_MESSAGE,EMAIL_SUBJECT,COMMIT_LOG_LONG_LINE,NO_AUTHOR_SIGN_OFF
+	# Why these types are left out: macros that stand for nothing when CONFIG_SSI is off have arguments they do not use;
+	# system calls do return ENOSYS; "upto" is a name; bindgen does not read BIT(); the rest misread our macros. Generated code is not ours to style.
+	local ours=$common,SPDX_LICENSE_TAG,MACRO_ARG_REUSE,MACRO_ARG_UNUSED,MACRO_ARG_PRECEDENCE,TRAILING_STATEMENTS
+	ours=$ours,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO,ENOSYS,TYPO_SPELLING,EXPORT_SYMBOL,CONST_STRUCT,UNCOMMENTED_DEFINITION,BIT_MACRO
+	find rust/shim patches/new -name '*.[ch]' -not -name '*_gen.[ch]' -not -path '*/uapi/*' -print0 |
+		xargs -0 perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=120 \
+			--ignore "$ours" -f &&
+		perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=120 \
+			--ignore "$common,EXPORT_SYMBOL,TRAILING_WHITESPACE" patches/*.patch
 }
 
 patch_budget() {
@@ -76,9 +81,16 @@ kernel_clippy() {
 		--no-print-directory CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 }
 
-tests_workspace() {
-	(cd tests && export CARGO_TARGET_DIR=$CACHE/target/tests-check &&
-		cargo fmt --check && cargo clippy -q --locked --all-targets -- -D warnings)
+netlink_specs() {
+	local f tmp
+	tmp=$(mktemp -d)
+	tools/build/netlink.sh "$tree" --check || return 1
+	(cd "$tmp" && for f in source header; do
+		"$TOP/tools/build/netlink.sh" "$tree" "$TOP/Documentation/netlink/ssi_clms.yaml" $f -o "clms_nl_gen.$([ $f = source ] && echo c || echo h)" || exit 1
+	done)
+	for f in clms_nl_gen.c clms_nl_gen.h; do
+		cmp "$tmp/$f" "rust/shim/$f" || { echo "$f is not what the spec generates"; return 1; }
+	done
 }
 
 shell_syntax() {
@@ -100,7 +112,8 @@ check "checkpatch" checkpatch
 check "size of the kernel patch" patch_budget
 check "clippy of the kernel crates" kernel_clippy
 check "tools: format, clippy, unit tests" tools/build/tools.sh --check
-check "tests: format, clippy" tests_workspace
+check "tests: format, clippy, unit tests" tests/check.sh
+check "netlink: specs, generated code" netlink_specs
 check "shell scripts parse" shell_syntax
 check "no paths of one machine" no_foreign_names
 exit $failed

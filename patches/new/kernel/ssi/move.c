@@ -88,7 +88,7 @@ int pproc_spawn(const struct ssi_spawn *sp)
 	if (current != ssi_agent)
 		return -EINVAL;
 	arrival.signal = ssi_signal_alloc(sp->ppid);
-	arrival.move = kzalloc(sizeof(*arrival.move), GFP_KERNEL);
+	arrival.move = kzalloc_obj(*arrival.move, GFP_KERNEL);
 	if (!arrival.signal || !arrival.move)
 		goto err;
 	arrival.signal->moved = true;
@@ -458,8 +458,8 @@ static void ssi_kick(struct callback_head *work)
  */
 int pproc_request_move(u32 nr, u64 movement)
 {
-	struct callback_head *kick = kzalloc(sizeof(*kick), GFP_KERNEL);
-	struct ssi_move *m = kzalloc(sizeof(*m), GFP_KERNEL);
+	struct callback_head *kick = kzalloc_obj(*kick, GFP_KERNEL);
+	struct ssi_move *m = kzalloc_obj(*m, GFP_KERNEL);
 	struct task_struct *p;
 	int ret = -ENOMEM;
 

@@ -57,7 +57,7 @@ static bool ssi_pin_locked(struct pid *pid, struct ssi_pvproc **fresh, u32 nr, u
  */
 int pproc_pin(u32 nr, u32 why)
 {
-	struct ssi_pvproc *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL);
+	struct ssi_pvproc *fresh = kzalloc_obj(*fresh, GFP_KERNEL);
 	bool done = false;
 	int ret = 0;
 

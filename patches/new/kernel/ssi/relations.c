@@ -18,11 +18,11 @@
 
 struct ssi_signal *ssi_signal_alloc(u32 ppid)
 {
-	struct ssi_signal *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	struct ssi_signal *s = kzalloc_obj(*s, GFP_KERNEL);
 
 	if (!s)
 		return NULL;
-	s->exit = kzalloc(sizeof(*s->exit), GFP_KERNEL);
+	s->exit = kzalloc_obj(*s->exit, GFP_KERNEL);
 	if (!s->exit) {
 		kfree(s);
 		return NULL;

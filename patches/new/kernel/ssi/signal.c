@@ -19,7 +19,7 @@ static_assert(sizeof(struct kernel_siginfo) == sizeof_field(struct ssi_event, in
 int ssi_signal_moved(int sig, struct kernel_siginfo *info, struct task_struct *t,
 		     enum pid_type type)
 {
-	struct ssi_event_node *n = kzalloc(sizeof(*n), GFP_ATOMIC);
+	struct ssi_event_node *n = kzalloc_obj(*n, GFP_ATOMIC);
 	struct kernel_siginfo *to;
 
 	if (!n)
@@ -55,7 +55,7 @@ int __ssi_kill_pgrp(struct pid *pgrp, int sig, int ret)
 
 	if (!pgrp || !READ_ONCE(pgrp->ssi))
 		return ret;
-	n = kzalloc(sizeof(*n), GFP_ATOMIC);
+	n = kzalloc_obj(*n, GFP_ATOMIC);
 	if (!n)
 		return ret;
 	INIT_LIST_HEAD(&n->list);

@@ -192,7 +192,7 @@ long ssi_syscall(struct pt_regs *regs, unsigned int nr)
 		return ssi_signal_elsewhere(regs, nr, ret);
 	if (ret != -ESRCH)
 		return ret;
-	call = kzalloc(sizeof(*call), GFP_KERNEL);
+	call = kzalloc_obj(*call, GFP_KERNEL);
 	if (!call)
 		return -ENOMEM;
 	call->nr = nr;
@@ -321,7 +321,7 @@ SYSCALL_DEFINE5(ssi_rexec, int, node, const char __user *, path, const char __us
 		return -ENOSYS;
 	if (flags)
 		return -EINVAL;
-	s = kzalloc(sizeof(*s), GFP_KERNEL);
+	s = kzalloc_obj(*s, GFP_KERNEL);
 	if (!s)
 		return -ENOMEM;
 	s->flags = flags;
