@@ -46,8 +46,17 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "vproc_ps_sees_onnode_child",
+        promise: "a process that onnode started is in ps and /proc of every node, its origin included",
+        broken: "/proc of the origin node lists a process that was started elsewhere, and does not find it",
+        root: Root::Debian,
+        run: ps_of_child,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "vproc_parent_killed_orphans_child",
         promise: "the child on another node of a parent that is killed becomes a child of init",
+        broken: "/proc of the origin node lists a process that was started elsewhere, and does not find it",
         root: Root::Debian,
         run: orphan,
         ..Case::DEFAULT
@@ -241,6 +250,21 @@ fn is_orphan(c: &Context, node: u32, child: u32, from: u32) -> Result<()> {
     c.sh(from, &format!("kill {child}"))?;
     cluster::gone(c, node, child)?;
     cluster::gone(c, from, child)
+}
+
+fn ps_of_child(c: &Context) -> Result<()> {
+    let (parent, child, _) = family(c, 1, 2, 880)?;
+    for node in 1..=c.nodes {
+        let list = c.sh(node, "ps -e -o pid=,ppid=,args=")?;
+        let rows = list.lines().filter(|l| l.trim_end().ends_with(" sleep 880"));
+        let rows: Vec<String> = rows.map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        same(format!("ps on node {node}"), rows, [format!("{child} {parent} sleep 880")])?;
+    }
+    c.sh(3, &format!("kill {child}"))?;
+    for node in 1..=c.nodes {
+        cluster::gone(c, node, child)?;
+    }
+    Ok(())
 }
 
 fn orphan(c: &Context) -> Result<()> {
