@@ -200,6 +200,19 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         mask
     }
 
+    /// The nodes that are heard and wait to become members, this one included.
+    pub(crate) fn coming(&self, now: Millis) -> Mask {
+        let alive = self.alive(now);
+        let mut mask = 0;
+        for (p, k) in self.known.iter().enumerate().take(self.n) {
+            let phase = if p == self.this { self.phase } else { k.says.phase };
+            if alive & bit(p) != 0 && phase == Phase::Joining {
+                mask |= bit(p);
+            }
+        }
+        mask
+    }
+
     fn digest(&self, members: Mask) -> u64 {
         let mut d = 0xcbf2_9ce4_8422_2325_u64;
         for (p, k) in self.known.iter().enumerate().take(self.n) {

@@ -628,15 +628,15 @@ pub(crate) fn status() -> Result<Status> {
     s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
     s.this = Some(m.this);
     s.state = NodeState::ComingUp;
-    let (phase, quorum, alive) = {
+    let (phase, quorum, coming) = {
         let core = m.core.lock();
-        (core.phase(), core.quorum(), core.alive(now_ms()))
+        (core.phase(), core.quorum(), core.coming(now_ms()))
     };
     s.quorate = s.view.members.len() >= quorum;
     for (p, r) in m.rows.iter().enumerate() {
         let mut state = m.state_of(p);
         let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
-        if idle && alive & (1 << p) != 0 {
+        if idle && coming & (1 << p) != 0 {
             state = NodeState::ComingUp;
         }
         if r.node == m.this {

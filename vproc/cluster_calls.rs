@@ -68,7 +68,12 @@ fn move_to(pid: ClusterPid, node: i32) -> Result {
     let n = decimal(node, &mut text);
     procfs::write(pid, c"goto", text.get(..n).ok_or(EINVAL)?)
         .map(|_| ())
-        .map_err(|e| if e == ENOENT { ESRCH } else { e })
+        .map_err(|e| match e {
+            e if e == ENOENT => ESRCH,
+            // The file is its owner's; the call says what it says for a process of this node.
+            e if e == EACCES => EPERM,
+            e => e,
+        })
 }
 
 /// Writes a non-negative number; returns its length.

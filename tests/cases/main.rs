@@ -5,6 +5,7 @@
 //! A case is in `<subsystem>_<behaviour>.rs`, which ends in its row of `CASES`: how many nodes, which root and
 //! kernel, and which faults it uses. Output is KTAP; the last line is `N passed, N failed`.
 
+mod cluster;
 mod console;
 mod context;
 mod kunit;
@@ -27,6 +28,11 @@ cases! {
     rig_power
     rig_reboot_restarts_node
     rig_instances
+    clms_membership
+    clms_node_loss
+    vproc_signals
+    vproc_proc_files
+    vproc_onnode
 }
 
 fn main() -> ExitCode {

@@ -17,6 +17,7 @@ use nix::unistd::AccessFlags;
 use nix::unistd::ForkResult;
 use nix::unistd::Pid;
 use nix::unistd::access;
+use nix::unistd::execve;
 use nix::unistd::fork;
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -106,12 +107,12 @@ impl Program {
 
     /// Becomes the command on `node`. Returns only if that failed.
     fn run_on(&self, node: i32, called: &str) -> Failure {
-        let mut e = syscalls::rexec(node, &self.path, &self.argv, &self.envp);
+        let mut e = become_on(node, &self.path, &self.argv, &self.envp);
         if e == Errno::ENOEXEC {
             // A script without #!: what execvp does.
             let rest = self.argv.get(1..).unwrap_or_default().iter().cloned();
             let argv: Vec<CString> = [SHELL.to_owned(), self.path.clone()].into_iter().chain(rest).collect();
-            e = syscalls::rexec(node, SHELL, &argv, &self.envp);
+            e = become_on(node, SHELL, &argv, &self.envp);
         }
         if e == Errno::ENOSYS {
             return Failure {
@@ -159,6 +160,20 @@ impl Program {
             }
         }
     }
+}
+
+/// Becomes a program on `node`. Returns only if that failed.
+fn become_on(node: i32, path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let e = syscalls::rexec(node, path, argv, envp);
+    // The kernel refuses to send a process to where it is; to a user that node is as good as any other.
+    let is_here = |s: netlink::Status| s.this_node.is_some_and(|n| i32::try_from(n) == Ok(node));
+    if e == Errno::EINVAL && netlink::status().is_ok_and(is_here) {
+        return match execve(path, argv, envp) {
+            Ok(never) => match never {},
+            Err(e) => e,
+        };
+    }
+    e
 }
 
 /// Copies lines to standard output, the number of the node before each.
