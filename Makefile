@@ -4,7 +4,7 @@
 KERNEL ?= plain
 BENCH ?=
 
-.PHONY: help setup kernel modules tools programs rig demo test bench check docs clean
+.PHONY: help setup kernel modules tools programs rig demo test test-long bench check docs clean
 .DEFAULT_GOAL := help
 
 help:			## this text
@@ -31,7 +31,13 @@ rig: setup		## build the rig and the cases
 demo: modules tools programs rig	## boot three nodes and show what works
 	@tests/demo
 
-test: setup		## every test; the last line counts them
+test: setup tools programs	## every test on the plain kernel; the last line is `N passed, N failed`
+	@tools/build/modules.sh plain
+	@tests/run --fast
+
+test-long: setup tools programs	## the same, KUnit and chosen cases on the debug kernel as well
+	@tools/build/modules.sh plain
+	@tools/build/modules.sh debug
 	@tests/run
 
 bench: modules tools programs rig	## measure against peers; BENCH=name for one

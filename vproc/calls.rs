@@ -59,15 +59,29 @@ pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
     if nodes::is_alias(pid) {
         return pid.origin().filter(|n| clms::is_up(*n)).ok_or(ESRCH);
     }
-    let origin = nodes::origin_of(pid)?;
     let req = LocateReq {
         pid: Le32::new(pid.0),
     };
+    let origin = pid.origin().ok_or(ESRCH)?;
+    if origin != nodes::this() && !clms::is_up(origin) {
+        return search(&req);
+    }
     match ics::call::<Locate>(origin, &req, &[]) {
         Ok((rep, _)) => NodeId::new(rep.node.get()).ok_or(EPROTO),
         Err(CallError::Down(_)) => Err(ESRCH),
         Err(e) => Err(e.to_errno()),
     }
+}
+
+/// Where a process executes whose origin is down: each member is asked whether it has it.
+fn search(req: &LocateReq) -> Result<NodeId> {
+    for node in clms::view().members.iter() {
+        // A member that dies meanwhile does not have it any more.
+        if let Ok((rep, _)) = ics::call::<Locate>(node, req, &[]) {
+            return NodeId::new(rep.node.get()).ok_or(EPROTO);
+        }
+    }
+    Err(ESRCH)
 }
 
 /// Asks the node that executes `pid`, following the process if it moves. May sleep.

@@ -24,7 +24,11 @@ fn ask<T>(
     let cred = WireCred::current()?;
     calls::on_process(pid, |node| {
         if node == nodes::this() {
-            Answer::Done(Err(ENOENT))
+            if calls::is_here(pid) {
+                Answer::Done(Err(ENOENT))
+            } else {
+                Answer::NotHere
+            }
         } else {
             Answer::from_call(f(node, cred))
         }

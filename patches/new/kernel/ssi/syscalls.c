@@ -157,8 +157,6 @@ static long ssi_signal_elsewhere(struct pt_regs *regs, unsigned int nr, long nat
 		sig = args[1];
 		break;
 	}
-	if (!valid_signal(sig))
-		return native;
 	clear_siginfo(&info);
 	if (uinfo) {
 		/* The native call has checked si_code before it looked for the target. */
