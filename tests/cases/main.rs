@@ -33,6 +33,7 @@ cases! {
     vproc_signals
     vproc_proc_files
     vproc_onnode
+    vproc_migrate
 }
 
 fn main() -> ExitCode {
