@@ -79,7 +79,7 @@ fn shell(cx: &Context) -> Result<()> {
 fn registers(cx: &Context) -> Result<()> {
     let out = tour(
         cx,
-        "/usr/lib/ssi-tests/regs -n 100000000",
+        "/usr/lib/ssi-tests/regs -n 20000",
         12,
         "kill -USR2 $pid",
     )?;
