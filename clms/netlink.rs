@@ -113,9 +113,10 @@ impl Answerer for Family {
         thread::leave().map_err(|e| {
             let why = match e {
                 e if e == ENOTCONN => Some(c"this node has not joined"),
-                e if e == EBUSY => Some(
-                    c"the remaining nodes would have no majority, or processes of other nodes need this one",
-                ),
+                e if e == EBUSY => {
+                    // At most 80 bytes, or the kernel cuts it.
+                    Some(c"too few nodes would remain, or processes of others need this node")
+                }
                 _ => None,
             };
             Refusal(e, why)

@@ -7,9 +7,10 @@
 //!
 //! One node proposes: the lowest member that is alive and not leaving, or, where there is no view yet, the lowest of a
 //! majority that hears each other. A proposal names its members and their incarnations. It becomes a view when every
-//! member of it has promised it; a promise is for one proposal at a time and stands while its proposer is heard and
-//! proposes it. So of two proposals with a node in common at most one can become a view at a time, and as a view needs a
-//! majority of the table, no two views without a node in common are ever in force.
+//! member of it has promised it. A node promises one proposal at a time, for as long as its proposer is heard and
+//! proposes it, and never one with a number not larger than those before. So of two proposals with a node in common and
+//! one number at most one becomes a view, and as a view needs a majority of the table, any two have a node in common: it
+//! is in the later one, and who is in the earlier one only finds itself excluded or without a majority.
 
 use core::ops::Deref;
 use core::ops::DerefMut;
@@ -23,7 +24,7 @@ pub(crate) type Place = usize;
 /// A set of places.
 pub(crate) type Mask = u64;
 
-/// Milliseconds of a clock that never jumps.
+/// Milliseconds of a clock that never jumps and that counts from the start of the machine.
 pub(crate) type Millis = u64;
 
 /// Time-outs.
@@ -84,6 +85,8 @@ pub(crate) struct Known {
     says: Says,
     /// The incarnation that there is a stream to; 0: none. Streams and heartbeats of a new life come in any order.
     link: u64,
+    /// Its incarnation when this node last promised something: that which the promised view is about.
+    promised: u64,
 }
 
 /// What a step asks for.
@@ -177,6 +180,14 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         self.known.get(p).map_or(0, |k| k.incarnation)
     }
 
+    /// What a node proposes, as far as this one heard.
+    #[allow(dead_code, reason = "tests/host breaks rules with it")]
+    pub(crate) fn proposal_of(&self, p: Place) -> View {
+        self.known
+            .get(p)
+            .map_or(View::default(), |k| k.says.proposal)
+    }
+
     /// What the next heartbeat says.
     pub(crate) fn says(&self) -> Says {
         Says {
@@ -205,7 +216,11 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         let alive = self.alive(now);
         let mut mask = 0;
         for (p, k) in self.known.iter().enumerate().take(self.n) {
-            let phase = if p == self.this { self.phase } else { k.says.phase };
+            let phase = if p == self.this {
+                self.phase
+            } else {
+                k.says.phase
+            };
             if alive & bit(p) != 0 && phase == Phase::Joining {
                 mask |= bit(p);
             }
@@ -230,6 +245,14 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         if let Some(k) = self.known.get_mut(p) {
             k.link = incarnation;
         }
+    }
+
+    /// Nothing is heard of a node any more: as if its time were over.
+    pub(crate) fn silent(&mut self, p: Place, now: Millis) -> Effect {
+        if let Some(k) = self.known.get_mut(p) {
+            k.at = 0;
+        }
+        self.think(now)
     }
 
     /// There is none any more.
@@ -268,8 +291,7 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
             if member_before && k.incarnation != 0 {
                 // A member was started again: its old life is over, it is not heard as that any more. The new
                 // one waits until the old one is out of the view.
-                k.at = 0;
-                return self.think(now);
+                return self.silent(p, now);
             }
             k.incarnation = incarnation;
         }
@@ -315,9 +337,11 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         if let Some(e) = self.must_stop(alive) {
             return e;
         }
-        let mut installed = self.follow(alive);
-        self.promise(alive);
-        self.propose(alive, now);
+        let mut installed = self.follow();
+        if self.may_begin(now) {
+            self.promise(alive);
+            self.propose(alive, now);
+        }
         installed = installed.or_else(|| self.conclude());
         if let Some(v) = installed {
             return Effect::Install(v);
@@ -327,6 +351,12 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         } else {
             Effect::Say
         }
+    }
+
+    /// Whether this node may have a part in a view. Its clock counts from the start of the machine: when that is longer
+    /// ago than a time-out, everybody has missed an earlier life of it, and nobody counts on what that promised.
+    fn may_begin(&self, now: Millis) -> bool {
+        now >= self.times.detect
     }
 
     /// Whether this node, if it is a member, may go on.
@@ -351,13 +381,13 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         None
     }
 
-    /// Takes a promised view over whose proposer says that it is in force.
-    fn follow(&mut self, _alive: Mask) -> Option<View> {
-        if self.promised.id == 0 {
+    /// Takes the promised view over once somebody says that it is in force.
+    fn follow(&mut self) -> Option<View> {
+        if self.promised.id <= self.view.id {
             return None;
         }
-        let k = self.known.get(self.promised_to)?;
-        if k.says.view == self.promised && self.promised.id > self.view.id {
+        let told = |k: &Known| k.incarnation != 0 && k.says.view == self.promised;
+        if self.known.iter().take(self.n).any(told) {
             return Some(self.install(self.promised));
         }
         None
@@ -365,11 +395,21 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
 
     fn install(&mut self, v: View) -> View {
         self.view = v;
+        let this = self.this;
+        for (p, k) in self.known.iter_mut().enumerate().take(self.n) {
+            if p != this && v.members & bit(p) != 0 && k.incarnation != k.promised {
+                // A later life of a member was heard of meanwhile. It waits until the one in the view is out.
+                *k = Known {
+                    incarnation: k.promised,
+                    promised: k.promised,
+                    link: k.link,
+                    ..Known::default()
+                };
+            }
+        }
         if self.phase == Phase::Joining {
             self.phase = Phase::Up;
         }
-        self.promised = View::default();
-        self.promised_to = 0;
         if self.proposal.id <= v.id {
             self.proposal = View::default();
         }
@@ -378,16 +418,15 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
 
     /// Who may propose, as far as this node knows.
     fn coordinator(&self, alive: Mask) -> Option<Place> {
-        if self.phase != Phase::Joining {
-            let staying = self.staying(alive & self.view.members);
-            return Self::lowest(staying);
-        }
-        // A joiner follows the members' coordinator if it hears members, else the lowest joiner.
+        // Who has not taken its view over yet does not lead: a joiner follows the members that it hears, and they lead it.
         let mut members = 0;
         for (p, k) in self.known.iter().enumerate().take(self.n) {
             if p != self.this && alive & bit(p) != 0 && k.says.phase != Phase::Joining {
                 members |= bit(p);
             }
+        }
+        if self.phase != Phase::Joining {
+            return Self::lowest(self.staying((members & self.view.members) | bit(self.this)));
         }
         if members != 0 {
             Self::lowest(self.staying(members))
@@ -396,36 +435,41 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
         }
     }
 
-    /// Promises the coordinator's proposal, or lets go of one that is not proposed any more.
+    /// Promises the coordinator's proposal, unless an earlier promise still stands.
+    ///
+    /// A promise is never taken back, only followed by one for a larger number: whoever was promised may have a view by
+    /// it, of which this node has not heard. So no two views have one number.
     fn promise(&mut self, alive: Mask) {
-        if self.promised.id != 0 {
-            let stands = alive & bit(self.promised_to) != 0
-                && self
-                    .known
-                    .get(self.promised_to)
-                    .is_some_and(|k| k.says.proposal == self.promised);
-            if !stands {
-                self.promised = View::default();
-                self.promised_to = 0;
-            }
-        }
         let Some(c) = self.coordinator(alive) else {
             return;
         };
-        if c == self.this || self.promised.id != 0 {
+        let stands = self.promised.id > self.view.id
+            && alive & bit(self.promised_to) != 0
+            && self
+                .known
+                .get(self.promised_to)
+                .is_some_and(|k| k.says.proposal == self.promised);
+        if c == self.this || stands {
             return;
         }
         let Some(v) = self.known.get(c).map(|k| k.says.proposal) else {
             return;
         };
-        if v.id > self.view.id
+        if v.id > self.view.id.max(self.promised.id)
             && v.members & bit(self.this) != 0
             && v.members & !alive == 0
             && v.members.count_ones() >= self.quorum()
             && v.digest == self.digest(v.members)
         {
-            self.promised = v;
-            self.promised_to = c;
+            self.keep_promise(v, c);
+        }
+    }
+
+    fn keep_promise(&mut self, v: View, to: Place) {
+        self.promised = v;
+        self.promised_to = to;
+        for k in self.known.iter_mut() {
+            k.promised = k.incarnation;
         }
     }
 
@@ -457,25 +501,37 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     fn propose(&mut self, alive: Mask, now: Millis) {
         let mine = self.coordinator(alive) == Some(self.this);
         let wanted = self.wanted(alive, now);
-        if !mine || wanted.count_ones() < self.quorum() || wanted == self.view.members {
+        // A member that has promised more than this view waits for what nobody proposes any more: it needs a new one.
+        let ahead = |(p, k): (Place, &Known)| {
+            p != self.this && wanted & bit(p) != 0 && k.says.promised > self.view.id
+        };
+        let is_settled =
+            wanted == self.view.members && !self.known.iter().enumerate().take(self.n).any(ahead);
+        if !mine || wanted.count_ones() < self.quorum() || is_settled {
             if !mine || self.proposal.members != wanted {
                 self.proposal = View::default();
             }
             return;
         }
         let digest = self.digest(wanted);
-        if self.proposal.id != 0
-            && self.proposal.members == wanted
-            && self.proposal.digest == digest
-        {
+        // A member that has promised this number, or a larger one, to another node will not promise it to this one.
+        let this = self.this;
+        let now = self.proposal;
+        let taken = |(p, k): (Place, &Known)| {
+            let other = k.says.promised == now.id && k.says.promised_to != this;
+            p != this && now.members & bit(p) != 0 && (other || k.says.promised > now.id)
+        };
+        let is_hopeless = self.known.iter().enumerate().take(self.n).any(taken);
+        if now.id != 0 && now.members == wanted && now.digest == digest && !is_hopeless {
             return;
         }
-        self.newest = self.newest.max(self.view.id) + 1;
+        self.newest = self.newest.max(self.view.id).saturating_add(1);
         self.proposal = View {
             id: self.newest,
             members: wanted,
             digest,
         };
+        self.keep_promise(self.proposal, self.this);
     }
 
     /// The own proposal, if every member of it has promised it.

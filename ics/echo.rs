@@ -17,12 +17,14 @@ use kernel::debugfs::File;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::uaccess::UserSliceReader;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::machine;
+use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 
@@ -124,6 +126,33 @@ struct Run {
     hold: u32,
 }
 
+/// What the threads of a run share.
+#[pin_data]
+struct Shared {
+    tail: KVVec<u8>,
+    left: Atomic<u64>,
+    #[pin]
+    ended: Event,
+}
+
+impl Shared {
+    fn new(tail: KVVec<u8>, threads: u64) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                tail,
+                left: Atomic::new(threads),
+                ended <- Event::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn leave(&self) {
+        self.left.fetch_sub(1, Full);
+        self.ended.notify_all();
+    }
+}
+
 fn calls(run: Run, tail: &[u8]) {
     let h = Le32::new(run.hold);
     for _ in 0..run.count {
@@ -199,13 +228,21 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
         if threads == 1 {
             calls(run, &tail);
         } else {
-            let tail = Arc::new(tail, GFP_KERNEL)?;
-            let mut all = KVec::new();
+            let shared = Shared::new(tail, threads)?;
+            let mut all = KVec::with_capacity(512, GFP_KERNEL)?;
             for _ in 0..threads {
-                let tail = tail.clone();
-                let t = KThread::run(c"ics_echo", move || calls(run, &tail))?;
-                all.push(t, GFP_KERNEL)?;
+                let mine = shared.clone();
+                let thread = KThread::run(c"ics_echo", move || {
+                    calls(run, &mine.tail);
+                    mine.leave();
+                });
+                match thread {
+                    Ok(t) => all.push(t, GFP_KERNEL)?,
+                    Err(_) => shared.leave(),
+                }
             }
+            // Not by joining: that interrupts what the threads wait for.
+            shared.ended.wait_until(|| shared.left.load(Relaxed) == 0);
             drop(all);
         }
     }
