@@ -45,7 +45,6 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_kill_bad_signal",
         promise: "a number that is no signal is EINVAL also for a process of another node",
-        broken: "ESRCH",
         root: Root::Debian,
         run: bad_signal,
         ..Case::DEFAULT
