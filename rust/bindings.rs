@@ -4,6 +4,9 @@
 
 #![allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc,
+    clippy::multiple_unsafe_ops_per_block,
     missing_docs,
     non_camel_case_types,
     non_upper_case_globals,

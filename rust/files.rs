@@ -4,6 +4,8 @@
 //!
 //! Not for protocol or policy: that is crate `rfile`. C: `rust/shim/rfile.h`.
 
+#![allow(clippy::result_large_err)] // a refusal carries its cause; it is returned once for each movement
+
 use crate::bindings;
 use crate::wire::Le32;
 use crate::wire::Le64;
@@ -726,6 +728,8 @@ impl<T: Watcher> Watch<T> {
         unsafe { bindings::ssi_watch_arm(self.ptr.as_ptr()) }
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn event_c(arg: *mut c_void) {
         // SAFETY: `arg` is `target`, which the watch owns until no event is under way.
         unsafe { &*arg.cast::<T>() }.event();
@@ -925,6 +929,8 @@ impl<T: Proxy> Adapter<T> {
         release: Some(Self::release),
     };
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn read(
         arg: *mut c_void,
         nonblock: bool,
@@ -938,6 +944,8 @@ impl<T: Proxy> Adapter<T> {
         to_ret(p.read(nonblock, from_offset(pos), to))
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn write(
         arg: *mut c_void,
         nonblock: bool,
@@ -951,6 +959,8 @@ impl<T: Proxy> Adapter<T> {
         to_ret(p.write(nonblock, from_offset(pos), from))
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn poll(
         arg: *mut c_void,
         file: *mut bindings::file,
@@ -965,13 +975,17 @@ impl<T: Proxy> Adapter<T> {
         })
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn ioctl(arg: *mut c_void, cmd: u32, uarg: c_ulong) -> c_long {
         // SAFETY: As in `read`.
         let p = unsafe { &*arg.cast::<T>() };
         // CAST: `c_ulong` is as wide as `usize`.
-        to_ret(p.ioctl(cmd, uarg as usize)) as c_long
+        to_ret(p.ioctl(cmd, uarg)) as c_long
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn llseek(arg: *mut c_void, to: i64, whence: u32) -> i64 {
         // SAFETY: As in `read`.
         let p = unsafe { &*arg.cast::<T>() };
@@ -981,12 +995,16 @@ impl<T: Proxy> Adapter<T> {
         }
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn fsync(arg: *mut c_void, data_only: bool) -> c_int {
         // SAFETY: As in `read`.
         let p = unsafe { &*arg.cast::<T>() };
         p.fsync(data_only).err().map_or(0, Error::to_errno)
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn stat(arg: *mut c_void, st: *mut bindings::ssi_file_stat) -> c_int {
         // SAFETY: As in `read`.
         let p = unsafe { &*arg.cast::<T>() };
@@ -1000,6 +1018,8 @@ impl<T: Proxy> Adapter<T> {
         }
     }
 
+    /// # Safety
+    /// Called by the shim as its header says; pointers are valid for the call.
     unsafe extern "C" fn release(arg: *mut c_void) {
         // SAFETY: `arg` came from `into_raw()` in `create_proxy()`; this is its one release.
         let p = unsafe { Arc::from_raw(arg.cast::<T>()) };

@@ -272,14 +272,12 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         let args = unsafe { *args.cast::<[u64; 6]>() };
         // SAFETY: By the contract; C asserts the size.
         let info = unsafe { &*info.cast::<SigInfo>() };
-        let call = SignalCall {
-            nr,
-            args,
-            native: native as isize,
-        };
+        let call = SignalCall { nr, args, native };
         T::signal(call, info) as c_long
     }
 
+    /// # Safety
+    /// Called by the kernel as `struct ssi_vproc_ops` says.
     unsafe extern "C" fn user_return(_regs: *mut bindings::pt_regs) -> u32 {
         match T::user_return() {
             UserReturn::GoOn => bindings::SSI_GO_ON,
@@ -287,6 +285,8 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         }
     }
 
+    /// # Safety
+    /// Called by the kernel as `struct ssi_vproc_ops` says.
     unsafe extern "C" fn arrive(nr: u32, movement: u64) -> c_int {
         match T::arrive(ClusterPid(nr), movement) {
             Ok(()) => 0,
@@ -294,6 +294,8 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         }
     }
 
+    /// # Safety
+    /// Called by the kernel as `struct ssi_vproc_ops` says.
     unsafe extern "C" fn exit(tgid: u32) {
         T::exit(ClusterPid(tgid))
     }
@@ -416,10 +418,14 @@ impl<T: VprocHooks, A: VprocAtomicHooks> Adapter<T, A> {
         to_ret(T::proc_readdir(ClusterPid(nr), path, buf))
     }
 
+    /// # Safety
+    /// Called by the kernel as `struct ssi_vproc_ops` says.
     unsafe extern "C" fn proc_next(lister: *const c_void, from: u32) -> u32 {
         T::proc_next(lister as usize, from).map_or(u32::MAX, |p| p.0)
     }
 
+    /// # Safety
+    /// Called by the kernel as `struct ssi_vproc_ops` says.
     unsafe extern "C" fn goto_node(tgid: u32, node: i32) -> c_long {
         to_ret(T::goto_node(ClusterPid(tgid), node).map(|()| 0))
     }

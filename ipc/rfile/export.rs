@@ -2,6 +2,8 @@
 
 //! The descriptor table of the current process, as bytes.
 
+#![allow(clippy::result_large_err)] // a refusal carries its cause; it is returned once for each movement
+
 use crate::home;
 use crate::image;
 use crate::image::Entry;

@@ -2,6 +2,8 @@
 
 //! Makes the descriptor table of an image that of the current process.
 
+#![allow(clippy::result_large_err)] // a refusal carries its cause; it is returned once for each movement
+
 use crate::home;
 use crate::image;
 use crate::image::Entry;
