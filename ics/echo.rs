@@ -4,7 +4,8 @@
 //!
 //! `/sys/kernel/debug/ssi/ics_echo`: writing `NODE CLASS COUNT BYTES THREADS HOLD_MS` (class 0 to 6, of `P L0 U L1 L2 L3
 //! L4`) makes COUNT calls from each of THREADS threads; each handler waits HOLD_MS. Writing `post NODE COUNT BYTES` posts
-//! in class L4. Reading tells the last run: calls, errors, nanoseconds in all, and posts that came out of order.
+//! in class L4. Reading tells the last run: calls, errors, nanoseconds in all; and of this node as the one that answers:
+//! posts that came out of order, handlers that wait now.
 
 use crate::call;
 use crate::error::CallError;
@@ -53,6 +54,9 @@ crate::service! {
 static NEXT: Atomic<u64> = Atomic::new(0);
 static DISORDER: Atomic<u64> = Atomic::new(0);
 
+/// Handlers that wait now.
+static HOLDING: Atomic<u64> = Atomic::new(0);
+
 /// The last run.
 static CALLS: Atomic<u64> = Atomic::new(0);
 static ERRORS: Atomic<u64> = Atomic::new(0);
@@ -64,7 +68,9 @@ static SERVICE: EchoService<Server> = EchoService(Server);
 
 fn echo(hold_ms: u32, tail: &[u8]) -> core::result::Result<KVVec<u8>, Error> {
     if hold_ms > 0 {
+        HOLDING.fetch_add(1, Relaxed);
         machine::sleep_ms(hold_ms);
+        HOLDING.fetch_sub(1, Relaxed);
     }
     if kernel::current!().signal_pending() {
         return Err(EINTR);
@@ -253,11 +259,12 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
-        "calls {} errors {} ns {} disorder {}",
+        "calls {} errors {} ns {} disorder {} holding {}",
         CALLS.load(Relaxed),
         ERRORS.load(Relaxed),
         NANOS.load(Relaxed),
         DISORDER.load(Relaxed),
+        HOLDING.load(Relaxed),
     )
 }
 

@@ -141,7 +141,7 @@ int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_send);
 
-/* Sends what fits, waiting for some room if told to. Return: bytes sent, or an error; -EAGAIN: no room. */
+/* Sends what fits, waiting for some room if told to. Return: bytes sent, or -EAGAIN: no room, ... */
 int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait)
 {
 	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT) };

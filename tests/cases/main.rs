@@ -30,6 +30,7 @@ cases! {
     rig_instances
     clms_membership
     clms_node_loss
+    ics_calls
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls between nodes, driven through the echo service of the interconnect (`ics/echo.rs`).
+
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+use rig::control::Change;
+use rig::control::Event;
+use rig::control::Power;
+use rig::fault::Chance;
+
+use crate::cluster;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "ics_every_class_answers",
+        promise: "calls of every class, of every size up to 1 MiB, alone and at once, bring back what was sent",
+        debug: true,
+        run: every_class,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_full_l0_stops_nobody_else",
+        promise: "while every thread and credit of class L0 is taken, calls of all other classes complete",
+        debug: true,
+        seconds: 120,
+        run: full_l0,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_calls_survive_a_cut",
+        promise: "calls and posts under way when the network is cut for a second complete, once and in order",
+        faults: "cuts of 1 s",
+        seconds: 90,
+        run: survive_cut,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_calls_survive_loss",
+        promise: "with 5 % of the frames lost, doubled and late, calls complete and the view stays",
+        faults: "loss, duplication",
+        seconds: 90,
+        run: survive_loss,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_calls_end_with_the_node",
+        promise: "calls that wait for a node end with an error within 3 s of its death, and new ones at once",
+        faults: "power cut of node 2",
+        seconds: 90,
+        run: end_with_node,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_kill_reaches_class_p",
+        promise: "a killed caller of class P ends at once, and its handler on the other node with it",
+        run: kill_p,
+        ..Case::DEFAULT
+    },
+];
+
+const FILE: &str = "/sys/kernel/debug/ssi/ics_echo";
+
+/// What the last run on a node came to.
+#[derive(Debug)]
+struct Ran {
+    calls: u64,
+    errors: u64,
+    disorder: u64,
+    holding: u64,
+}
+
+fn parse(text: &str) -> Result<Ran> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let number = |name: &str| -> Result<u64> {
+        let at = words.iter().position(|w| *w == name);
+        let word = at.and_then(|i| words.get(i + 1)).with_context(|| format!("no {name} in {text:?}"))?;
+        Ok(word.parse()?)
+    };
+    Ok(Ran {
+        calls: number("calls")?,
+        errors: number("errors")?,
+        disorder: number("disorder")?,
+        holding: number("holding")?,
+    })
+}
+
+fn result(c: &Context, node: u32) -> Result<Ran> {
+    parse(&c.sh(node, &format!("cat {FILE}"))?)
+}
+
+/// `TO CLASS COUNT BYTES THREADS HOLD_MS`, or `post TO COUNT BYTES`, from `node`.
+fn run(c: &Context, node: u32, what: &str) -> Result<Ran> {
+    parse(&c.sh(node, &format!("echo {what} > {FILE} && cat {FILE}"))?)
+}
+
+fn clean(c: &Context, node: u32, what: &str, calls: u64) -> Result<()> {
+    let r = run(c, node, what)?;
+    ensure!(r.calls == calls && r.errors == 0, "{what}: {r:?}");
+    Ok(())
+}
+
+fn every_class(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    for class in 0..7 {
+        for bytes in [0, 1, 4096, 1 << 20] {
+            clean(c, 1, &format!("2 {class} 3 {bytes} 1 0"), 3)?;
+        }
+        clean(c, 3, &format!("2 {class} 10 100 20 0"), 200)?;
+        clean(c, 2, &format!("2 {class} 5 100 1 0"), 5)?;
+    }
+    clean(c, 1, "post 3 2000 100", 2000)?;
+    // Whoever answers the call has not necessarily done the posts: another class.
+    c.until("the posts are done", 10, || {
+        Ok(run(c, 1, "3 6 1 0 1 0").is_ok().then_some(()))
+    })?;
+    same("posts out of order", result(c, 3)?.disorder, 0)
+}
+
+fn full_l0(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    // 64 credits; 8 threads. 80 threads ask and each handler holds its thread for 2 s: 20 s in all.
+    let waiting = c.background(1, &["sh", "-c", &format!("echo 2 1 1 0 80 2000 > {FILE}")])?;
+    c.until("class L0 is full", 10, || {
+        Ok((result(c, 2)?.holding == 8).then_some(()))
+    })?;
+    let start = Instant::now();
+    for class in [0, 2, 3, 4, 5, 6] {
+        clean(c, 3, &format!("2 {class} 20 100 4 0"), 80)?;
+    }
+    let took = start.elapsed();
+    ensure!(
+        took < Duration::from_secs(8) * c.patience,
+        "the other classes took {took:?}, as if they had waited for class L0"
+    );
+    drop(waiting);
+    c.until("class L0 is done", 60, || {
+        let r = result(c, 1)?;
+        Ok((r.calls == 80 && r.errors == 0).then_some(()))
+    })
+}
+
+fn survive_cut(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let posts = c.background(1, &["sh", "-c", &format!("echo post 2 5000 200 > {FILE}")])?;
+    let calls = c.background(3, &["sh", "-c", &format!("echo 2 1 400 1000 4 0 > {FILE}")])?;
+    for (a, b) in [(1, 2), (2, 3)] {
+        c.change(a, b, Change::Cut)?;
+        std::thread::sleep(Duration::from_secs(1));
+        c.heal()?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    c.until("the posts went", 30, || Ok((result(c, 1)?.calls == 5000).then_some(())))?;
+    c.until("the calls are done", 30, || Ok((result(c, 3)?.calls == 1600).then_some(())))?;
+    drop((posts, calls));
+    same("errors of posts", result(c, 1)?.errors, 0)?;
+    same("errors of calls", result(c, 3)?.errors, 0)?;
+    same("posts out of order", result(c, 2)?.disorder, 0)?;
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)
+}
+
+fn survive_loss(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    c.change(1, 2, Change::Loss(Chance(50_000)))?;
+    clean(c, 1, "2 1 100 1000 4 0", 400)?;
+    c.change(1, 2, Change::Dup(Chance(50_000)))?;
+    clean(c, 1, "2 1 100 1000 4 0", 400)?;
+    c.heal()?;
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)
+}
+
+fn end_with_node(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(2)?;
+    let waiting = c.background(1, &["sh", "-c", &format!("echo 2 0 1 0 20 60000 > {FILE}")])?;
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    c.power(2, Power::Kill)?;
+    c.until("the calls have ended", 20, || Ok((result(c, 1)?.errors == 20).then_some(())))?;
+    let took = start.elapsed();
+    drop(waiting);
+    ensure!(took < Duration::from_secs(3) * c.patience, "they ended after {took:?}");
+    let r = run(c, 1, "2 1 1 0 1 0")?;
+    ensure!(r.errors == 1, "a call to a dead node: {r:?}");
+    c.power(2, Power::Reset)?;
+    c.wait(2, Event::Join, boots)?;
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    clean(c, 1, "2 1 10 0 1 0", 10)
+}
+
+fn kill_p(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let script = format!(
+        "echo 2 0 1 0 1 50000 > {FILE} & p=$!; sleep 1; a=$(cut -d. -f1 /proc/uptime); \
+         kill -9 $p; wait $p; b=$(cut -d. -f1 /proc/uptime); echo $((b - a))"
+    );
+    let seconds: u32 = c.sh(1, &script)?.trim().parse()?;
+    ensure!(seconds <= 2, "the caller ended {seconds} s after its kill");
+    c.until("its handler has ended", 5, || Ok((result(c, 2)?.holding == 0).then_some(())))?;
+    // The next call of class P finds the handler's thread idle, not interrupted.
+    clean(c, 1, "2 0 1 0 1 300", 1)
+}
