@@ -100,11 +100,11 @@ fn memory(cx: &Context) -> Result<()> {
 }
 
 fn bc(cx: &Context) -> Result<()> {
-    let pi = "echo 'scale=600; 4*a(1)' | bc -l";
+    let pi = "echo 'scale=2000; 4*a(1)' | bc -l";
     cx.sh(1, &format!("{pi} > /shared/stayed"))?;
     cx.sh(
         1,
-        "echo 'scale=600; 4*a(1)' > /shared/pi.bc\n\
+        "echo 'scale=2000; 4*a(1)' > /shared/pi.bc\n\
          bc -l /shared/pi.bc < /dev/null > /shared/moved & pid=$!\n\
          for node in 2 3 1; do\n\
            migrate $node $pid || exit 9\n\
