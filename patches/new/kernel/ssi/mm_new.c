@@ -15,6 +15,7 @@
 #include <linux/prctl.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
+#include <linux/sizes.h>
 #include <linux/uaccess.h>
 #include <uapi/linux/membarrier.h>
 #include <asm/unistd.h>
@@ -240,8 +241,13 @@ int pproc_mm_restore(const void *buf, size_t len, char *why, size_t why_len)
 		snprintf(why, why_len, "image of the mappings");
 		return ret;
 	}
+	/* The search for a free place relies on this. */
+	if (!PAGE_ALIGNED(m->mmap_base) || m->mmap_base < SZ_1M || m->mmap_base > TASK_SIZE) {
+		snprintf(why, why_len, "mmap base at %llx", m->mmap_base);
+		return -EINVAL;
+	}
 	mmap_write_lock(current->mm);
-	current->mm->mmap_base = m->mmap_base < TASK_SIZE ? m->mmap_base : TASK_SIZE;
+	current->mm->mmap_base = m->mmap_base;
 	mmap_write_unlock(current->mm);
 	ret = ssi_arch_mm_restore(&m->arch);
 	if (ret) {

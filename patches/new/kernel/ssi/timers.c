@@ -237,7 +237,10 @@ static int ssi_timer_start(struct k_itimer *t, void *arg)
 	s->found = true;
 	do {
 		spin_lock_irq(&t->it_lock);
-		ret = t->kclock->timer_set(t, 0, &spec, NULL);
+		/* Of a process that stays: the signal that is pending will start it. */
+		ret = 0;
+		if (t->it_status != POSIX_TIMER_REQUEUE_PENDING)
+			ret = t->kclock->timer_set(t, 0, &spec, NULL);
 		spin_unlock_irq(&t->it_lock);
 		cpu_relax();
 	} while (ret == TIMER_RETRY);
