@@ -113,10 +113,9 @@ impl Answerer for Family {
         thread::leave().map_err(|e| {
             let why = match e {
                 e if e == ENOTCONN => Some(c"this node has not joined"),
-                e if e == EBUSY => {
-                    // At most 80 bytes, or the kernel cuts it.
-                    Some(c"too few nodes would remain, or processes of others need this node")
-                }
+                // At most 80 bytes, or the kernel cuts them.
+                e if e == EDQUOT => Some(c"the nodes that remain would be no majority"),
+                e if e == EBUSY => Some(c"processes here belong to processes of other nodes"),
                 _ => None,
             };
             Refusal(e, why)

@@ -549,14 +549,14 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
 /// Leaves. Sleeps until the others have a view without this node.
 ///
 /// # Errors
-/// `ENOTCONN` it has not joined; `EBUSY` the rest would have no majority, or a subsystem is in use; `EINTR`.
+/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority; `EBUSY` a subsystem is in use; `EINTR`.
 pub(crate) fn leave() -> Result {
     let m = current().ok_or(ENOTCONN)?;
     let v = view();
     let quorum = m.core.lock().quorum();
     let alone = m.rows.len() == 1;
     if !alone && v.members.len() <= quorum {
-        return Err(EBUSY);
+        return Err(EDQUOT);
     }
     observers::leaving(m.this)?;
     if !alone {

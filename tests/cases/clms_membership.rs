@@ -120,7 +120,7 @@ fn leave_refused(c: &Context) -> Result<()> {
     let two = leave_3(c)?;
     let out = c.exec(2, &["cluster", "leave"])?;
     ensure!(
-        out.code == 1 && out.error_text().contains("EBUSY") && out.error_text().contains("majority"),
+        out.code == 1 && out.error_text().contains("EDQUOT") && out.error_text().contains("majority"),
         "{out:?}"
     );
     same("nothing has changed", cluster::agree(c, &[1, 2], 1)?, two)?;

@@ -117,12 +117,14 @@ pub fn run(dir: &Path) -> Result<()> {
         .truncate(false)
         .write(true)
         .open(dir.join("lock"))?;
-    let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
+    let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
         bail!("{} is up already", dir.display());
     };
     let setup: Setup = serde_json::from_slice(&fs::read(dir.join("setup.json"))?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // One thread does it all, so the QEMUs, which die with the thread that made them, die with the process.
+    // The end of this process, and nothing before it, lets it go: whoever takes it next finds no process left.
+    std::mem::forget(lock);
     LocalSet::new().block_on(&runtime, serve(dir.to_owned(), setup))
 }
 

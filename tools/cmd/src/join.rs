@@ -72,6 +72,7 @@ pub(crate) fn leave() -> Result<u8, Failure> {
             let next = match r.errno {
                 Errno::EPERM | Errno::EACCES => "run it as root",
                 Errno::ENOTCONN => "this node is in no cluster; see cluster status",
+                Errno::EDQUOT => "let another node join first, or shut all nodes down",
                 Errno::EBUSY => "end or migrate the processes that hold it, then try again",
                 _ => "see the kernel log of this node",
             };
