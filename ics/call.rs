@@ -10,6 +10,7 @@ use crate::service::Caller;
 use crate::service::Op;
 use crate::service::Status;
 use kernel::prelude::*;
+use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 
 /// Calls `to` and waits for its reply: the fixed part and the tail.
@@ -28,6 +29,7 @@ pub fn call<O: Op>(
         return Err(CallError::Local(EMSGSIZE));
     }
     let net = net::current().ok_or(CallError::Down(to))?;
+    hit(O::ASK).map_err(CallError::Local)?;
     let mut copy = KVVec::new();
     let body = copy
         .extend_from_slice(tail, GFP_KERNEL)
@@ -47,6 +49,7 @@ pub fn call<O: Op>(
         let peer = net.peer(to).ok_or(CallError::Down(to))?;
         peer.ask(O::SERVICE, O::OP, O::CLASS, body)?
     };
+    hit(O::ANSWERED).map_err(CallError::Local)?;
     let fixed = core::mem::size_of::<O::Rep>();
     let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
     let n = rest.len();

@@ -79,6 +79,10 @@ pub trait Op {
     const CLASS: Class;
     /// Its name, for people.
     const NAME: &'static str;
+    /// Failpoint of the caller, before the request is sent.
+    const ASK: &'static str;
+    /// Failpoint of the caller, when it has the reply.
+    const ANSWERED: &'static str;
     /// Whether doing it twice is as doing it once.
     const IDEMPOTENT: bool;
     /// Fixed part of the request.
@@ -134,6 +138,7 @@ pub mod __private {
     pub use kernel;
     pub use kernel::alloc::KVVec;
     pub use kernel::error::Result;
+    pub use ssi::failpoint::hit;
     pub use zerocopy;
     pub use zerocopy_derive;
 
@@ -166,7 +171,8 @@ pub mod __private {
 
 /// Declares a service: its messages' numbers, classes, layouts, client types, server trait and dispatch.
 ///
-/// The fields' types are wire types: little-endian integers and byte arrays.
+/// The fields' types are wire types: little-endian integers and byte arrays. Each message has four failpoints,
+/// `Service.Op.ask` and `.answered` at the caller, `.serve` and `.served` at the one who answers.
 #[macro_export]
 macro_rules! service {
     (
@@ -212,6 +218,9 @@ macro_rules! service {
                     const OP: u16 = $num;
                     const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
                     const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
+                    const ASK: &'static str = concat!(stringify!($service), ".", stringify!($op), ".ask");
+                    const ANSWERED: &'static str =
+                        concat!(stringify!($service), ".", stringify!($op), ".answered");
                     const IDEMPOTENT: bool = $idem;
                     type Req = [<$op Req>];
                     type Rep = [<$op Rep>];
@@ -244,9 +253,11 @@ macro_rules! service {
                     match op {
                         $(
                             $num => {
+                                $crate::__private::hit(concat!(stringify!($service), ".", stringify!($op), ".serve"))?;
                                 let (req, tail) = $crate::__private::decode::<[<$op Req>]>(body)?;
                                 let (rep, tail) =
                                     $crate::__private::Handle::<$op>::handle(&self.0, from, req, tail)?;
+                                $crate::__private::hit(concat!(stringify!($service), ".", stringify!($op), ".served"))?;
                                 Ok($crate::__private::encode(&rep, tail)?)
                             }
                         )*

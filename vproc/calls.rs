@@ -59,26 +59,35 @@ pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
     if nodes::is_alias(pid) {
         return pid.origin().filter(|n| clms::is_up(*n)).ok_or(ESRCH);
     }
+    let Some(origin) = nodes::live_origin(pid) else {
+        pid.origin().ok_or(ESRCH)?;
+        return search(pid);
+    };
     let req = LocateReq {
         pid: Le32::new(pid.0),
     };
-    let origin = pid.origin().ok_or(ESRCH)?;
-    if origin != nodes::this() && !clms::is_up(origin) {
-        return search(&req);
-    }
     match ics::call::<Locate>(origin, &req, &[]) {
         Ok((rep, _)) => NodeId::new(rep.node.get()).ok_or(EPROTO),
-        Err(CallError::Down(_)) => Err(ESRCH),
+        Err(CallError::Down(_)) => search(pid),
         Err(e) => Err(e.to_errno()),
     }
 }
 
-/// Where a process executes whose origin is down: each member is asked whether it has it.
-fn search(req: &LocateReq) -> Result<NodeId> {
+/// Where a process executes whose origin is down: each member is asked whether it has it, or where it went.
+///
+/// # Errors
+/// `ESRCH` if no member does.
+pub(crate) fn search(pid: ClusterPid) -> Result<NodeId> {
+    let req = LocateReq {
+        pid: Le32::new(pid.0),
+    };
     for node in clms::view().members.iter() {
-        // A member that dies meanwhile does not have it any more.
-        if let Ok((rep, _)) = ics::call::<Locate>(node, req, &[]) {
-            return NodeId::new(rep.node.get()).ok_or(EPROTO);
+        match ics::call::<Locate>(node, &req, &[]) {
+            Ok((rep, _)) => return NodeId::new(rep.node.get()).ok_or(EPROTO),
+            // A member that dies meanwhile does not have it any more.
+            Err(CallError::Down(_)) => {}
+            Err(CallError::Remote(e)) if e == ESRCH => {}
+            Err(e) => return Err(e.to_errno()),
         }
     }
     Err(ESRCH)

@@ -2,6 +2,7 @@
 
 //! The origin's table: where the processes of this node's number range are when they are not here.
 
+use crate::movement;
 use crate::nodes;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -36,33 +37,57 @@ pub(crate) fn clear() {
     *TABLE.lock() = None;
 }
 
-/// Where a process of this node's range executes.
+/// Where a process executes, as far as this node knows: its origin does, for others it is a hint.
 ///
 /// # Errors
-/// `ESRCH` if it exists nowhere.
+/// `ESRCH` if it does not know.
 pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
     let this = nodes::this();
     let place = TABLE.lock().as_ref().and_then(|t| t.get(&pid.0).copied());
     match place {
         Some(Place::At { node, .. }) => NodeId::new(node).ok_or(ESRCH),
-        Some(Place::Zombie { .. }) => Err(ESRCH),
-        None if pproc::exists(pid) => Ok(this),
-        None => Err(ESRCH),
+        Some(Place::Zombie { .. } | Place::Lost) => Err(ESRCH),
+        None if pproc::exists(pid) || movement::is_coming(pid) => Ok(this),
+        // Of its own range this node knows everything.
+        None if pid.origin() == Some(nodes::this()) => Err(ESRCH),
+        None => movement::leaving::went_to(pid).ok_or(ESRCH),
     }
 }
 
-/// Takes one step for `pid` and keeps the pin in line with the entry: a number with an entry stays taken.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
+/// Takes one step for `pid` and keeps the pin in line with the entry: a number with an entry stays taken. May sleep.
+pub(crate) fn step(pid: ClusterPid, ev: Event) -> Effect {
+    step_with(pid, || ev)
+}
+
+/// The commit point: `from` gives `pid` to `to`. May sleep.
+pub(crate) fn commit(pid: ClusterPid, from: NodeId, to: NodeId, movement: u64) -> Effect {
+    let is_here = pproc::exists(pid);
+    // Who is a member is read while the table is held: a node's death changes the view first and the table then, so
+    // that no process is given by or to a node whose processes have been counted as lost.
+    step_with(pid, || Event::Move {
+        from: from.number(),
+        to: to.number(),
+        movement,
+        from_is_up: from == nodes::this() || clms::is_up(from),
+        to_is_up: to == nodes::this() || clms::is_up(to),
+        is_here,
+    })
+}
+
+/// `ev` is called with the table held.
+fn step_with(pid: ClusterPid, ev: impl Fn() -> Event) -> Effect {
     let this = nodes::this().number();
     // Reserve before the lock; commit without failing.
-    let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
-    let had = pproc::pins(pid).contains(Pins::ORIGIN);
-    if !had {
-        pproc::pin(pid, Pins::ORIGIN)?;
-    }
+    let spare = loop {
+        let had = pproc::pins(pid).contains(Pins::ORIGIN);
+        let pinned = if had { Ok(()) } else { pproc::pin(pid, Pins::ORIGIN) };
+        match (pinned, RBTreeNodeReservation::new(GFP_KERNEL)) {
+            (Ok(()), Ok(spare)) => break spare,
+            // A number that no process can have.
+            (Err(e), _) if e != ENOMEM && e != EAGAIN => return Effect::NotThere,
+            _ => ssi::task::yield_now(),
+        }
+    };
     let effect;
     let after;
     // Freed after unlocking.
@@ -70,10 +95,10 @@ pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
     {
         let mut guard = TABLE.lock();
         let Some(table) = guard.as_mut() else {
-            return Err(ESHUTDOWN);
+            return Effect::NotThere;
         };
         let before = table.get(&pid.0).copied();
-        (after, effect) = state::step(this, before, ev);
+        (after, effect) = state::step(this, before, ev());
         match after {
             Some(place) => match table.get_mut(&pid.0) {
                 Some(p) => *p = place,
@@ -85,25 +110,39 @@ pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
     if after.is_none() {
         pproc::unpin(pid, Pins::ORIGIN);
     }
-    Ok(effect)
+    effect
 }
 
-/// Appends the numbers whose entry names `node`.
+/// Every number with an entry, and the node that the entry names; 0 if none.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub(crate) fn at_node(node: NodeId, out: &mut KVec<ClusterPid>) -> Result {
+pub(crate) fn all() -> Result<KVec<(ClusterPid, u32)>> {
+    let mut out = KVec::new();
     let guard = TABLE.lock();
     if let Some(table) = guard.as_ref() {
         for (pid, place) in table.iter() {
-            let n = match place {
+            let node = match place {
                 Place::At { node, .. } => *node,
                 Place::Zombie { record_at } => *record_at,
+                Place::Lost => 0,
             };
-            if n == node.number() {
-                out.push(ClusterPid(*pid), GFP_KERNEL)?;
-            }
+            out.push((ClusterPid(*pid), node), GFP_KERNEL)?;
         }
     }
-    Ok(())
+    Ok(out)
+}
+
+/// The numbers whose entry names `node`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn at_node(node: NodeId) -> Result<KVec<ClusterPid>> {
+    let mut out = KVec::new();
+    for (pid, n) in all()? {
+        if n == node.number() {
+            out.push(pid, GFP_KERNEL)?;
+        }
+    }
+    Ok(out)
 }

@@ -77,9 +77,9 @@ ics::service! {
     /// To the destination of a movement that will not be: destroy what was prepared.
     op 16 Abort (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
 
-    /// To the origin: the commit point. `from` gives the process to `to`.
-    /// Errors: `ESTALE` if it is not at `from`; `EHOSTDOWN` if `to` is no member.
-    op 17 Move (class: L1, idempotent: true) { pid: Le32, from: Le32, to: Le32, movement: Le64 } -> { }
+    /// To the origin: the commit point. `from` gives the process to `to`. `answer`: 1 committed, 2 refused for good
+    /// (`to` is no member), 3 the process is not at `from`.
+    op 17 Move (class: L1, idempotent: true) { pid: Le32, from: Le32, to: Le32, movement: Le64 } -> { answer: Le32 }
 
     /// From the origin to the destination: the process is yours, let it run.
     op 18 Activate (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
@@ -93,4 +93,23 @@ ics::service! {
 
     /// To the destination: that was the last page. Ends when the process is parked. `errno` and tail as in `Prepare`.
     op 21 Complete (class: P, idempotent: false) { pid: Le32, movement: Le64 } -> { errno: Le32 }
+
+    /// To the destination, when the origin is down: the commit point. `answer` as of `Move`.
+    op 22 Judge (class: L1, idempotent: true) { pid: Le32, movement: Le64 } -> { answer: Le32 }
+
+    /// From the destination to the origin, when the source is down: was that committed? `answer` as of `Move`.
+    op 23 Ask (class: L1, idempotent: true) { pid: Le32, from: Le32, movement: Le64 } -> { answer: Le32 }
+
+    /// To every member: the process died with its node. `kept`: its status waits at the asked node.
+    op 24 Lost (class: L1, idempotent: true) { pid: Le32 } -> { kept: Le32 }
+
+    /// To a node that has just joined: these numbers of its range, in the tail, are in use at the sender.
+    op 25 Here (class: L2, idempotent: true) { } -> { }
+
+    /// Signals the members of group `pgid` on the asked node, or with 0 every process there but init, by the sender's
+    /// credentials. `error`: last errno but `EPERM`, or 0.
+    /// Errors: `EINVAL`.
+    op 26 SignalMany (class: L0, idempotent: false) {
+        pgid: Le32, sig: Le32, sender_sid: Le32, info: [u8; 48], cred: WireCred,
+    } -> { sent: Le32, refused: Le32, error: Le32 }
 }

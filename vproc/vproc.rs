@@ -11,6 +11,7 @@ mod agent;
 mod calls;
 mod children;
 mod cluster_calls;
+mod debugfs;
 mod events;
 mod home;
 mod hooks;
@@ -20,6 +21,7 @@ mod movement;
 mod nodes;
 mod procfs;
 mod proto;
+mod recovery;
 mod rexec;
 mod server;
 mod signals;
@@ -27,6 +29,7 @@ mod signals;
 /// The module.
 struct Vproc {
     // Fields are dropped in this order: first nobody calls us, then the state goes.
+    _debugfs: Pin<KBox<debugfs::Debugfs>>,
     _observer: nodes::Registration,
     _service: ics::Registration,
     _hooks: hooks::Registration,
@@ -39,6 +42,7 @@ impl kernel::Module for Vproc {
         let hooks = hooks::register(module)?;
         let service = ics::register(&server::SERVER)?;
         Ok(Self {
+            _debugfs: debugfs::Debugfs::new()?,
             _observer: nodes::register()?,
             _service: service,
             _hooks: hooks,

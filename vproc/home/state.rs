@@ -61,6 +61,13 @@ pub(crate) enum Event {
     Mourned(Option<Node>),
     /// Nobody uses the number any more.
     Gone,
+    /// This node has just joined, and learns where a number of its range is in use.
+    Reported {
+        /// The execution node.
+        at: Node,
+        /// Whether a task of this node has the number.
+        is_here: bool,
+    },
     /// A node is down.
     NodeDown(Node),
 }
@@ -133,6 +140,17 @@ pub(crate) fn step(this: Node, place: Option<Place>, ev: Event) -> (Option<Place
             _ => (place, Effect::None),
         },
         Event::Gone => (None, Effect::Free),
+        Event::Reported { at, is_here } => match place {
+            // No movement has the number 0.
+            None if !is_here => (
+                Some(Place::At {
+                    node: at,
+                    movement: 0,
+                }),
+                Effect::None,
+            ),
+            _ => (place, Effect::None),
+        },
         Event::NodeDown(node) => match place {
             Some(Place::At { node: n, .. }) if n == node => (Some(Place::Lost), Effect::Lost),
             Some(Place::Zombie { record_at }) if record_at == node => (None, Effect::Free),
