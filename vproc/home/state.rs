@@ -45,7 +45,9 @@ pub(crate) enum Event {
         /// Whether a task of this node has the number.
         is_here: bool,
     },
-    /// The destination of a movement asks, whose source is down: was it committed?
+    /// The destination of a movement asks, whose source is down: was it committed? Not before the source is down for
+    /// this node as well: else a movement of it could still come after the number is free, and be taken for one of an
+    /// earlier life.
     Ask {
         /// The source.
         from: Node,
@@ -57,7 +59,7 @@ pub(crate) enum Event {
         /// Where its status waits.
         record_at: Node,
     },
-    /// Of a lost process: the node where its status waits, if anybody does.
+    /// Of a lost process: the node where its status waits, if anybody does and that node is a member.
     Mourned(Option<Node>),
     /// Nobody uses the number any more.
     Gone,
