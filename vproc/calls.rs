@@ -5,6 +5,10 @@
 use crate::nodes;
 use crate::proto::Locate;
 use crate::proto::LocateReq;
+use crate::proto::Search;
+use crate::proto::SearchOver;
+use crate::proto::SearchOverReq;
+use crate::proto::SearchReq;
 use crate::proto::Syscall;
 use crate::proto::SyscallReq;
 use ics::CallError;
@@ -77,7 +81,7 @@ pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
 ///
 /// # Errors
 /// `ESRCH` if no member does.
-pub(crate) fn search(pid: ClusterPid) -> Result<NodeId> {
+fn search(pid: ClusterPid) -> Result<NodeId> {
     let req = LocateReq {
         pid: Le32::new(pid.0),
     };
@@ -91,6 +95,37 @@ pub(crate) fn search(pid: ClusterPid) -> Result<NodeId> {
         }
     }
     Err(ESRCH)
+}
+
+/// Whether a process whose origin is down runs anywhere. Waits for movements of it, and nobody who said "no" takes it
+/// meanwhile, so that it is not missed on its way.
+pub(crate) fn search_all(pid: ClusterPid) -> bool {
+    let req = SearchReq {
+        pid: Le32::new(pid.0),
+    };
+    let members = clms::view().members;
+    let has_it = |node| loop {
+        match ics::call::<Search>(node, &req, &[]) {
+            Ok((rep, _)) => return rep.found.get() != 0,
+            Err(CallError::Down(_)) => return false,
+            // Without memory nobody is declared dead.
+            Err(_) => ssi::task::yield_now(),
+        }
+    };
+    let found = members.iter().any(has_it);
+    let req = SearchOverReq {
+        pid: Le32::new(pid.0),
+    };
+    for node in members.iter() {
+        // Whoever goes down knows nothing of it any more.
+        while matches!(
+            ics::call::<SearchOver>(node, &req, &[]),
+            Err(CallError::Local(_))
+        ) {
+            ssi::task::yield_now();
+        }
+    }
+    found
 }
 
 /// Asks the node that executes `pid`, following the process if it moves. May sleep.

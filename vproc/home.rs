@@ -74,13 +74,26 @@ pub(crate) fn commit(pid: ClusterPid, from: NodeId, to: NodeId, movement: u64) -
     })
 }
 
+/// The status of a lost process waits at `keeper`, or for nobody. May sleep.
+pub(crate) fn mourned(pid: ClusterPid, keeper: Option<NodeId>) {
+    // As in `commit`: a keeper that dies now is seen by `NodeDown`, one that is down keeps nothing.
+    let is_up = |n: &NodeId| *n == nodes::this() || clms::is_up(*n);
+    let _freed = step_with(pid, || {
+        Event::Mourned(keeper.filter(is_up).map(NodeId::number))
+    });
+}
+
 /// `ev` is called with the table held.
 fn step_with(pid: ClusterPid, ev: impl Fn() -> Event) -> Effect {
     let this = nodes::this().number();
     // Reserve before the lock; commit without failing.
     let spare = loop {
         let had = pproc::pins(pid).contains(Pins::ORIGIN);
-        let pinned = if had { Ok(()) } else { pproc::pin(pid, Pins::ORIGIN) };
+        let pinned = if had {
+            Ok(())
+        } else {
+            pproc::pin(pid, Pins::ORIGIN)
+        };
         match (pinned, RBTreeNodeReservation::new(GFP_KERNEL)) {
             (Ok(()), Ok(spare)) => break spare,
             // A number that no process can have.

@@ -12,7 +12,6 @@ use crate::events;
 use crate::migrate;
 use crate::nodes;
 use crate::proto::*;
-use crate::recovery;
 use crate::rexec;
 use ics::CallError;
 use kernel::prelude::*;
@@ -112,7 +111,10 @@ impl Arrival {
             let before = self.stage();
             let (mut after, e) = state::arriving(before, ev);
             effect = e;
-            if effect == Effect::Run && before != Stage::Active && self.bring_alive(&mut turn).is_err() {
+            if effect == Effect::Run
+                && before != Stage::Active
+                && self.bring_alive(&mut turn).is_err()
+            {
                 pr_err!("process {} died before it lived here\n", self.spawn.nr.0);
                 (after, effect) = (Stage::Aborted, Effect::Never);
             }
@@ -122,7 +124,8 @@ impl Arrival {
             self.source_is_down.store(1, Relaxed);
         }
         self.changed.notify_all();
-        if matches!(effect, Effect::Destroy | Effect::Mourn) {
+        leaving::notify();
+        if effect == Effect::Destroy {
             // It may wait for pages.
             while self.pages.push(None).is_err() {
                 ssi::task::yield_now();
@@ -202,17 +205,15 @@ impl Arrival {
             match ics::call::<Ask>(origin, &req, &[]) {
                 Ok((rep, _)) => break answer_of(rep.answer.get()),
                 Err(CallError::Down(_)) => {}
-                // Without memory there, or here: nobody has decided.
+                // The origin has not seen the source's end yet, or there is no memory: nobody has decided.
                 Err(_) => ssi::machine::sleep_ms(RETRY_MS),
             }
         };
-        if self.step(Happened::OriginSays(answer)) == Effect::Mourn {
-            recovery::mourn(self.spawn.nr);
-        }
+        let _done = self.step(Happened::OriginSays(answer));
     }
 }
 
-/// How long to wait for memory before a question is asked again.
+/// How long to wait before a question is asked again that could not be answered.
 const RETRY_MS: u32 = 20;
 
 /// An answer from the wire. An unknown one is as good as none.
@@ -257,12 +258,15 @@ static NEXT: Atomic<u64> = Atomic::new(1);
 static OPEN: Atomic<u32> = Atomic::new(1);
 
 /// Makes the tables. Once, at module load.
-pub(crate) fn init() {
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn init() -> Result {
     // SAFETY: Called exactly once, from module init.
     unsafe { ARRIVALS.init() };
     // SAFETY: As above.
     unsafe { REFUSALS.init() };
-    leaving::init();
+    leaving::init()
 }
 
 /// Frees the tables at module unload.
@@ -326,21 +330,43 @@ pub(crate) fn coming() -> Result<KVec<ClusterPid>> {
 
 /// Whether a process is about to live here.
 pub(crate) fn is_coming(pid: ClusterPid) -> bool {
-    any_arrival(pid).is_some()
+    any_arrival(pid)
+        .is_some_and(|a| matches!(a.stage(), Stage::Making | Stage::Filling | Stage::Parked))
+}
+
+/// Whether a process lives here, once no movement of it from or to here is under way; if not it does not come here
+/// until [`leaving::unbar`]. Sleeps.
+pub(crate) fn is_here_for_good(pid: ClusterPid, searcher: NodeId) -> Result<bool> {
+    leaving::bar(pid, searcher)?;
+    // Its end was told before it was in the table, or will be.
+    if !clms::is_up(searcher) {
+        leaving::unbar(pid, searcher);
+    }
+    leaving::wait_until(|| !is_coming(pid) && !leaving::is_leaving(pid));
+    let is_here = pproc::exists(pid);
+    if is_here {
+        leaving::unbar(pid, searcher);
+    }
+    Ok(is_here)
 }
 
 fn forget(pid: ClusterPid) -> Option<Arc<Arrival>> {
-    let mut guard = ARRIVALS.lock();
-    let i = guard.iter().position(|a| a.spawn.nr == pid)?;
-    guard.remove(i).ok()
+    let gone = {
+        let mut guard = ARRIVALS.lock();
+        let i = guard.iter().position(|a| a.spawn.nr == pid)?;
+        guard.remove(i).ok()
+    };
+    leaving::notify();
+    gone
 }
 
 fn forget_one(pid: ClusterPid, m: u64) {
-    let mut guard = ARRIVALS.lock();
-    let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
-    if let Some(i) = guard.iter().position(is) {
-        let _gone = guard.remove(i);
-    }
+    let _gone = {
+        let mut guard = ARRIVALS.lock();
+        let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
+        guard.iter().position(is).map(|i| guard.remove(i))
+    };
+    leaving::notify();
 }
 
 // ---- Destination -------------------------------------------------------------------------------------------
@@ -394,6 +420,11 @@ pub(crate) fn prepare(
     // The end of its source was told before it was in the table, or will be told to it.
     if !clms::is_up(from) {
         let _destroyed = a.step(Happened::SourceDown);
+    }
+    // Somebody who looks for it was told that it is not here.
+    if leaving::is_barred(pid) {
+        forget_one(pid, movement);
+        return Err(Refusal::new(EAGAIN, b"its parent's node looks for it"));
     }
     let made = pproc::pin(pid, Pins::EXEC).and_then(|()| agent::spawn(spawn));
     if let Err(e) = made {
@@ -545,9 +576,9 @@ pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
 /// The source asks for its commit, as the origin is down.
 pub(crate) fn judge(pid: ClusterPid, m: u64) -> Answer {
     match arrival(pid, m).map(|a| a.step(Happened::Judge)) {
-        Some(Effect::Run) => Answer::Committed,
-        // What is not known here was destroyed.
-        _ => Answer::Refused,
+        // What is not known any more was complete, and has run.
+        Some(Effect::Run) | None => Answer::Committed,
+        Some(_) => Answer::Refused,
     }
 }
 
@@ -573,7 +604,12 @@ pub(crate) fn hold(pid: ClusterPid, signal: &LateSignal) -> bool {
     };
     let mut turn = a.turn.lock();
     let holds = matches!(a.stage(), Stage::Making | Stage::Filling | Stage::Parked);
-    while holds && turn.signals.extend_from_slice(signal.as_bytes(), GFP_KERNEL).is_err() {
+    while holds
+        && turn
+            .signals
+            .extend_from_slice(signal.as_bytes(), GFP_KERNEL)
+            .is_err()
+    {
         ssi::task::yield_now();
     }
     holds
@@ -630,8 +666,8 @@ pub(crate) fn forget_arrival(pid: ClusterPid) -> bool {
 
 /// Asks for the current process to be given to `to`, which has it prepared, and lets go of it here.
 ///
-/// On success the caller makes the process vanish. On failure it is as before, or killed if nobody knows whether it ran
-/// at `to`.
+/// On success the caller makes the process vanish: it is at `to`, or nobody is left who knows whether it ran there.
+/// On failure it is as before.
 ///
 /// # Errors
 /// `EAGAIN` the process is being killed; `EHOSTDOWN`; `ENOMEM`.
@@ -670,15 +706,6 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
     }
     match ask(pid, spawn.movement, to) {
         state::Source::Vanish => {}
-        state::Source::Perish => {
-            let r = stay(EHOSTDOWN);
-            pr_err!(
-                "process {} is killed: the nodes that knew whether it moved are down\n",
-                pid.0
-            );
-            kill_self(pid);
-            return r;
-        }
         _ => return stay(EHOSTDOWN),
     }
     // The process is the destination's now: what follows cannot be undone, and does not fail but for memory.
@@ -708,20 +735,6 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
         events::tell_parent(pid, child, exit);
     }
     Ok(())
-}
-
-/// Kills the current process.
-fn kill_self(pid: ClusterPid) {
-    const SIGKILL: i32 = 9;
-    /// Source: `include/uapi/asm-generic/siginfo.h` `SI_KERNEL`.
-    const SI_KERNEL: i32 = 0x80;
-    let mut info = [0; SigInfo::LEN];
-    for (at, v) in [(0, SIGKILL), (8, SI_KERNEL)] {
-        for (to, from) in info.iter_mut().skip(at).zip(v.to_ne_bytes()) {
-            *to = from;
-        }
-    }
-    let _dead = pproc::signal(pid, Target::Process, SIGKILL, &SigInfo(info), 0, true);
 }
 
 /// The parent's number here, if the parent is here.
@@ -871,6 +884,7 @@ pub(crate) fn any_relations() -> bool {
 
 /// A node is down: what it was sending here and is not complete goes, what is complete asks the origin.
 pub(crate) fn node_down(node: NodeId) {
+    leaving::searcher_down(node);
     loop {
         let mut coming = KVec::new();
         let complete = {

@@ -74,7 +74,7 @@ impl State {
     /// Makes the tables. Once, at module load.
     ///
     /// # Errors
-    /// None yet.
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         agent::init();
         events::init();
@@ -83,7 +83,7 @@ impl State {
         listing::init();
         migrate::init();
         recovery::init();
-        movement::init();
+        movement::init()?;
         Ok(Self(()))
     }
 }

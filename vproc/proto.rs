@@ -98,6 +98,7 @@ ics::service! {
     op 22 Judge (class: L1, idempotent: true) { pid: Le32, movement: Le64 } -> { answer: Le32 }
 
     /// From the destination to the origin, when the source is down: was that committed? `answer` as of `Move`.
+    /// Errors: `EAGAIN` the origin has not seen the source's end yet.
     op 23 Ask (class: L1, idempotent: true) { pid: Le32, from: Le32, movement: Le64 } -> { answer: Le32 }
 
     /// To every member: the process died with its node. `kept`: its status waits at the asked node.
@@ -112,4 +113,12 @@ ics::service! {
     op 26 SignalMany (class: L0, idempotent: false) {
         pgid: Le32, sig: Le32, sender_sid: Le32, info: [u8; 48], cred: WireCred,
     } -> { sent: Le32, refused: Le32, error: Le32 }
+
+    /// When the origin of a process is down: does it run on the asked node? Answered when no movement of it from or to
+    /// there is under way. After a "no" it does not come there until `SearchOver`, or the end of the asker.
+    /// Errors: `ENOMEM`.
+    op 27 Search (class: L0, idempotent: true) { pid: Le32 } -> { found: Le32 }
+
+    /// The process was found, or is dead.
+    op 28 SearchOver (class: L1, idempotent: true) { pid: Le32 } -> { }
 }

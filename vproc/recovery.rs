@@ -3,8 +3,9 @@
 //! What follows from the death of a node: who was on it is lost, their parents learn so, their children become init's.
 //!
 //! The origin of a lost process tells every member; each looks for the parent and the children among its own. Where
-//! the origin is down too, each node asks all others for the parents and children of its own processes. All of it is
-//! done by one thread: the one that installs views must never wait for another node.
+//! the origin is down too, each node asks all others for the parents and children of its own processes, after every
+//! death. All of it is done by one thread, one search at a time: the thread that installs views must never wait for
+//! another node.
 
 use crate::calls;
 use crate::calls::Answer;
@@ -130,12 +131,12 @@ fn tell_all(pid: ClusterPid) {
         // A member that dies meanwhile has no parent of anybody any more.
         if let Ok((rep, _)) = ics::call::<Lost>(node, &req, &[]) {
             if rep.kept.get() != 0 {
-                keeper = Some(node.number());
+                keeper = Some(node);
             }
         }
     }
     if pid.origin() == Some(nodes::this()) {
-        let _noted = home::step(pid, HomeEvent::Mourned(keeper));
+        home::mourned(pid, keeper);
     }
 }
 
@@ -160,7 +161,8 @@ pub(crate) fn lost(pid: ClusterPid) -> bool {
     }
     movement::parent_is_lost(pid);
     for child in fostered(|ppid| ppid == pid) {
-        adopt(child);
+        // ESRCH: it has ended, or left before the death was known here; its new node is told as well.
+        let _elsewhere = adopt_here(child);
     }
     kept
 }
@@ -227,14 +229,7 @@ fn is_lost(pid: ClusterPid, node: NodeId) -> bool {
     if nodes::is_alias(pid) {
         return pid.origin() == Some(node);
     }
-    loop {
-        match calls::search(pid) {
-            Ok(_) => return false,
-            Err(e) if e == ESRCH => return true,
-            // Without memory nobody is declared dead.
-            Err(_) => ssi::task::yield_now(),
-        }
-    }
+    !calls::search_all(pid)
 }
 
 /// A node is down: looks for relations of processes here to lost ones whose origin is down as well.
@@ -258,7 +253,10 @@ fn report(node: NodeId) {
     let mut from = 1;
     while let Some(pid) = pproc::next_process(from) {
         if pid.origin() == Some(node) {
-            while pids.extend_from_slice(&pid.0.to_le_bytes(), GFP_KERNEL).is_err() {
+            while pids
+                .extend_from_slice(&pid.0.to_le_bytes(), GFP_KERNEL)
+                .is_err()
+            {
                 ssi::task::yield_now();
             }
         }

@@ -316,7 +316,9 @@ impl Handle<Move> for Server {
         let to = NodeId::new(req.to.get()).ok_or(Status::Errno(EPROTO))?;
         let answer = match home::commit(pid, from, to, req.movement.get()) {
             Effect::Committed | Effect::AlreadyCommitted => {
-                if !activated(to, req) && home::step(pid, HomeEvent::NodeDown(to.number())) == Effect::Lost {
+                if !activated(to, req)
+                    && home::step(pid, HomeEvent::NodeDown(to.number())) == Effect::Lost
+                {
                     recovery::mourn(pid);
                 }
                 Answer::Committed
@@ -363,8 +365,13 @@ impl Handle<Judge> for Server {
 impl Handle<Ask> for Server {
     fn handle(&self, _from: Caller, req: &AskReq, _tail: &[u8]) -> Reply<Ask> {
         let pid = own_range(req.pid)?;
+        let source = NodeId::new(req.from.get()).ok_or(Status::Errno(EPROTO))?;
+        if clms::is_up(source) {
+            // A movement of it could still come after the number is free.
+            return Err(Status::Errno(EAGAIN));
+        }
         let event = HomeEvent::Ask {
-            from: req.from.get(),
+            from: source.number(),
             movement: req.movement.get(),
         };
         let answer = match home::step(pid, event) {
@@ -385,6 +392,22 @@ impl Handle<Lost> for Server {
         let kept = recovery::lost(ClusterPid(req.pid.get()));
         let kept = Le32::new(u32::from(kept));
         Ok((LostRep { kept }, KVVec::new()))
+    }
+}
+
+impl Handle<Search> for Server {
+    fn handle(&self, from: Caller, req: &SearchReq, _tail: &[u8]) -> Reply<Search> {
+        let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from.node)
+            .map_err(Status::Errno)?;
+        let found = Le32::new(u32::from(is_here));
+        Ok((SearchRep { found }, KVVec::new()))
+    }
+}
+
+impl Handle<SearchOver> for Server {
+    fn handle(&self, from: Caller, req: &SearchOverReq, _tail: &[u8]) -> Reply<SearchOver> {
+        movement::leaving::unbar(ClusterPid(req.pid.get()), from.node);
+        Ok((SearchOverRep {}, KVVec::new()))
     }
 }
 

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Processes that are between their image and their end here: what happens to them meanwhile is kept, and given to
-//! them wherever they then are. And where those went that left.
+//! them wherever they then are. Where those went that left; and which must not come, as somebody who looks for them was
+//! told that they are not here.
 
 use crate::recovery;
 use crate::signals;
 use kernel::prelude::*;
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
 use kernel::sync::global_lock;
+use kernel::sync::Arc;
 use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
 use ssi::movement::Late as LateSignal;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
+use ssi::wait::Event;
 
 /// A process that is leaving.
 struct Leaving {
@@ -29,18 +35,33 @@ struct Tables {
     leaving: KVec<Leaving>,
     /// Where those went that left, newest last.
     left: KVec<(ClusterPid, NodeId)>,
+    /// Processes that must not come here, and the nodes that look for them.
+    barred: KVec<(ClusterPid, NodeId)>,
+    /// Told when a movement from or to this node is over.
+    over: Option<Arc<Event>>,
 }
 
 global_lock! {
     // SAFETY: Initialised in `init()`, which the module calls before anything else.
     /// Lock: level 47 `vproc::leaving`, mutex. Never held across a call to a node.
-    unsafe(uninit) static TABLES: Mutex<Tables> = Tables { leaving: KVec::new(), left: KVec::new() };
+    unsafe(uninit) static TABLES: Mutex<Tables> = Tables {
+        leaving: KVec::new(),
+        left: KVec::new(),
+        barred: KVec::new(),
+        over: None,
+    };
 }
 
 /// Makes the tables. Once, at module load.
-pub(crate) fn init() {
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn init() -> Result {
     // SAFETY: Called exactly once, from module init.
     unsafe { TABLES.init() };
+    let over = Arc::pin_init(Event::new(), GFP_KERNEL)?;
+    TABLES.lock().over = Some(over);
+    Ok(())
 }
 
 /// Frees the tables at module unload.
@@ -48,6 +69,64 @@ pub(crate) fn clear() {
     let mut guard = TABLES.lock();
     guard.leaving = KVec::new();
     guard.left = KVec::new();
+    guard.barred = KVec::new();
+    guard.over = None;
+}
+
+/// Counts steps of movements from and to this node.
+static STEPS: Atomic<u64> = Atomic::new(0);
+
+/// A movement from or to this node is over, or one step further.
+pub(crate) fn notify() {
+    STEPS.fetch_add(1, Full);
+    let over = TABLES.lock().over.clone();
+    if let Some(over) = over {
+        over.notify_all();
+    }
+}
+
+/// Sleeps until `cond` holds, which depends on movements from and to this node and may sleep itself.
+pub(crate) fn wait_until(cond: impl Fn() -> bool) {
+    let over = TABLES.lock().over.clone();
+    let Some(over) = over else {
+        return;
+    };
+    loop {
+        let seen = STEPS.load(Acquire);
+        if cond() {
+            return;
+        }
+        over.wait_until(|| STEPS.load(Acquire) != seen);
+    }
+}
+
+/// `pid` must not come here while `searcher` looks for it.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn bar(pid: ClusterPid, searcher: NodeId) -> Result {
+    TABLES.lock().barred.push((pid, searcher), GFP_KERNEL)?;
+    Ok(())
+}
+
+/// `searcher` has ended its search for `pid`.
+pub(crate) fn unbar(pid: ClusterPid, searcher: NodeId) {
+    TABLES.lock().barred.retain(|b| *b != (pid, searcher));
+}
+
+/// A node is down: it looks for nobody.
+pub(crate) fn searcher_down(node: NodeId) {
+    TABLES.lock().barred.retain(|(_, n)| *n != node);
+}
+
+/// Whether a process must not come here.
+pub(crate) fn is_barred(pid: ClusterPid) -> bool {
+    TABLES.lock().barred.iter().any(|(p, _)| *p == pid)
+}
+
+/// Whether a process is leaving.
+pub(crate) fn is_leaving(pid: ClusterPid) -> bool {
+    TABLES.lock().leaving.iter().any(|l| l.pid == pid)
 }
 
 /// The current process's signals are kept from now on.
@@ -112,6 +191,7 @@ fn end(tables: &mut Tables, pid: ClusterPid) -> Option<Leaving> {
 /// The current process stays after all.
 pub(crate) fn stays(pid: ClusterPid) {
     let kept = end(&mut TABLES.lock(), pid);
+    notify();
     give(pid, kept);
 }
 
@@ -126,6 +206,7 @@ pub(crate) fn left(pid: ClusterPid, to: NodeId) {
         let _ = guard.left.push((pid, to), GFP_KERNEL);
         end(&mut guard, pid)
     };
+    notify();
     give(pid, kept);
 }
 
