@@ -413,10 +413,12 @@ pub(crate) fn prepare(
         }? Error),
         GFP_KERNEL,
     )?;
-    ARRIVALS
-        .lock()
-        .push(a.clone(), GFP_KERNEL)
-        .map_err(Error::from)?;
+    {
+        let mut guard = ARRIVALS.lock();
+        // One that was destroyed and whose end has not been seen yet is of no interest any more.
+        guard.retain(|a| a.spawn.nr != pid || !matches!(a.stage(), Stage::Failed | Stage::Aborted));
+        guard.push(a.clone(), GFP_KERNEL).map_err(Error::from)?;
+    }
     // The end of its source was told before it was in the table, or will be told to it.
     if !clms::is_up(from) {
         let _destroyed = a.step(Happened::SourceDown);
@@ -426,10 +428,13 @@ pub(crate) fn prepare(
         forget_one(pid, movement);
         return Err(Refusal::new(EAGAIN, b"its parent's node looks for it"));
     }
+    let was_pinned = pproc::pins(pid).contains(Pins::EXEC);
     let made = pproc::pin(pid, Pins::EXEC).and_then(|()| agent::spawn(spawn));
     if let Err(e) = made {
         forget_one(pid, movement);
-        pproc::unpin(pid, Pins::EXEC);
+        if !was_pinned {
+            pproc::unpin(pid, Pins::EXEC);
+        }
         return Err(e.into());
     }
     a.changed.wait_until(|| a.stage() != Stage::Making);
