@@ -35,6 +35,7 @@ cases! {
     vproc_proc_files
     vproc_onnode
     vproc_migrate
+    vproc_migrate_leftovers
 }
 
 fn main() -> ExitCode {
