@@ -36,6 +36,7 @@ cases! {
     vproc_onnode
     vproc_migrate
     vproc_migrate_leftovers
+    vproc_migrate_refused
 }
 
 fn main() -> ExitCode {
