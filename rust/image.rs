@@ -147,11 +147,14 @@ pub fn read_pages(addrs: &[u64], buf: &mut [u8]) -> Result {
 /// # Errors
 /// `ESTALE` if the program's path leads to another file here; `EINVAL`, `EPROTO` for bytes that are no image; what
 /// opening it gives.
-pub fn create_memory(memory: &[u8]) -> Result {
-    // SAFETY: The image is readable for its length.
-    to_result(aligned(memory, |buf, len| unsafe {
-        bindings::pproc_mm_create(buf, len)
-    })?)
+pub fn create_memory(memory: &[u8]) -> Verdict {
+    judged(|why, why_len| {
+        // SAFETY: The image is readable, the buffer writable for its length.
+        aligned(memory, |buf, len| unsafe {
+            bindings::pproc_mm_create(buf, len, why, why_len)
+        })
+        .unwrap_or_else(|e| e.to_errno())
+    })
 }
 
 /// Makes the mappings, without their pages.

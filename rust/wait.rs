@@ -6,7 +6,9 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
+use kernel::str::CStr;
 use kernel::sync::Arc;
+use kernel::sync::LockClassKey;
 use kernel::sync::SpinLock;
 use kernel::time::Msecs;
 use kernel::types::Opaque;
@@ -45,19 +47,29 @@ unsafe impl Send for Event {}
 // SAFETY: As above.
 unsafe impl Sync for Event {}
 
+/// Name and class of the lock in an [`Event`].
+///
+/// Never inlined: lockdep knows a class by the addresses of both, and code that is compiled into several crates, as
+/// whatever is generic is, has a copy of its literals in each.
+#[inline(never)]
+fn event_class() -> (&'static CStr, Pin<&'static LockClassKey>) {
+    (c"ssi::event", kernel::static_lock_class!())
+}
+
+/// Name and class of the lock in a [`Queue`]; as [`event_class`].
+#[inline(never)]
+fn queue_class() -> (&'static CStr, Pin<&'static LockClassKey>) {
+    (c"ssi::queue", kernel::static_lock_class!())
+}
+
 impl Event {
     /// Makes one.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             queue <- Opaque::ffi_init(|slot| {
+                let (name, class) = event_class();
                 // SAFETY: `slot` is valid and stays where it is; name and class are static.
-                unsafe {
-                    bindings::__init_waitqueue_head(
-                        slot,
-                        c"ssi_event".as_char_ptr(),
-                        kernel::static_lock_class!().as_ptr(),
-                    )
-                }
+                unsafe { bindings::__init_waitqueue_head(slot, name.as_char_ptr(), class.as_ptr()) }
             }),
         })
     }
@@ -161,9 +173,10 @@ impl<T: Send + Unpin> Queue<T> {
             len: 0,
             waiters: 0,
         };
+        let (name, class) = queue_class();
         Arc::pin_init(
             pin_init!(Self {
-                inner <- kernel::new_spinlock!(inner, "ssi::queue"),
+                inner <- SpinLock::new(inner, name, class),
                 changed <- Event::new(),
             }),
             GFP_KERNEL,

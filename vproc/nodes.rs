@@ -11,6 +11,7 @@ use crate::migrate;
 use crate::movement;
 use crate::recovery;
 use kernel::prelude::*;
+use ssi::failpoint;
 use ssi::ids::ClusterPid;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -125,9 +126,16 @@ impl clms::ViewObserver for Observer {
     fn leaving(&self) -> Result {
         movement::refuse_new();
         // A process of ours elsewhere, or of others here, keeps the node.
-        if movement::any_relations() {
+        let free = failpoint::hit("vproc.leave.node.refusing").and_then(|()| {
+            if movement::any_relations() {
+                Err(EBUSY)
+            } else {
+                Ok(())
+            }
+        });
+        if free.is_err() {
             movement::allow_new();
-            return Err(EBUSY);
+            return free;
         }
         recovery::stop();
         events::stop();

@@ -71,7 +71,13 @@ impl Context {
     /// # Errors
     /// It does not exit 0.
     pub(crate) fn sh(&self, node: u32, script: &str) -> Result<String> {
-        let out = self.exec(node, &["sh", "-c", script])?;
+        self.sh_for(COMMAND, node, script)
+    }
+
+    /// As [`Self::sh`], for a script that may take longer than a command.
+    pub(crate) fn sh_for(&self, time: Duration, node: u32, script: &str) -> Result<String> {
+        let spawn = spawn::command(&["sh", "-c", script]);
+        let out = self.client.output(node, spawn, Some(time * self.patience), b"")?;
         ensure!(
             out.code == 0,
             "node {node}: `{script}`: exit {}{}: {} {}",

@@ -35,6 +35,8 @@ cases! {
     vproc_proc_files
     vproc_onnode
     vproc_migrate
+    vproc_migrate_leftovers
+    vproc_migrate_refused
     vproc_crash
 }
 

@@ -2,6 +2,8 @@
 
 //! Migration: a running program goes from node to node and notices nothing.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use anyhow::ensure;
 use rig::images::Root;
@@ -19,9 +21,19 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "vproc_migrate_registers",
-        promise: "registers, blocked and pending signals, TLS and alternate stack are unchanged after 12 moves",
-        seconds: 120,
+        promise: "registers, blocked and pending signals, TLS and alternate stack are unchanged after 50 moves",
+        debug: true,
+        seconds: 180,
         run: registers,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "vproc_migrate_python",
+        promise: "Python that computes with floats writes the same digits over 50 moves as when it stays",
+        root: Root::Debian,
+        debug: true,
+        seconds: 240,
+        run: python,
         ..Case::DEFAULT
     },
     Case {
@@ -47,12 +59,17 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// Moves `$pid` round the nodes `$n` times, from node 1, then does `then` to end it; prints what it prints.
+/// How long a tour of 50 moves may take.
+const TOUR: Duration = Duration::from_secs(120);
+
+/// Moves `$pid`, which `start` sets, round the nodes `$n` times, from node 1, then does `then` to end it; prints what
+/// it prints.
 fn tour(cx: &Context, start: &str, moves: u32, then: &str) -> Result<String> {
-    cx.sh(
+    cx.sh_for(
+        TOUR,
         1,
         &format!(
-            "{start} & pid=$!\n\
+            "{start}\n\
              while [ \"$(where_pid $pid)\" != 1 ]; do :; done\n\
              i=0; node=2\n\
              while [ $i -lt {moves} ]; do\n\
@@ -69,7 +86,7 @@ fn tour(cx: &Context, start: &str, moves: u32, then: &str) -> Result<String> {
 fn shell(cx: &Context) -> Result<()> {
     let out = tour(
         cx,
-        "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo counted $i; exit 7'",
+        "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo counted $i; exit 7' & pid=$!",
         3,
         ":",
     )?;
@@ -79,8 +96,8 @@ fn shell(cx: &Context) -> Result<()> {
 fn registers(cx: &Context) -> Result<()> {
     let out = tour(
         cx,
-        "/usr/lib/ssi-tests/regs -n 20000",
-        12,
+        "/usr/lib/ssi-tests/regs -n 200000 & pid=$!",
+        50,
         "kill -USR2 $pid",
     )?;
     ensure!(
@@ -90,8 +107,53 @@ fn registers(cx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Floats of every kind, in rounds that depend on each other: `argv[1]` of them, or until SIGUSR2. A line per round.
+const FLOATS: &str = r#"import math, signal, sys
+stop = False
+def enough(*_):
+    global stop
+    stop = True
+signal.signal(signal.SIGUSR2, enough)
+x, y, total, z = 0.3, 1.0, 0.0, complex(0.1, 0.2)
+matrix = [[math.sin(7 * i + j) for j in range(6)] for i in range(6)]
+done = 0
+while done < int(sys.argv[1]) and not stop:
+    for i in range(300):
+        x = 3.999 * x * (1.0 - x)
+        y = math.fmod(y * 1.000001 + math.sqrt(x), 97.0)
+        total += math.exp(-y) * math.atan2(x, y) + round(x * y, 7) ** 3
+        z = z * z + complex(x - 0.7, y / 1000)
+        if abs(z) > 2:
+            z = complex(x, -x) / 3
+    matrix = [[math.fsum(a * b for a, b in zip(row, col)) for col in zip(*matrix)] for row in matrix]
+    top = max(abs(a) for row in matrix for a in row)
+    matrix = [[a / top + x / 100 for a in row] for row in matrix]
+    done += 1
+    trace = math.fsum(matrix[i][i] for i in range(6))
+    print(done, x.hex(), repr(y), total.hex(), z, '%.17g' % trace, flush=True)
+"#;
+
+fn python(cx: &Context) -> Result<()> {
+    std::fs::write(cx.client.dir().join("shared/floats.py"), FLOATS)?;
+    let out = tour(
+        cx,
+        "python3 /shared/floats.py 1000000000 </dev/null >/shared/moved & pid=$!\n\
+         while ! [ -s /shared/moved ]; do :; done",
+        50,
+        "kill -USR2 $pid",
+    )?;
+    same("the tour", out.trim_end(), "status 0")?;
+    let rounds: u32 = cx.sh(1, "wc -l </shared/moved")?.trim().parse()?;
+    cx.sh_for(TOUR, 1, &format!("python3 /shared/floats.py {rounds} >/shared/stayed"))?;
+    let last = cx.sh(1, "tail -n 1 /shared/stayed")?;
+    ensure!(rounds > 50 && last.starts_with(&format!("{rounds} ")), "{rounds} rounds: {last}");
+    let out = cx.exec(1, &["cmp", "/shared/stayed", "/shared/moved"])?;
+    ensure!(out.code == 0, "{} {}", out.text(), out.error_text());
+    Ok(())
+}
+
 fn memory(cx: &Context) -> Result<()> {
-    let out = tour(cx, "/usr/lib/ssi-tests/memhog 8", 6, "kill -TERM $pid")?;
+    let out = tour(cx, "/usr/lib/ssi-tests/memhog 8 & pid=$!", 6, "kill -TERM $pid")?;
     ensure!(
         out.contains("ok") && out.trim_end().ends_with("status 0"),
         "memhog: {out}"

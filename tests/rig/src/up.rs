@@ -283,10 +283,13 @@ impl Up {
             }),
             links: self.links,
             // A case lasts seconds: what hangs longer than this hangs for good.
-            cmdline: format!(
-                "sysctl.kernel.hung_task_timeout_secs={}",
-                if is_debug { 120 } else { 40 }
-            ),
+            // An interrupt while the kernel reads the processor's features anew finds none of them: KASAN then takes
+            // the direct map of five levels of page tables for wild memory.
+            cmdline: if is_debug {
+                "sysctl.kernel.hung_task_timeout_secs=120 no5lvl".into()
+            } else {
+                "sysctl.kernel.hung_task_timeout_secs=40".into()
+            },
             append: self.append.clone(),
             modules: with_modules,
             join,

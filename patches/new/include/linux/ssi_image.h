@@ -61,7 +61,7 @@ ssize_t pproc_mm_capture(void *buf, size_t len);
 ssize_t pproc_pages_next(struct ssi_page_cursor *c, u64 *addrs, size_t n);
 int pproc_pages_read(const u64 *addrs, size_t n, void *buf);
 
-int pproc_mm_create(const void *buf, size_t len);
+int pproc_mm_create(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_mm_restore(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_pages_write(const u64 *addrs, size_t n, const void *buf);
 int pproc_guards_install(const u64 *addrs, size_t n);

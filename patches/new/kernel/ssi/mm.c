@@ -81,6 +81,17 @@ static char *ssi_file_path(struct file *file, char *buf, size_t len)
 	return path;
 }
 
+/* Writes why the current process's program cannot be found elsewhere. */
+static void ssi_exe_refuse(struct file *exe, char *why, size_t len)
+{
+	char *page = (char *)__get_free_page(GFP_KERNEL);
+	char *path = exe && page ? d_path(&exe->f_path, page, PAGE_SIZE) : NULL;
+
+	snprintf(why, len, "program %s: %s", !IS_ERR_OR_NULL(path) ? path : "",
+		 exe && pproc_path_common(&exe->f_path) ? "deleted" : "file of this node alone");
+	free_page((unsigned long)page);
+}
+
 static int ssi_vma_refuse(const struct ssi_vma_seen *s, int err, const char *cause, char *why,
 			  size_t len)
 {
@@ -159,12 +170,12 @@ int ssi_mm_check(char *why, size_t len)
 		return ret;
 	exe = get_mm_exe_file(mm);
 	ret = exe ? pproc_file_id(exe, &id) : -ESTALE;
+	if (ret)
+		ssi_exe_refuse(exe, why, len);
 	if (exe)
 		fput(exe);
-	if (ret) {
-		snprintf(why, len, "program deleted, or a file of this node alone");
+	if (ret)
 		return ret;
-	}
 	while (!ret && ssi_vma_next(addr, &s)) {
 		ret = ssi_vma_check(&s, good, why, len);
 		addr = s.end;

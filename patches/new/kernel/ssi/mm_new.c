@@ -122,11 +122,13 @@ core_initcall(ssi_binfmt_init);
  * pproc_mm_create() - give the current, new process an empty address space for its program
  * @buf: from pproc_mm_capture() on another node
  * @len: bytes
+ * @why: gets the cause of a refusal
+ * @why_len: room there
  *
  * Context: the new process, before it was in user mode. Return: 0; -ESTALE if the program's path leads to another
  * file here; -EINVAL; -EPROTO; what opening it gives.
  */
-int pproc_mm_create(const void *buf, size_t len)
+int pproc_mm_create(const void *buf, size_t len, char *why, size_t why_len)
 {
 	const struct ssi_mm_image *m = buf;
 	const struct ssi_vma_image *v;
@@ -137,18 +139,21 @@ int pproc_mm_create(const void *buf, size_t len)
 	int ret;
 
 	ret = ssi_mm_decode(buf, len, &v, &aux);
-	if (ret)
-		return ret;
-	exe = ssi_mm_string(buf, len, m->exe);
-	if (!exe || *exe != '/')
-		return -EINVAL;
+	exe = ret ? NULL : ssi_mm_string(buf, len, m->exe);
+	if (!exe || *exe != '/') {
+		snprintf(why, why_len, "image of the mappings");
+		return ret ?: -EINVAL;
+	}
 	id = m->exe_id;
 	move->exe = &id;
 	ret = kernel_execve(exe, (const char *const []){ exe, NULL },
 			    (const char *const []){ NULL });
 	move->exe = NULL;
 	if (ret == -ENOENT || ret == -ENOTDIR)
-		return -ESTALE;
+		ret = -ESTALE;
+	if (ret)
+		snprintf(why, why_len, "program %s: %s", exe,
+			 ret == -ESTALE ? "another file here" : "cannot be run");
 	return ret;
 }
 EXPORT_SYMBOL_SSI(pproc_mm_create);
