@@ -23,6 +23,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
 use ssi::fifo::Node;
 use ssi::ids::Incarnation;
@@ -95,8 +96,8 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    key_out: [u8; 32],
-    key_in: [u8; 32],
+    key_out: FrameKey,
+    key_in: FrameKey,
     socket: Socket,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
@@ -128,8 +129,8 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
-                key_out: session.key_out,
-                key_in: session.key_in,
+                key_out: FrameKey::new(&session.key_out),
+                key_in: FrameKey::new(&session.key_in),
                 socket,
                 wanted: Atomic::new(0),
                 seen: Atomic::new(0),
@@ -280,19 +281,19 @@ impl Link {
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; those of the socket. The stream is torn.
-    pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
+    pub(crate) fn receive(&self, ahead: &mut Ahead, seq: u64) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
-        self.socket.receive(&mut bytes)?;
+        ahead.receive(&self.socket, &mut bytes)?;
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
         if head.magic.get() != MAGIC || len > MAX_BODY {
             net::refuse(Refused::Torn, Some(self.node));
             return Err(EPROTO);
         }
-        let mut body = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
-        self.socket.receive(&mut body)?;
+        let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
+        ahead.receive_onto(&self.socket, &mut body, len)?;
         let mut tag = [0u8; TAG];
-        self.socket.receive(&mut tag)?;
+        ahead.receive(&self.socket, &mut tag)?;
         if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
             net::refuse(Refused::Tag, Some(self.node));
             return Err(EBADMSG);
@@ -317,6 +318,62 @@ impl Link {
         };
         self.socket.shutdown();
         self.room.notify_all();
+    }
+}
+
+/// What was received of a stream and not looked at yet: a short frame, and often several, come with one call.
+pub(crate) struct Ahead {
+    bytes: KVVec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Ahead {
+    /// Bytes that are received ahead at most.
+    const MAX: usize = 4096;
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            bytes: KVVec::from_elem(0, Self::MAX, GFP_KERNEL)?,
+            from: 0,
+            to: 0,
+        })
+    }
+
+    /// Takes at most `n` bytes of what is there.
+    fn take(&mut self, n: usize) -> &[u8] {
+        let from = self.from;
+        self.from = self.to.min(from.saturating_add(n));
+        self.bytes.get(from..self.from).unwrap_or(&[])
+    }
+
+    fn receive(&mut self, socket: &Socket, buf: &mut [u8]) -> Result {
+        let mut done = 0;
+        loop {
+            let part = self.take(buf.len() - done);
+            let end = done + part.len();
+            buf.get_mut(done..end).ok_or(EINVAL)?.copy_from_slice(part);
+            done = end;
+            if done == buf.len() {
+                return Ok(());
+            }
+            (self.from, self.to) = (0, 0);
+            self.to = socket.receive_some(&mut self.bytes)?;
+        }
+    }
+
+    /// Appends `n` bytes to `vec`. What is not there yet does not go through the buffer.
+    fn receive_onto(&mut self, socket: &Socket, vec: &mut KVVec<u8>, n: usize) -> Result {
+        let part = self.take(n);
+        vec.extend_from_slice(part, GFP_KERNEL)?;
+        match n - part.len() {
+            0 => Ok(()),
+            left => socket.receive_onto(vec, left),
+        }
     }
 }
 

@@ -175,6 +175,41 @@ pub(crate) struct Peer {
     changed: Event,
 }
 
+/// A call under way.
+pub(crate) struct Asked {
+    peer: Arc<Peer>,
+    pending: Arc<Pending>,
+}
+
+impl Asked {
+    /// Waits for the reply: its body. Sleeps.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn wait(self) -> core::result::Result<KVVec<u8>, CallError> {
+        let pending = &self.pending;
+        let mut outcome = None;
+        let ended = {
+            let take = || {
+                outcome = pending.outcome.lock().take();
+                outcome.is_some()
+            };
+            if pending.class == Class::P {
+                pending.done.wait_killable(take)
+            } else {
+                pending.done.wait_until(take);
+                true
+            }
+        };
+        if !ended {
+            self.peer.cancel(pending);
+            // The reply, or the end of the peer, may have come first.
+            outcome = pending.outcome.lock().take();
+        }
+        outcome.unwrap_or(Err(CallError::Interrupted))
+    }
+}
+
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
@@ -227,37 +262,21 @@ impl Peer {
 
     // ---- Asking --------------------------------------------------------------------------------------------
 
-    /// Asks and waits for the reply: its body. Sleeps.
+    /// Asks. Sleeps for a credit.
     ///
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
-        &self,
+        self: &Arc<Self>,
         service: u16,
         op: u16,
         class: Class,
         body: KVVec<u8>,
-    ) -> core::result::Result<KVVec<u8>, CallError> {
-        let pending = self.begin_asking(service, op, class, body, false)?;
-        let mut outcome = None;
-        let ended = {
-            let take = || {
-                outcome = pending.outcome.lock().take();
-                outcome.is_some()
-            };
-            if class == Class::P {
-                pending.done.wait_killable(take)
-            } else {
-                pending.done.wait_until(take);
-                true
-            }
-        };
-        if !ended {
-            self.cancel(&pending);
-            // The reply, or the end of the peer, may have come first.
-            outcome = pending.outcome.lock().take();
-        }
-        outcome.unwrap_or(Err(CallError::Interrupted))
+    ) -> core::result::Result<Asked, CallError> {
+        Ok(Asked {
+            pending: self.begin_asking(service, op, class, body, false)?,
+            peer: self.clone(),
+        })
     }
 
     /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
@@ -439,7 +458,7 @@ impl Peer {
         let service = head.service.get();
         let op = head.op.get();
         let order = head.order.get();
-        let known = pool::class_of(service, op);
+        let known = pool::kind_of(service, op);
         let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         // The peer may have the new view before this node has: its requests wait here, in order, until this node
@@ -503,12 +522,17 @@ impl Peer {
         self.start(job, known)
     }
 
-    /// Hands a request to who answers it.
-    fn start(&self, job: Job, known: Option<Class>) -> Result {
+    /// Hands a request to who answers it, or answers it if that is prompt.
+    fn start(&self, job: Job, known: Option<(Class, bool)>) -> Result {
         let (epoch, xid, class, order) = (job.epoch, job.xid, job.class, job.order);
         let refusal = match known {
             None => EPROTONOSUPPORT,
-            Some(k) if k != class => EPROTO,
+            Some((k, _)) if k != class => EPROTO,
+            // A post is followed by others, which must not be done on this stack.
+            Some((_, true)) if order == 0 => {
+                pool::run(job);
+                return Ok(());
+            }
             Some(_) => match pool::submit(class, job) {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
@@ -608,7 +632,7 @@ impl Peer {
             posts.take().map(|n| n.to_key_value().1)
         };
         if let Some(job) = job {
-            let known = pool::class_of(job.service, job.op);
+            let known = pool::kind_of(job.service, job.op);
             // Recursion is bounded: `start` comes back here only when it refuses, and then with a shorter queue.
             let _done = self.start(job, known);
         }

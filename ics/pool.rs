@@ -160,13 +160,11 @@ pub(crate) fn submit(class: Class, job: Job) -> Result {
     Ok(())
 }
 
-/// The class of an op.
-pub(crate) fn class_of(service: u16, op: u16) -> Option<Class> {
+/// The class of an op, and whether its handler is prompt.
+pub(crate) fn kind_of(service: u16, op: u16) -> Option<(Class, bool)> {
     let guard = SERVICES.lock();
-    guard
-        .iter()
-        .find(|e| e.service.id() == service)
-        .and_then(|e| e.service.class(op))
+    let e = guard.iter().find(|e| e.service.id() == service)?;
+    Some((e.service.class(op)?, e.service.is_prompt(op)))
 }
 
 /// Runs a handler here and now.
@@ -203,7 +201,8 @@ pub(crate) fn handle(
     r
 }
 
-fn run(job: Job) {
+/// Answers a request here and now.
+pub(crate) fn run(job: Job) {
     let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
         handle(job.from, job.service, job.op, &job.body)
     } else {
