@@ -3,8 +3,11 @@
 //! What source and destination of a movement do, whatever dies meanwhile: pure state machines.
 //!
 //! The origin decides (`home/state.rs`) while it is alive, and the destination when the origin is down. A source that
-//! has asked can do nothing but wait for an answer; if nobody is left who could give one, the process is dead, as it
-//! may have run at the destination.
+//! has asked can do nothing but wait for an answer; if nobody is left who could give one, what it has is no process
+//! any more, as it may have run at the destination.
+//!
+//! Neither of the two ever says that the process is dead: it may have moved on from there, by a movement they know
+//! nothing of. While the origin is alive it says so; when it is down, the parent's node asks everybody.
 //!
 //! Imports nothing but `core`; `tests/host/vproc` searches its states together with those of `home/state.rs`.
 
@@ -36,12 +39,11 @@ pub(crate) enum Answer {
 pub(crate) enum Source {
     /// Asks that one.
     Ask(Judge),
-    /// Goes silently: the process lives, or ended, elsewhere.
+    /// Goes silently: the process lives, or ended, elsewhere, or nobody is left who knows whether it ran elsewhere.
     Vanish,
-    /// Goes on here as if nothing had happened.
+    /// Goes on here as if nothing had happened, and sends the destination an abort: it may live, and only not yet be a
+    /// member for the origin.
     Stay,
-    /// Dies, and its parent is told: nobody is left who knows whether it ran elsewhere.
-    Perish,
 }
 
 /// Whom a source asks first.
@@ -59,7 +61,7 @@ pub(crate) fn answered(asked: Judge, answer: Answer, destination_is_origin: bool
         (Answer::Committed | Answer::NotThere, _) => Source::Vanish,
         (Answer::Refused, _) => Source::Stay,
         (Answer::Down, Judge::Origin) if !destination_is_origin => Source::Ask(Judge::Destination),
-        (Answer::Down, _) => Source::Perish,
+        (Answer::Down, _) => Source::Vanish,
     }
 }
 
@@ -93,9 +95,10 @@ pub(crate) enum Event {
     Abort,
     /// The origin says that it lives.
     Activate,
-    /// The source asks, as the origin is down.
+    /// The source asks, as the origin is down. For a movement that is not known here any more the answer is
+    /// [`Answer::Committed`]: it was complete, and has run.
     Judge,
-    /// The source is down.
+    /// The source is down: when it goes, and for a process that begins to arrive after it went.
     SourceDown,
     /// What the origin says of a movement whose source is down.
     OriginSays(Answer),
@@ -111,10 +114,8 @@ pub(crate) enum Effect {
     Run,
     /// Answers that it never will.
     Never,
-    /// Destroys it.
+    /// Destroys it silently.
     Destroy,
-    /// Destroys it, and tells everybody that the process is lost: nobody else can.
-    Mourn,
     /// Asks the origin whether the movement was committed.
     AskOrigin,
 }
@@ -139,8 +140,7 @@ pub(crate) fn arriving(stage: Stage, ev: Event) -> (Stage, Effect) {
         (_, Event::Abort | Event::SourceDown) => (stage, Effect::None),
 
         (Parked, Event::OriginSays(Answer::Committed)) => (Active, Effect::Run),
-        // The source may have gone on by itself before it died: nothing must happen twice.
-        (Parked, Event::OriginSays(Answer::Down)) => (Aborted, Effect::Mourn),
+        // Without an answer too: the source may have gone on by itself before it died, and nothing must happen twice.
         (Parked, Event::OriginSays(_)) => (Aborted, Effect::Destroy),
         (_, Event::OriginSays(_)) => (stage, Effect::None),
     }
