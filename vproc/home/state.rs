@@ -38,17 +38,16 @@ pub(crate) enum Event {
         to: Node,
         /// The movement.
         movement: u64,
-        /// Whether `from` is a member.
+        /// Whether `from` is a member, in the life that sent this.
         from_is_up: bool,
-        /// Whether `to` is a member.
+        /// Whether `to` is a member, in the life that has it prepared.
         to_is_up: bool,
         /// Whether a task of this node has the number.
         is_here: bool,
     },
-    /// The destination of a movement asks, whose source is down: was it committed?
+    /// The destination of a movement asks, whose source is down: was it committed? Not before that life of the source
+    /// is down for this node as well: then a "no" is for good.
     Ask {
-        /// The source.
-        from: Node,
         /// The movement.
         movement: u64,
     },
@@ -57,7 +56,7 @@ pub(crate) enum Event {
         /// Where its status waits.
         record_at: Node,
     },
-    /// Of a lost process: the node where its status waits, if anybody does.
+    /// Of a lost process: the node where its status waits, if anybody does and that node is a member.
     Mourned(Option<Node>),
     /// Nobody uses the number any more.
     Gone,
@@ -115,12 +114,11 @@ pub(crate) fn step(this: Node, place: Option<Place>, ev: Event) -> (Option<Place
                 (Some(Place::At { node: to, movement }), Effect::Committed)
             }
         }
-        // A "no" is for good: the source is down, and what is lost here never moves.
-        Event::Ask { from, movement } => match place {
+        Event::Ask { movement } => match place {
             Some(Place::At { movement: m, .. }) if m == movement => {
                 (place, Effect::AlreadyCommitted)
             }
-            Some(Place::At { node, .. }) if node == from => (Some(Place::Lost), Effect::Lost),
+            // If it died with the source, NodeDown says so. It may be at the source again, in a life after that.
             _ => (place, Effect::NotThere),
         },
         Event::Zombie { record_at } => (Some(Place::Zombie { record_at }), Effect::None),
