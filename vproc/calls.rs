@@ -100,32 +100,43 @@ fn search(pid: ClusterPid) -> Result<NodeId> {
 /// Whether a process whose origin is down runs anywhere. Waits for movements of it, and nobody who said "no" takes it
 /// meanwhile, so that it is not missed on its way.
 pub(crate) fn search_all(pid: ClusterPid) -> bool {
+    loop {
+        let view = clms::view();
+        let mut newest = view.id;
+        let found = view.members.iter().any(|node| {
+            let (found, its_view) = has_it(pid, node);
+            newest = newest.max(its_view);
+            found
+        });
+        let req = SearchOverReq {
+            pid: Le32::new(pid.0),
+        };
+        for node in view.members.iter() {
+            // Whoever goes down knows nothing of it any more.
+            while let Err(CallError::Local(_)) = ics::call::<SearchOver>(node, &req, &[]) {
+                ssi::task::yield_now();
+            }
+        }
+        // A member that was not asked may have it.
+        if found || newest == view.id && clms::view().id == view.id {
+            return found;
+        }
+    }
+}
+
+/// Whether a process runs on `node`, and the view of who answers; 0 if that is down.
+fn has_it(pid: ClusterPid, node: NodeId) -> (bool, u64) {
     let req = SearchReq {
         pid: Le32::new(pid.0),
     };
-    let members = clms::view().members;
-    let has_it = |node| loop {
+    loop {
         match ics::call::<Search>(node, &req, &[]) {
-            Ok((rep, _)) => return rep.found.get() != 0,
-            Err(CallError::Down(_)) => return false,
+            Ok((rep, _)) => return (rep.found.get() != 0, rep.view.get()),
+            Err(CallError::Down(_)) => return (false, 0),
             // Without memory nobody is declared dead.
             Err(_) => ssi::task::yield_now(),
         }
-    };
-    let found = members.iter().any(has_it);
-    let req = SearchOverReq {
-        pid: Le32::new(pid.0),
-    };
-    for node in members.iter() {
-        // Whoever goes down knows nothing of it any more.
-        while matches!(
-            ics::call::<SearchOver>(node, &req, &[]),
-            Err(CallError::Local(_))
-        ) {
-            ssi::task::yield_now();
-        }
     }
-    found
 }
 
 /// Asks the node that executes `pid`, following the process if it moves. May sleep.

@@ -4,6 +4,7 @@
 
 use crate::movement;
 use crate::nodes;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
@@ -60,16 +61,16 @@ pub(crate) fn step(pid: ClusterPid, ev: Event) -> Effect {
 }
 
 /// The commit point: `from` gives `pid` to `to`. May sleep.
-pub(crate) fn commit(pid: ClusterPid, from: NodeId, to: NodeId, movement: u64) -> Effect {
+pub(crate) fn commit(pid: ClusterPid, from: Caller, to: NodeId, movement: u64) -> Effect {
     let is_here = pproc::exists(pid);
     // Who is a member is read while the table is held: a node's death changes the view first and the table then, so
     // that no process is given by or to a node whose processes have been counted as lost.
     step_with(pid, || Event::Move {
-        from: from.number(),
+        from: from.node.number(),
         to: to.number(),
         movement,
-        from_is_up: from == nodes::this() || clms::is_up(from),
-        to_is_up: to == nodes::this() || clms::is_up(to),
+        from_is_up: clms::is_member(from.node, from.incarnation),
+        to_is_up: clms::is_up(to),
         is_here,
     })
 }
@@ -77,7 +78,7 @@ pub(crate) fn commit(pid: ClusterPid, from: NodeId, to: NodeId, movement: u64) -
 /// The status of a lost process waits at `keeper`, or for nobody. May sleep.
 pub(crate) fn mourned(pid: ClusterPid, keeper: Option<NodeId>) {
     // As in `commit`: a keeper that dies now is seen by `NodeDown`, one that is down keeps nothing.
-    let is_up = |n: &NodeId| *n == nodes::this() || clms::is_up(*n);
+    let is_up = |n: &NodeId| clms::is_up(*n);
     let _freed = step_with(pid, || {
         Event::Mourned(keeper.filter(is_up).map(NodeId::number))
     });

@@ -14,6 +14,7 @@ use crate::nodes;
 use crate::proto::*;
 use crate::rexec;
 use ics::CallError;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -65,7 +66,7 @@ pub(crate) struct Arrival {
     /// Who it is.
     pub(crate) spawn: Spawn,
     /// Where it comes from.
-    pub(crate) from: NodeId,
+    from: Caller,
     /// Whether it is a moved process, not a program to start.
     is_move: bool,
     /// The fixed part of what it is made of.
@@ -200,7 +201,8 @@ impl Arrival {
         self.source_is_down.store(0, Relaxed);
         let req = AskReq {
             pid: Le32::new(self.spawn.nr.0),
-            from: Le32::new(self.from.number()),
+            from: Le32::new(self.from.node.number()),
+            incarnation: Le64::new(self.from.incarnation.0),
             movement: Le64::new(self.spawn.movement),
         };
         let answer = loop {
@@ -381,7 +383,7 @@ fn forget_one(pid: ClusterPid, m: u64) {
 /// # Errors
 /// `EPROTO` bad image; `EEXIST` the number is in use here; `EHOSTUNREACH` this node leaves; those of making it.
 pub(crate) fn prepare(
-    from: NodeId,
+    from: Caller,
     req: &PrepareReq,
     tail: &[u8],
 ) -> core::result::Result<(), Refusal> {
@@ -428,7 +430,7 @@ pub(crate) fn prepare(
         guard.push(a.clone(), GFP_KERNEL).map_err(Error::from)?;
     }
     // The end of its source was told before it was in the table, or will be told to it.
-    if !clms::is_up(from) {
+    if !clms::is_member(from.node, from.incarnation) {
         let _destroyed = a.step(Happened::SourceDown);
     }
     // Somebody who looks for it was told that it is not here.
@@ -734,6 +736,10 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
     if let Err(e) = send_late(pid, spawn.movement, to, &late) {
         return stay(e);
     }
+    // Nobody has been asked yet: it can stay.
+    if !clms::is_up(to) {
+        return stay(EHOSTDOWN);
+    }
     match ask(pid, spawn.movement, to) {
         state::Source::Vanish => {}
         _ => return stay(EHOSTDOWN),
@@ -794,7 +800,6 @@ fn ask(pid: ClusterPid, m: u64, to: NodeId) -> state::Source {
             (Asked::Origin, Some(origin)) => {
                 let req = MoveReq {
                     pid: Le32::new(pid.0),
-                    from: Le32::new(nodes::this().number()),
                     to: Le32::new(to.number()),
                     movement: Le64::new(m),
                 };
@@ -921,7 +926,7 @@ pub(crate) fn node_down(node: NodeId) {
             let guard = ARRIVALS.lock();
             guard
                 .iter()
-                .filter(|a| a.from == node && !a.is_active())
+                .filter(|a| a.from.node == node && !a.is_active())
                 .all(|a| coming.push(a.clone(), GFP_KERNEL).is_ok())
         };
         for a in &coming {

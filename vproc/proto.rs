@@ -77,9 +77,9 @@ ics::service! {
     /// To the destination of a movement that will not be: destroy what was prepared.
     op 16 Abort (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
 
-    /// To the origin: the commit point. `from` gives the process to `to`. `answer`: 1 committed, 2 refused for good
-    /// (`to` is no member), 3 the process is not at `from`.
-    op 17 Move (class: L1, idempotent: true) { pid: Le32, from: Le32, to: Le32, movement: Le64 } -> { answer: Le32 }
+    /// To the origin: the commit point. The asker gives the process to `to`. `answer`: 1 committed, 2 refused for good
+    /// (`to` is no member), 3 the process is not at the asker.
+    op 17 Move (class: L1, idempotent: true) { pid: Le32, to: Le32, movement: Le64 } -> { answer: Le32 }
 
     /// From the origin to the destination: the process is yours, let it run.
     op 18 Activate (class: L2, idempotent: true) { pid: Le32, movement: Le64 } -> { }
@@ -99,7 +99,9 @@ ics::service! {
 
     /// From the destination to the origin, when the source is down: was that committed? `answer` as of `Move`.
     /// Errors: `EAGAIN` the origin has not seen the source's end yet.
-    op 23 Ask (class: L1, idempotent: true) { pid: Le32, from: Le32, movement: Le64 } -> { answer: Le32 }
+    op 23 Ask (class: L1, idempotent: true) {
+        pid: Le32, from: Le32, incarnation: Le64, movement: Le64,
+    } -> { answer: Le32 }
 
     /// To every member: the process died with its node. `kept`: its status waits at the asked node.
     op 24 Lost (class: L1, idempotent: true) { pid: Le32 } -> { kept: Le32 }
@@ -115,9 +117,9 @@ ics::service! {
     } -> { sent: Le32, refused: Le32, error: Le32 }
 
     /// When the origin of a process is down: does it run on the asked node? Answered when no movement of it from or to
-    /// there is under way. After a "no" it does not come there until `SearchOver`, or the end of the asker.
+    /// there is under way. After a "no" it does not come there until `SearchOver`, or the end of the asker. `view` is the asked node's.
     /// Errors: `ENOMEM`.
-    op 27 Search (class: L0, idempotent: true) { pid: Le32 } -> { found: Le32 }
+    op 27 Search (class: L0, idempotent: true) { pid: Le32 } -> { found: Le32, view: Le64 }
 
     /// The process was found, or is dead.
     op 28 SearchOver (class: L1, idempotent: true) { pid: Le32 } -> { }

@@ -21,6 +21,7 @@ use ics::Status;
 use kernel::prelude::*;
 use kernel::str::CString;
 use ssi::ids::ClusterPid;
+use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::movement::Refusal;
 use ssi::pproc;
@@ -296,7 +297,7 @@ impl Handle<Orphan> for Server {
 
 impl Handle<Prepare> for Server {
     fn handle(&self, from: Caller, req: &PrepareReq, tail: &[u8]) -> Reply<Prepare> {
-        let (errno, why) = told(movement::prepare(from.node, req, tail))?;
+        let (errno, why) = told(movement::prepare(from, req, tail))?;
         Ok((PrepareRep { errno }, why))
     }
 }
@@ -310,9 +311,8 @@ impl Handle<Abort> for Server {
 
 /// The commit point. The origin flips its entry, then tells the destination, then the source.
 impl Handle<Move> for Server {
-    fn handle(&self, _from: Caller, req: &MoveReq, _tail: &[u8]) -> Reply<Move> {
+    fn handle(&self, from: Caller, req: &MoveReq, _tail: &[u8]) -> Reply<Move> {
         let pid = own_range(req.pid)?;
-        let from = NodeId::new(req.from.get()).ok_or(Status::Errno(EPROTO))?;
         let to = NodeId::new(req.to.get()).ok_or(Status::Errno(EPROTO))?;
         let answer = match home::commit(pid, from, to, req.movement.get()) {
             Effect::Committed | Effect::AlreadyCommitted => {
@@ -331,7 +331,8 @@ impl Handle<Move> for Server {
     }
 }
 
-/// Tells the destination that the process lives there. Returns whether it does.
+/// Tells the destination that the process lives there. Returns whether it does, as far as the destination knows: what
+/// died with it is not looked at here, the process may have gone on from there before.
 fn activated(to: NodeId, req: &MoveReq) -> bool {
     let req = ActivateReq {
         pid: req.pid,
@@ -339,7 +340,7 @@ fn activated(to: NodeId, req: &MoveReq) -> bool {
     };
     loop {
         match ics::call::<Activate>(to, &req, &[]) {
-            Ok(_) => return true,
+            Ok(_) | Err(CallError::Down(_)) => return true,
             // Without memory to ask.
             Err(CallError::Local(_)) => ssi::task::yield_now(),
             Err(_) => return false,
@@ -366,20 +367,15 @@ impl Handle<Ask> for Server {
     fn handle(&self, _from: Caller, req: &AskReq, _tail: &[u8]) -> Reply<Ask> {
         let pid = own_range(req.pid)?;
         let source = NodeId::new(req.from.get()).ok_or(Status::Errno(EPROTO))?;
-        if clms::is_up(source) {
-            // A movement of it could still come after the number is free.
+        if clms::is_member(source, Incarnation(req.incarnation.get())) {
+            // A movement of it could still come.
             return Err(Status::Errno(EAGAIN));
         }
         let event = HomeEvent::Ask {
-            from: source.number(),
             movement: req.movement.get(),
         };
         let answer = match home::step(pid, event) {
             Effect::AlreadyCommitted => Answer::Committed,
-            Effect::Lost => {
-                recovery::mourn(pid);
-                Answer::NotThere
-            }
             _ => Answer::NotThere,
         };
         let answer = movement::answer_to_wire(answer);
@@ -399,8 +395,11 @@ impl Handle<Search> for Server {
     fn handle(&self, from: Caller, req: &SearchReq, _tail: &[u8]) -> Reply<Search> {
         let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from.node)
             .map_err(Status::Errno)?;
-        let found = Le32::new(u32::from(is_here));
-        Ok((SearchRep { found }, KVVec::new()))
+        let rep = SearchRep {
+            found: Le32::new(u32::from(is_here)),
+            view: Le64::new(clms::view().id),
+        };
+        Ok((rep, KVVec::new()))
     }
 }
 

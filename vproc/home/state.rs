@@ -38,19 +38,16 @@ pub(crate) enum Event {
         to: Node,
         /// The movement.
         movement: u64,
-        /// Whether `from` is a member.
+        /// Whether `from` is a member, in the life that sent this.
         from_is_up: bool,
-        /// Whether `to` is a member.
+        /// Whether `to` is a member, in the life that has it prepared.
         to_is_up: bool,
         /// Whether a task of this node has the number.
         is_here: bool,
     },
-    /// The destination of a movement asks, whose source is down: was it committed? Not before the source is down for
-    /// this node as well: else a movement of it could still come after the number is free, and be taken for one of an
-    /// earlier life.
+    /// The destination of a movement asks, whose source is down: was it committed? Not before that life of the source
+    /// is down for this node as well: then a "no" is for good.
     Ask {
-        /// The source.
-        from: Node,
         /// The movement.
         movement: u64,
     },
@@ -124,12 +121,11 @@ pub(crate) fn step(this: Node, place: Option<Place>, ev: Event) -> (Option<Place
                 (Some(Place::At { node: to, movement }), Effect::Committed)
             }
         }
-        // A "no" is for good: the source is down, and what is lost here never moves.
-        Event::Ask { from, movement } => match place {
+        Event::Ask { movement } => match place {
             Some(Place::At { movement: m, .. }) if m == movement => {
                 (place, Effect::AlreadyCommitted)
             }
-            Some(Place::At { node, .. }) if node == from => (Some(Place::Lost), Effect::Lost),
+            // If it died with the source, NodeDown says so. It may be at the source again, in a life after that.
             _ => (place, Effect::NotThere),
         },
         Event::Zombie { record_at } => (Some(Place::Zombie { record_at }), Effect::None),

@@ -41,7 +41,8 @@ pub(crate) enum Source {
     Ask(Judge),
     /// Goes silently: the process lives, or ended, elsewhere, or nobody is left who knows whether it ran elsewhere.
     Vanish,
-    /// Goes on here as if nothing had happened.
+    /// Goes on here as if nothing had happened, and sends the destination an abort: it may live, and only not yet be a
+    /// member for the origin.
     Stay,
 }
 

@@ -12,8 +12,11 @@
 use crate::home::{self, Place};
 use crate::movement::{self, Answer, Judge, Source, Stage};
 
-/// As many nodes as have a part, at most.
-pub const N: usize = 4;
+/// Lives of nodes: as many nodes as have a part, at most, and the second life of one of them.
+pub const N: usize = 5;
+/// The second life. As an entry of the views it leaves them, and `JOINS` joins them.
+const AGAIN: u8 = 4;
+const JOINS: u8 = 0xff;
 /// At most. They are numbered from 1; 0 is how the process came to its first node.
 pub const MOVEMENTS: usize = 3;
 
@@ -21,6 +24,8 @@ pub const MOVEMENTS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     Nothing,
+    /// The source goes on without telling the destination.
+    StaysSilently,
     /// The source goes on when nobody is left whom it could ask.
     StaysOnDown,
     /// A source whose judge went does not ask the destination.
@@ -33,14 +38,16 @@ pub enum Broken {
     DestinationMourns,
     /// A source that has nobody any more whom it could ask tells the parent that the process is lost.
     SourceMourns,
-    /// The origin's "no" to a destination is not final.
-    AskNotFinal,
     /// The origin answers a destination while it still believes in the source.
     AskBeforeItsView,
     /// The origin does not look whether the source is a member.
     FromUpIgnored,
-    /// The origin does not look whether the destination is a member, neither first nor when it cannot be told.
+    /// The origin does not look whether the destination is a member.
     ToUpIgnored,
+    /// The origin takes the process for dead when it cannot tell the destination, wherever that is by then.
+    SecondLook,
+    /// The origin knows nodes by their numbers, not by their lives.
+    AnyLife,
     /// The origin does not look whether who waits for a lost process is still a member.
     RecordAtTheDead,
     /// A destination that has seen the process come and go answers "never".
@@ -49,8 +56,14 @@ pub enum Broken {
     PrepareUnchecked,
     /// A node that said that it does not have the process lets it come, while others are still asked.
     TakesBackNo,
+    /// What follows from a death is done before the next view, with all the calls that it takes.
+    CallsHoldUpViews,
     /// A node that looks for a process does nothing else after a death.
     SearchHoldsUp,
+    /// Nobody looks for a process whose origin has started again.
+    SearchOnlyWhileDown,
+    /// Who looks for a process does not ask those who joined meanwhile.
+    SearchAmongTheOld,
     /// Who looks for a process is answered while it moves.
     SearchDoesNotWait,
 }
@@ -83,6 +96,8 @@ pub enum Reply {
     NotThere,
     Yes,
     No,
+    /// No, and the one who answers knows a member of which the one who asks did not know.
+    NoAndNewer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +144,8 @@ pub struct Roles {
     pub parent: u8,
     /// Where each movement may go.
     pub to: &'static [&'static [u8]],
+    /// Whether a node that has crashed may start again, once.
+    pub restarts: bool,
     pub broken: Broken,
 }
 
@@ -136,9 +153,11 @@ pub struct Roles {
 pub struct World {
     pub crashes: u8,
     pub alive: [bool; N],
-    /// The dead in the order in which they leave the views.
-    pub gone: Vec<u8>,
-    /// How many of them each node's view lacks, and for how many it has done what follows.
+    /// Who started again.
+    pub reborn: Option<u8>,
+    /// Who leaves the views, and who joins them, in this order.
+    pub changes: Vec<u8>,
+    /// How many of these each node has seen, and for how many it has done what follows.
     pub seen: [u8; N],
     pub done: [u8; N],
     pub place: Option<Place>,
@@ -156,6 +175,8 @@ pub struct World {
     pub lost: bool,
     /// A search must begin when the one before is over.
     pub search_due: bool,
+    /// Somebody was not asked.
+    pub is_older: bool,
     /// Somebody answered the search of its node that the process runs there.
     pub found: bool,
     /// Who answered that it has it not: there it cannot come until the search is over.
@@ -166,6 +187,7 @@ pub struct World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     Crash(u8),
+    Restart(u8),
     /// The node installs its next view, without that one.
     View(u8, u8),
     /// The node does what follows from the death of the next one.
@@ -195,7 +217,8 @@ impl World {
         let mut w = Self {
             crashes,
             alive: core::array::from_fn(|i| r.is_node(i as u8)),
-            gone: Vec::new(),
+            reborn: None,
+            changes: Vec::new(),
             seen: [0; N],
             done: [0; N],
             place: None,
@@ -208,6 +231,7 @@ impl World {
             ran: 0,
             lost: false,
             search_due: false,
+            is_older: false,
             found: false,
             sought: [false; N],
             wrong: None,
@@ -228,7 +252,28 @@ impl World {
 
     /// Whether `n` is a member in the view of `of`.
     fn is_up(&self, of: u8, n: u8) -> bool {
-        !self.gone[..self.seen[of as usize] as usize].contains(&n)
+        let changes = &self.changes[..self.seen[of as usize] as usize];
+        !changes.contains(&n) && (n != AGAIN || changes.contains(&JOINS))
+    }
+
+    fn is_node(&self, r: &Roles, n: u8) -> bool {
+        r.is_node(n) || n == AGAIN && self.reborn.is_some()
+    }
+
+    /// The number of the node of which this is a life.
+    fn number(&self, life: u8) -> u8 {
+        self.reborn.filter(|_| life == AGAIN).unwrap_or(life)
+    }
+
+    /// The life of the node of that number that `of` knows of.
+    fn life(&self, of: u8, number: u8) -> u8 {
+        let again = self.reborn == Some(number) && self.is_up(of, AGAIN);
+        if again { AGAIN } else { number }
+    }
+
+    /// The life of the origin that is or was the last.
+    fn origin(&self, r: &Roles) -> u8 {
+        if self.reborn == Some(r.origin) { AGAIN } else { r.origin }
     }
 
     pub fn runs(&self) -> usize {
@@ -240,16 +285,23 @@ impl World {
     pub fn actions(&self, r: &Roles, out: &mut Vec<Action>) {
         for n in 0..N as u8 {
             if !self.is_alive(n) {
+                if r.restarts && self.reborn.is_none() && self.changes.contains(&n) {
+                    out.push(Action::Restart(n));
+                }
                 continue;
             }
             if self.crashes > 0 {
                 out.push(Action::Crash(n));
             }
             let i = n as usize;
-            match self.gone.get(self.seen[i] as usize) {
-                Some(dead) => out.push(Action::View(n, *dead)),
+            let calls = |c: &Call| c.from == n && matches!(c.kind, Kind::Ask | Kind::Lost);
+            let holds_up = r.broken == Broken::CallsHoldUpViews && self.calls.iter().any(calls);
+            match self.changes.get(self.seen[i] as usize) {
+                _ if holds_up => {}
+                Some(&JOINS) if self.done[i] < self.seen[i] => {}
+                Some(change) => out.push(Action::View(n, *change)),
                 None => {
-                    let dead = |d: &u8| r.is_node(*d) && !self.is_alive(*d) && !self.gone.contains(d);
+                    let dead = |d: &u8| self.is_node(r, *d) && !self.is_alive(*d) && !self.changes.contains(d);
                     out.extend((0..N as u8).filter(dead).map(|d| Action::View(n, d)));
                 }
             }
@@ -259,13 +311,13 @@ impl World {
             if self.done[i] < self.seen[i] && !is_busy {
                 out.push(Action::NodeDown(n));
             }
-            if n == r.parent && self.search_due && !is_searching {
+            if n == r.parent && self.search_due && !is_searching && (!self.is_older || self.has_seen_joins(n)) {
                 out.push(Action::Search);
             }
             if self.tasks[i] == Task::Running && (self.begun as usize) < r.to.len() {
                 let targets = r.to[self.begun as usize].iter();
-                let good = targets.filter(|t| **t != n && self.is_up(n, **t));
-                out.extend(good.map(|t| Action::Start(n, *t)));
+                let good = targets.filter(|t| **t != self.number(n)).map(|t| self.life(n, *t));
+                out.extend(good.filter(|t| self.is_up(n, *t)).map(|t| Action::Start(n, t)));
             }
         }
         for (m, a) in (1..).zip(&self.arrivals) {
@@ -308,12 +360,19 @@ impl World {
         }
     }
 
+    fn has_seen_joins(&self, n: u8) -> bool {
+        self.changes[..self.seen[n as usize] as usize].contains(&JOINS)
+    }
+
     /// Whether the handler of a call can go on.
     fn may_execute(&self, r: &Roles, c: Call) -> bool {
+        if c.from == AGAIN && !self.has_seen_joins(c.to) {
+            return false;
+        }
         match c.kind {
             Kind::Ask => {
                 let (source, _) = self.routes[c.movement as usize - 1];
-                matches!(r.broken, Broken::AskBeforeItsView | Broken::AskNotFinal) || !self.is_up(c.to, source)
+                r.broken == Broken::AskBeforeItsView || !self.is_up(c.to, source)
             }
             Kind::Search => {
                 let arrives =
@@ -331,11 +390,22 @@ impl World {
     pub fn act(&mut self, r: &Roles, action: Action) {
         match action {
             Action::Crash(n) => self.crash(r, n),
-            Action::View(n, dead) => {
+            Action::Restart(n) => {
+                self.reborn = Some(n);
+                self.changes.push(JOINS);
+                self.alive[AGAIN as usize] = true;
+                self.seen[AGAIN as usize] = self.changes.len() as u8;
+                self.done[AGAIN as usize] = self.changes.len() as u8;
+            }
+            Action::View(n, change) => {
                 let seen = &mut self.seen[n as usize];
                 *seen += 1;
-                if *seen as usize > self.gone.len() {
-                    self.gone.push(dead);
+                if *seen as usize > self.changes.len() {
+                    self.changes.push(change);
+                }
+                if change == JOINS {
+                    // Those who are out are done with before.
+                    self.done[n as usize] += 1;
                 }
             }
             Action::NodeDown(n) => self.node_down(r, n),
@@ -375,6 +445,7 @@ impl World {
             Action::Ended(m) => self.arrivals[m as usize - 1] = None,
             Action::Search => {
                 self.search_due = false;
+                self.is_older = false;
                 self.call_all(r, Kind::Search, r.parent);
             }
             Action::Gone => {
@@ -395,11 +466,13 @@ impl World {
             *a = None;
         }
         self.sought[n as usize] = false;
-        if n == r.origin {
+        if n == self.origin(r) {
             self.place = None;
         }
         if n == r.parent {
             self.found = false;
+            self.search_due = false;
+            self.is_older = false;
         }
         let alive = self.alive;
         self.calls.retain_mut(|c| {
@@ -454,34 +527,43 @@ impl World {
         let (place, effect) = home::step(r.origin.into(), self.place, ev);
         self.place = place;
         if effect == home::Effect::Lost {
-            self.tell_lost(r, r.origin);
+            self.tell_lost(r, self.origin(r));
         }
         effect
     }
 
     fn tell_lost(&mut self, r: &Roles, by: u8) {
-        if self.is_alive(r.parent) || by == r.origin {
+        if self.is_alive(r.parent) || by == self.origin(r) {
             self.call(Kind::Lost, 0, by, r.parent);
         }
     }
 
     fn execute_move(&mut self, r: &Roles, c: Call) {
         let (_, to) = self.routes[c.movement as usize - 1];
-        let o = r.origin;
-        let effect = self.home(
-            r,
-            home::Event::Move {
-                from: c.from.into(),
-                to: to.into(),
-                movement: c.movement.into(),
-                from_is_up: self.is_up(o, c.from) || r.broken == Broken::FromUpIgnored,
-                to_is_up: self.is_up(o, to) || r.broken == Broken::ToUpIgnored,
-                is_here: self.tasks[o as usize] != Task::None,
-            },
-        );
+        let o = self.origin(r);
+        let is_up = |life| {
+            let life = match r.broken {
+                Broken::AnyLife => self.life(o, self.number(life)),
+                _ => life,
+            };
+            self.is_up(o, life)
+        };
+        let event = home::Event::Move {
+            from: self.number(c.from).into(),
+            to: self.number(to).into(),
+            movement: c.movement.into(),
+            from_is_up: is_up(c.from) || r.broken == Broken::FromUpIgnored,
+            to_is_up: is_up(to) || r.broken == Broken::ToUpIgnored,
+            is_here: self.tasks[o as usize] != Task::None,
+        };
+        let effect = self.home(r, event);
         match effect {
             home::Effect::Committed | home::Effect::AlreadyCommitted => {
                 self.put(c, Progress::Serving);
+                let to = match r.broken {
+                    Broken::AnyLife => self.life(o, self.number(to)),
+                    _ => to,
+                };
                 self.call(Kind::Activate, c.movement, o, to);
             }
             home::Effect::DestinationDown => self.reply(r, c, Reply::Refused),
@@ -490,27 +572,12 @@ impl World {
     }
 
     fn execute_ask(&mut self, r: &Roles, c: Call) {
-        let (source, _) = self.routes[c.movement as usize - 1];
-        let before = self.place;
-        let effect = self.home(
-            r,
-            home::Event::Ask {
-                from: source.into(),
-                movement: c.movement.into(),
-            },
-        );
-        if r.broken == Broken::AskNotFinal && effect == home::Effect::Lost {
-            self.place = before;
-            self.calls.retain(|c| c.kind != Kind::Lost);
-        }
-        self.reply(
-            r,
-            c,
-            match effect {
-                home::Effect::Committed | home::Effect::AlreadyCommitted => Reply::Committed,
-                _ => Reply::NotThere,
-            },
-        );
+        let movement = c.movement.into();
+        let reply = match self.home(r, home::Event::Ask { movement }) {
+            home::Effect::AlreadyCommitted => Reply::Committed,
+            _ => Reply::NotThere,
+        };
+        self.reply(r, c, reply);
     }
 
     // ---- Destination -------------------------------------------------------------------------------------------
@@ -535,7 +602,7 @@ impl World {
             movement::Effect::AskOrigin if r.broken == Broken::RunsWithoutSource => {
                 self.origin_says(r, m, Answer::Committed);
             }
-            movement::Effect::AskOrigin => self.call(Kind::Ask, m, at, r.origin),
+            movement::Effect::AskOrigin => self.call(Kind::Ask, m, at, self.life(at, r.origin)),
             _ => {}
         }
         if before == Stage::Making && stage != Stage::Making {
@@ -627,7 +694,9 @@ impl World {
                 if !is_here && self.is_up(c.to, c.from) && r.broken != Broken::TakesBackNo {
                     self.sought[c.to as usize] = true;
                 }
-                self.reply(r, c, if is_here { Reply::Yes } else { Reply::No });
+                let is_newer = c.movement == 0 && self.has_seen_joins(c.to);
+                let no = if is_newer { Reply::NoAndNewer } else { Reply::No };
+                self.reply(r, c, if is_here { Reply::Yes } else { no });
             }
             Kind::Found => {
                 self.sought[c.to as usize] = false;
@@ -654,7 +723,7 @@ impl World {
             Kind::Prepare if reply == Some(Reply::Filling) => self.call(Kind::Complete, c.movement, c.from, c.to),
             Kind::Prepare | Kind::Complete => match reply {
                 Some(Reply::Parked) => {
-                    let judge = movement::first_judge(self.is_up(c.from, r.origin));
+                    let judge = movement::first_judge(self.is_up(c.from, self.life(c.from, r.origin)));
                     self.ask(r, c.movement, c.from, judge);
                 }
                 _ => self.give_up(c.movement, c.from, c.to),
@@ -662,8 +731,9 @@ impl World {
             Kind::Move => self.answered(r, c, Judge::Origin, answer),
             Kind::Judge => self.answered(r, c, Judge::Destination, answer),
             Kind::Activate => {
-                if reply.is_none() && r.broken != Broken::ToUpIgnored {
-                    let _told = self.home(r, home::Event::NodeDown(c.to.into()));
+                // It was a member when the step was taken: what follows from its death comes later.
+                if reply.is_none() && r.broken == Broken::SecondLook {
+                    let _told = self.home(r, home::Event::NodeDown(self.number(c.to).into()));
                 }
                 self.reply_waiting(r, Kind::Move, c.movement, Reply::Committed);
             }
@@ -675,17 +745,24 @@ impl World {
                 self.origin_says(r, c.movement, answer);
             }
             Kind::Lost => {
-                let is_up = self.is_up(r.origin, r.parent) || r.broken == Broken::RecordAtTheDead;
+                let is_up = self.is_up(self.origin(r), r.parent) || r.broken == Broken::RecordAtTheDead;
                 let by = reply.filter(|_| is_up).map(|_| r.parent.into());
                 let _free = self.home(r, home::Event::Mourned(by));
             }
             Kind::Search => {
                 self.found |= reply == Some(Reply::Yes);
+                // A dead node may have known who joined; then so does who has seen it go.
+                let has_missed = c.movement == 0 && self.has_seen_joins(c.from);
+                let again = reply == Some(Reply::NoAndNewer) || has_missed;
+                self.is_older |= again && r.broken != Broken::SearchAmongTheOld;
                 if self.calls.iter().any(|c| c.kind == Kind::Search) {
                     return;
                 }
                 if self.found {
                     self.call_all(r, Kind::Found, c.from);
+                    self.is_older = false;
+                } else if self.is_older {
+                    self.search_due = true;
                 } else {
                     self.lost = true;
                 }
@@ -712,7 +789,7 @@ impl World {
 
     fn ask(&mut self, r: &Roles, movement: u8, from: u8, judge: Judge) {
         match judge {
-            Judge::Origin => self.call(Kind::Move, movement, from, r.origin),
+            Judge::Origin => self.call(Kind::Move, movement, from, self.life(from, r.origin)),
             Judge::Destination => {
                 if let Task::Leaving { to, .. } = self.tasks[from as usize] {
                     self.call(Kind::Judge, movement, from, to);
@@ -732,11 +809,12 @@ impl World {
         let then = match (r.broken, answer) {
             (Broken::StaysOnDown, Answer::Down) => Source::Stay,
             (Broken::AsksOnlyTheOrigin, Answer::Down) => Source::Vanish,
-            _ => movement::answered(asked, answer, to == r.origin),
+            _ => movement::answered(asked, answer, self.number(to) == r.origin),
         };
         match then {
             Source::Ask(judge) => self.ask(r, c.movement, c.from, judge),
-            Source::Stay => self.stay(c.from, c.movement),
+            Source::Stay if r.broken == Broken::StaysSilently => self.stay(c.from, c.movement),
+            Source::Stay => self.give_up(movement, c.from, to),
             Source::Vanish => {
                 self.end(c.from);
                 if r.broken == Broken::SourceMourns && answer == Answer::Down {
@@ -759,17 +837,22 @@ impl World {
     // ---- Membership --------------------------------------------------------------------------------------------
 
     fn node_down(&mut self, r: &Roles, n: u8) {
-        let dead = self.gone[self.done[n as usize] as usize];
+        let dead = self.changes[self.done[n as usize] as usize];
         self.done[n as usize] += 1;
         for m in 1..=MOVEMENTS as u8 {
             if self.arrivals[m as usize - 1].is_some_and(|a| a.at == n && a.from == dead) {
                 self.arriving(r, m, movement::Event::SourceDown);
             }
         }
-        if n == r.origin {
-            let _told = self.home(r, home::Event::NodeDown(dead.into()));
+        if n == self.origin(r) {
+            let _told = self.home(r, home::Event::NodeDown(self.number(dead).into()));
         }
-        if n == r.parent && !self.is_up(n, r.origin) && !self.lost {
+        let origin = match r.broken {
+            Broken::SearchOnlyWhileDown => self.life(n, r.origin),
+            // Another life of it does not know the process.
+            _ => r.origin,
+        };
+        if n == r.parent && !self.is_up(n, origin) && !self.lost {
             self.search_due = true;
         }
         if dead == r.parent {
@@ -779,8 +862,9 @@ impl World {
 
     fn call_all(&mut self, r: &Roles, kind: Kind, from: u8) {
         for to in 0..N as u8 {
-            if r.is_node(to) && self.is_up(from, to) {
-                self.call(kind, 0, from, to);
+            if self.is_node(r, to) && self.is_up(from, to) {
+                // Of a search: whether it asks who joined.
+                self.call(kind, self.has_seen_joins(from).into(), from, to);
             }
         }
     }
@@ -805,10 +889,11 @@ impl World {
         if at.is_none() && self.is_alive(r.parent) && !self.lost {
             return Some("a process ended and its parent does not know");
         }
-        if self.is_alive(r.origin) {
+        if self.is_alive(self.origin(r)) {
             let right = match (self.place, at) {
-                (Some(Place::At { node, .. }), Some(at)) => node as usize == at,
-                (None, Some(at)) => at == r.origin as usize,
+                (Some(Place::At { node, .. }), Some(at)) => node == u32::from(self.number(at as u8)),
+                // In a second life it is told when the process moves.
+                (None, Some(at)) => self.number(at as u8) == r.origin || self.reborn == Some(r.origin),
                 (None, None) => true,
                 _ => false,
             };
@@ -826,7 +911,7 @@ impl Call {
         match self.kind {
             Kind::Abort => false,
             // Only the origin asks whose child it was.
-            Kind::Lost => self.from == r.origin,
+            Kind::Lost => self.from == r.origin || self.from == AGAIN,
             _ => true,
         }
     }
