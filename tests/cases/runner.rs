@@ -41,7 +41,7 @@ pub(crate) struct Case {
     pub(crate) nodes: u32,
     /// Which root.
     pub(crate) root: Root,
-    /// Which kernel.
+    /// Which kernel. What needs the debug kernel runs with `--debug`, or by its full name.
     pub(crate) kernel: Kernel,
     /// The modules are loaded ...
     pub(crate) modules: bool,
@@ -209,8 +209,11 @@ pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
 
 fn is_chosen(case: &Case, options: &Options) -> bool {
     let is_named = options.filter.is_empty() || options.filter.iter().any(|f| case.name.contains(f.as_str()));
-    let is_asked_for = options.long || options.list || options.filter.iter().any(|f| f == case.name);
-    is_named && (!options.debug || case.debug) && (!case.long || is_asked_for)
+    let is_by_name = options.filter.iter().any(|f| f == case.name);
+    let is_debug = options.debug || options.kernel == Some(Kernel::Debug);
+    let fits = case.kernel != Kernel::Debug || is_debug || is_by_name;
+    let is_in_time = !case.long || options.long || options.list || is_by_name;
+    is_named && fits && is_in_time && (!options.debug || case.debug)
 }
 
 fn shape(case: &Case, options: &Options) -> Shape {
@@ -532,6 +535,18 @@ mod tests {
             ..options()
         };
         assert!(!is_chosen(&a, &filter) && is_chosen(&b, &filter));
+        let c = Case {
+            name: "vproc_z",
+            kernel: Kernel::Debug,
+            debug: true,
+            ..Case::DEFAULT
+        };
+        assert!(is_chosen(&c, &debug) && !is_chosen(&c, &options()) && !is_chosen(&c, &filter));
+        let by_name = Options {
+            filter: vec!["vproc_z".into()],
+            ..options()
+        };
+        assert!(is_chosen(&c, &by_name));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
+use rig::up::Kernel;
 
 use crate::cluster;
 use crate::context::Context;
@@ -28,6 +29,25 @@ pub(crate) const CASES: &[Case] = &[
         debug: true,
         seconds: 180,
         run: home_leaves_nothing,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "vproc_migrate_orphan_leaves_nothing",
+        promise: "a process whose parent ended while both were back home leaves nothing on any node when it ends",
+        append: "slab_nomerge",
+        debug: true,
+        seconds: 180,
+        run: orphan_leaves_nothing,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "vproc_migrate_leaks_no_memory",
+        promise: "movements, refusals, commands and signals on other nodes leave no memory that nothing points to",
+        kernel: Kernel::Debug,
+        append: "kmemleak=on",
+        debug: true,
+        seconds: 180,
+        run: leaks_no_memory,
         ..Case::DEFAULT
     },
 ];
@@ -103,14 +123,25 @@ fn is_as_before(cx: &Context, node: u32, before: &Counts, pids: i64) -> Result<(
     found.with_context(|| left.clone())
 }
 
-/// Starts a program that spins, without anything of node 1 in its hands.
-fn start(cx: &Context) -> Result<u32> {
-    let script = "exec /usr/lib/ssi-tests/regs -n 200000 </dev/null >/shared/regs 2>&1";
+/// Runs a program that spins, without anything of node 1 in its hands.
+const SPIN: &str = "/usr/lib/ssi-tests/regs -n 200000 </dev/null >/shared/regs 2>&1";
+
+/// Starts it by a script; gives the pids of the script and of the program.
+fn start_by(cx: &Context, script: &str) -> Result<(u32, u32)> {
     cx.sh(1, "rm -f /shared/regs")?;
-    let pid = u32::try_from(cx.background(1, &["sh", "-c", script])?.pid)?;
-    cx.until("spinning", 10, || {
-        Ok((cx.sh(1, "cat /shared/regs 2>/dev/null; true")?.starts_with("spinning")).then_some(()))
+    let script_pid = u32::try_from(cx.background(1, &["sh", "-c", script])?.pid)?;
+    let pid = cx.until("spinning", 10, || {
+        let said = cx.sh(1, "cat /shared/regs 2>/dev/null; true")?;
+        let word = said.strip_prefix("spinning ").and_then(|l| l.split_whitespace().next());
+        Ok(word.and_then(|w| w.parse().ok()))
     })?;
+    Ok((script_pid, pid))
+}
+
+/// Starts it as a child of init.
+fn start(cx: &Context) -> Result<u32> {
+    let (script, pid) = start_by(cx, &format!("exec {SPIN}"))?;
+    same("its number", pid, script)?;
     Ok(pid)
 }
 
@@ -168,6 +199,52 @@ fn home_leaves_nothing(cx: &Context) -> Result<()> {
     }
     for (node, before) in (1..).zip(&before) {
         is_as_before(cx, node, before, 0)?;
+    }
+    Ok(())
+}
+
+fn orphan_leaves_nothing(cx: &Context) -> Result<()> {
+    let before = all_at_rest(cx)?;
+    for _ in 0..3 {
+        let (parent, pid) = start_by(cx, &format!("{SPIN} & wait"))?;
+        travel(cx, pid, 6)?;
+        cx.sh(2, &format!("kill -9 {parent}"))?;
+        cx.until("a child of init", 10, || {
+            let stat = cx.sh(1, &format!("cat /proc/{pid}/stat"))?;
+            Ok((stat.split(' ').nth(3) == Some("1")).then_some(()))
+        })?;
+        finish(cx, pid)?;
+    }
+    for (node, before) in (1..).zip(&before) {
+        is_as_before(cx, node, before, 0)?;
+    }
+    Ok(())
+}
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+fn leaks_no_memory(cx: &Context) -> Result<()> {
+    // What the boot and the join have left is not this case's.
+    cx.sh_all(&format!("echo scan >{KMEMLEAK}; echo clear >{KMEMLEAK}"))?;
+    let pid = start(cx)?;
+    travel(cx, pid, 12)?;
+    for node in 1..=cx.nodes {
+        let to = node % cx.nodes + 1;
+        // What is refused at its source, and what at its destination.
+        cx.sh(
+            node,
+            &format!(
+                "exec 3</etc/group; ! migrate {to} 1; ! migrate 1000 {pid}; cat /proc/{pid}/status >/dev/null\n\
+                 /usr/lib/ssi-tests/fdzoo epoll >/dev/null & ! migrate {to} $!; kill $!\n\
+                 onnode {to} sh -c 'exit 3'; echo x | onnode {to} cat; onnode {to} /no/such; kill -WINCH {pid}; true"
+            ),
+        )?;
+    }
+    finish(cx, pid)?;
+    // It does not look at what is younger than five seconds, and believes only what it has seen twice.
+    let found = cx.sh_all(&format!("sleep 6; echo scan >{KMEMLEAK}; echo scan >{KMEMLEAK}; cat {KMEMLEAK}"))?;
+    for (node, text) in (1..).zip(found) {
+        ensure!(text.is_empty(), "node {node}: {text}");
     }
     Ok(())
 }
