@@ -4,6 +4,7 @@
 
 use crate::movement;
 use crate::nodes;
+use crate::progress;
 use ics::Caller;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -26,23 +27,54 @@ global_lock! {
     unsafe(uninit) static TABLE: Mutex<Option<RBTree<u32, Place>>> = None;
 }
 
-/// Makes the table. Once, at module load.
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Members that have not said yet which numbers of this node's range are in use there.
+    /// Lock: level 39 `vproc::awaited`, mutex.
+    unsafe(uninit) static AWAITED: Mutex<KVec<NodeId>> = KVec::new();
+}
+
+/// Makes the tables. Once, at module load.
 pub(crate) fn init() {
     // SAFETY: Called exactly once, from module init.
     unsafe { TABLE.init() };
+    // SAFETY: As above.
+    unsafe { AWAITED.init() };
     *TABLE.lock() = Some(RBTree::new());
 }
 
-/// Frees the table at module unload.
+/// Frees the tables at module unload.
 pub(crate) fn clear() {
     *TABLE.lock() = None;
+    *AWAITED.lock() = KVec::new();
 }
 
-/// Where a process executes, as far as this node knows: its origin does, for others it is a hint.
+/// A member will say which numbers of this node's range are in use there: this node may have had another life.
+pub(crate) fn await_report(node: NodeId) {
+    while AWAITED.lock().push(node, GFP_KERNEL).is_err() {
+        ssi::task::yield_now();
+    }
+}
+
+/// A member has said all, or is down.
+pub(crate) fn no_report(node: NodeId) {
+    AWAITED.lock().retain(|n| *n != node);
+    progress::notify();
+}
+
+/// Where a process executes, as far as this node knows: its origin does, for others it is a hint. Sleeps until each
+/// member has reported, if this node has just joined and the number is of its range.
 ///
 /// # Errors
 /// `ESRCH` if it does not know.
 pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
+    if pid.origin() == Some(nodes::this()) && where_is(pid).is_err() {
+        progress::wait_until(|| AWAITED.lock().is_empty());
+    }
+    where_is(pid)
+}
+
+fn where_is(pid: ClusterPid) -> Result<NodeId> {
     let this = nodes::this();
     let place = TABLE.lock().as_ref().and_then(|t| t.get(&pid.0).copied());
     match place {

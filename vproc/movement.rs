@@ -11,6 +11,7 @@ use crate::children;
 use crate::events;
 use crate::migrate;
 use crate::nodes;
+use crate::progress;
 use crate::proto::*;
 use crate::rexec;
 use ics::CallError;
@@ -136,7 +137,7 @@ impl Arrival {
             self.source_is_down.store(1, Relaxed);
         }
         self.changed.notify_all();
-        leaving::notify();
+        progress::notify();
         effect
     }
 
@@ -265,15 +266,12 @@ static NEXT: Atomic<u64> = Atomic::new(1);
 static OPEN: Atomic<u32> = Atomic::new(1);
 
 /// Makes the tables. Once, at module load.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn init() -> Result {
+pub(crate) fn init() {
     // SAFETY: Called exactly once, from module init.
     unsafe { ARRIVALS.init() };
     // SAFETY: As above.
     unsafe { REFUSALS.init() };
-    leaving::init()
+    leaving::init();
 }
 
 /// Frees the tables at module unload.
@@ -349,7 +347,7 @@ pub(crate) fn is_here_for_good(pid: ClusterPid, searcher: NodeId) -> Result<bool
     if !clms::is_up(searcher) {
         leaving::unbar(pid, searcher);
     }
-    leaving::wait_until(|| !is_coming(pid) && !leaving::is_leaving(pid));
+    progress::wait_until(|| !is_coming(pid) && !leaving::is_leaving(pid));
     let is_here = pproc::exists(pid);
     if is_here {
         leaving::unbar(pid, searcher);
@@ -363,7 +361,7 @@ fn forget(pid: ClusterPid) -> Option<Arc<Arrival>> {
         let i = guard.iter().position(|a| a.spawn.nr == pid)?;
         guard.remove(i).ok()
     };
-    leaving::notify();
+    progress::notify();
     gone
 }
 
@@ -373,7 +371,7 @@ fn forget_one(pid: ClusterPid, m: u64) {
         let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
         guard.iter().position(is).map(|i| guard.remove(i))
     };
-    leaving::notify();
+    progress::notify();
 }
 
 // ---- Destination -------------------------------------------------------------------------------------------

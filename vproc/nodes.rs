@@ -9,6 +9,7 @@ use crate::home;
 use crate::listing;
 use crate::migrate;
 use crate::movement;
+use crate::progress;
 use crate::recovery;
 use kernel::prelude::*;
 use ssi::failpoint;
@@ -84,7 +85,8 @@ impl State {
         listing::init();
         migrate::init();
         recovery::init();
-        movement::init()?;
+        movement::init();
+        progress::init()?;
         Ok(Self(()))
     }
 }
@@ -92,6 +94,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         movement::clear();
+        progress::clear();
         migrate::clear();
         listing::clear();
         children::clear();
@@ -144,11 +147,13 @@ impl clms::ViewObserver for Observer {
     }
 
     fn node_up(&self, node: NodeId, _incarnation: Incarnation) {
+        home::await_report(node);
         recovery::node_up(node);
     }
 
     fn node_down(&self, node: NodeId, _incarnation: Incarnation) {
         movement::node_down(node);
+        home::no_report(node);
         recovery::node_down(node);
     }
 }

@@ -17,6 +17,7 @@ use crate::home::state::Event as HomeEvent;
 use crate::movement;
 use crate::nodes;
 use crate::proto::*;
+use ics::CallError;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
@@ -35,8 +36,6 @@ enum Work {
     Mourn(ClusterPid),
     /// A node is down: look for relations whose origin cannot tell.
     Sweep(NodeId),
-    /// A node is up: tell it where processes of its range are.
-    Report(NodeId),
     /// No more.
     Stop,
 }
@@ -44,6 +43,10 @@ enum Work {
 struct Recovery {
     work: Arc<Queue<Work>>,
     thread: KThread,
+    /// Nodes that came up; `None`: no more. A thread of its own tells them where processes of their range are: they
+    /// answer no question about those before.
+    up: Arc<Queue<Option<NodeId>>>,
+    reporter: KThread,
 }
 
 global_lock! {
@@ -58,41 +61,66 @@ pub(crate) fn init() {
     unsafe { RECOVERY.init() };
 }
 
-/// Starts the thread.
+/// Starts the threads.
 ///
 /// # Errors
 /// `ENOMEM`.
 pub(crate) fn start() -> Result {
     let work = Queue::new()?;
-    let thread = {
-        let work = work.clone();
-        KThread::run(c"ssi_recovery", move || loop {
-            match work.wait() {
-                Work::Mourn(pid) => tell_all(pid),
-                Work::Sweep(node) => sweep(node),
-                Work::Report(node) => report(node),
-                Work::Stop => return,
-            }
-        })?
+    let up = Queue::new()?;
+    let mine = work.clone();
+    let thread = KThread::run(c"ssi_recovery", move || loop {
+        match mine.wait() {
+            Work::Mourn(pid) => tell_all(pid),
+            Work::Sweep(node) => sweep(node),
+            Work::Stop => return,
+        }
+    })?;
+    let mine = up.clone();
+    let reporter = KThread::run(c"ssi_report", move || {
+        while let Some(node) = mine.wait() {
+            report(node);
+        }
+    });
+    let reporter = match reporter {
+        Ok(r) => r,
+        Err(e) => {
+            insist(&work, Work::Stop);
+            return Err(e);
+        }
     };
-    *RECOVERY.lock() = Some(Recovery { work, thread });
+    *RECOVERY.lock() = Some(Recovery {
+        work,
+        thread,
+        up,
+        reporter,
+    });
     Ok(())
 }
 
-/// Ends the thread after its work.
+/// Ends the threads after their work.
 pub(crate) fn stop() {
-    push(Work::Stop);
-    let recovery = RECOVERY.lock().take();
-    drop(recovery.map(|r| r.thread));
+    let Some(r) = RECOVERY.lock().take() else {
+        return;
+    };
+    insist(&r.work, Work::Stop);
+    insist(&r.up, None);
+    drop(r.thread);
+    drop(r.reporter);
+}
+
+/// Queues something, however long memory is short.
+fn insist<T: Copy + Send + Unpin>(queue: &Queue<T>, item: T) {
+    while queue.push(item).is_err() {
+        ssi::task::yield_now();
+    }
 }
 
 fn push(work: Work) {
     let Some(queue) = RECOVERY.lock().as_ref().map(|r| r.work.clone()) else {
         return;
     };
-    while queue.push(work).is_err() {
-        ssi::task::yield_now();
-    }
+    insist(&queue, work);
 }
 
 /// A process is lost, and this node is the one to say so. May sleep, waits for nobody.
@@ -118,7 +146,10 @@ pub(crate) fn node_down(node: NodeId) {
 
 /// A node is up. May sleep, waits for nobody.
 pub(crate) fn node_up(node: NodeId) {
-    push(Work::Report(node));
+    let queue = RECOVERY.lock().as_ref().map(|r| r.up.clone());
+    if let Some(queue) = queue {
+        insist(&queue, Some(node));
+    }
 }
 
 /// Tells every member that a process is lost, and notes where its status waits.
@@ -262,8 +293,8 @@ fn report(node: NodeId) {
         }
         from = pid.0 + 1;
     }
-    if !pids.is_empty() {
-        // A node that is down again learns it when it is back.
-        let _down = ics::call::<Here>(node, &HereReq {}, &pids);
+    // The node waits for it even if there is none. One that is down again learns it when it is back.
+    while let Err(CallError::Local(_)) = ics::call::<Here>(node, &HereReq {}, &pids) {
+        ssi::task::yield_now();
     }
 }

@@ -422,6 +422,7 @@ impl Handle<Here> for Server {
                 let _noted = home::step(pid, event);
             }
         }
+        home::no_report(from.node);
         Ok((HereRep {}, KVVec::new()))
     }
 }

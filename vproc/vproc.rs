@@ -20,6 +20,7 @@ mod migrate;
 mod movement;
 mod nodes;
 mod procfs;
+mod progress;
 mod proto;
 mod recovery;
 mod rexec;

@@ -4,20 +4,16 @@
 //! them wherever they then are. Where those went that left; and which must not come, as somebody who looks for them was
 //! told that they are not here.
 
+use crate::progress;
 use crate::recovery;
 use crate::signals;
 use kernel::prelude::*;
-use kernel::sync::atomic::Acquire;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
 use kernel::sync::global_lock;
-use kernel::sync::Arc;
 use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
 use ssi::movement::Late as LateSignal;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
-use ssi::wait::Event;
 
 /// A process that is leaving.
 struct Leaving {
@@ -37,8 +33,6 @@ struct Tables {
     left: KVec<(ClusterPid, NodeId)>,
     /// Processes that must not come here, and the nodes that look for them.
     barred: KVec<(ClusterPid, NodeId)>,
-    /// Told when a movement from or to this node is over.
-    over: Option<Arc<Event>>,
 }
 
 global_lock! {
@@ -48,20 +42,13 @@ global_lock! {
         leaving: KVec::new(),
         left: KVec::new(),
         barred: KVec::new(),
-        over: None,
     };
 }
 
 /// Makes the tables. Once, at module load.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn init() -> Result {
+pub(crate) fn init() {
     // SAFETY: Called exactly once, from module init.
     unsafe { TABLES.init() };
-    let over = Arc::pin_init(Event::new(), GFP_KERNEL)?;
-    TABLES.lock().over = Some(over);
-    Ok(())
 }
 
 /// Frees the tables at module unload.
@@ -70,34 +57,6 @@ pub(crate) fn clear() {
     guard.leaving = KVec::new();
     guard.left = KVec::new();
     guard.barred = KVec::new();
-    guard.over = None;
-}
-
-/// Counts steps of movements from and to this node.
-static STEPS: Atomic<u64> = Atomic::new(0);
-
-/// A movement from or to this node is over, or one step further.
-pub(crate) fn notify() {
-    STEPS.fetch_add(1, Full);
-    let over = TABLES.lock().over.clone();
-    if let Some(over) = over {
-        over.notify_all();
-    }
-}
-
-/// Sleeps until `cond` holds, which depends on movements from and to this node and may sleep itself.
-pub(crate) fn wait_until(cond: impl Fn() -> bool) {
-    let over = TABLES.lock().over.clone();
-    let Some(over) = over else {
-        return;
-    };
-    loop {
-        let seen = STEPS.load(Acquire);
-        if cond() {
-            return;
-        }
-        over.wait_until(|| STEPS.load(Acquire) != seen);
-    }
 }
 
 /// `pid` must not come here while `searcher` looks for it.
@@ -191,7 +150,7 @@ fn end(tables: &mut Tables, pid: ClusterPid) -> Option<Leaving> {
 /// The current process stays after all.
 pub(crate) fn stays(pid: ClusterPid) {
     let kept = end(&mut TABLES.lock(), pid);
-    notify();
+    progress::notify();
     give(pid, kept);
 }
 
@@ -206,7 +165,7 @@ pub(crate) fn left(pid: ClusterPid, to: NodeId) {
         let _ = guard.left.push((pid, to), GFP_KERNEL);
         end(&mut guard, pid)
     };
-    notify();
+    progress::notify();
     give(pid, kept);
 }
 
