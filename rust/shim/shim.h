@@ -38,7 +38,7 @@ void ssi_sock_release(struct socket *sock);
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
 struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
-void ssi_kthread_join(struct task_struct *t);
+bool ssi_kthread_join(struct task_struct *t);
 void ssi_kthread_make_realtime(void);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);
