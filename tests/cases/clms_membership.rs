@@ -6,6 +6,7 @@ use anyhow::Result;
 use anyhow::ensure;
 use rig::control::Event;
 use rig::control::Power;
+use rig::images::Root;
 
 use crate::cluster;
 use crate::context::Context;
@@ -36,6 +37,13 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 90,
         run: leave_refused,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_only_an_administrator",
+        promise: "join and leave need CAP_SYS_ADMIN: an ordinary user, and one with CAP_NET_ADMIN only, gets EPERM",
+        root: Root::Debian,
+        run: only_administrator,
         ..Case::DEFAULT
     },
     Case {
@@ -127,6 +135,38 @@ fn leave_refused(c: &Context) -> Result<()> {
     let boots = c.boots(3)?;
     c.power(3, Power::Reset)?;
     c.wait(3, Event::Join, boots)
+}
+
+fn only_administrator(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    c.sh(3, "umask 022; echo a-key-that-everybody-may-read >/tmp/key")?;
+    // Name of the capability, its bit, and what joining once more ends with.
+    for (capability, mask, errno) in [
+        ("", 0u64, "EPERM"),
+        ("net_admin", 1 << 12, "EPERM"),
+        ("sys_admin", 1 << 21, "EALREADY"),
+    ] {
+        let with = |verb: &str| {
+            let caps = if capability.is_empty() { "-all".to_owned() } else { format!("-all,+{capability}") };
+            format!(
+                "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps={caps} --ambient-caps={caps} \
+                 sh -c 'grep CapEff /proc/self/status; cluster {verb} 2>&1; echo status $?'"
+            )
+        };
+        let joined = c.sh(3, &with("join --key /tmp/key"))?;
+        ensure!(
+            joined.starts_with(&format!("CapEff:\t{mask:016x}\n")) && joined.contains(errno) && joined.ends_with("status 1"),
+            "join with {capability:?}: {joined}"
+        );
+        if errno == "EPERM" {
+            let left = c.sh(3, &with("leave"))?;
+            ensure!(
+                left.contains("EPERM") && left.contains("CAP_SYS_ADMIN") && left.ends_with("status 1"),
+                "leave with {capability:?}: {left}"
+            );
+        }
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 1)?, before)
 }
 
 fn wrong_key(c: &Context) -> Result<()> {
