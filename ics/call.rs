@@ -4,10 +4,10 @@
 
 use crate::error::CallError;
 use crate::net;
-use crate::pool;
+use crate::net::Net;
 use crate::service::__private::encode;
-use crate::service::Caller;
 use crate::service::Op;
+use crate::service::OpId;
 use crate::service::Status;
 use kernel::prelude::*;
 use ssi::ids::NodeId;
@@ -24,37 +24,8 @@ pub fn call<O: Op>(
     req: &O::Req,
     tail: &[u8],
 ) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
-    if tail.len() > crate::MAX_TAIL {
-        return Err(CallError::Local(EMSGSIZE));
-    }
     let net = net::current().ok_or(CallError::Down(to))?;
-    let mut copy = KVVec::new();
-    let body = copy
-        .extend_from_slice(tail, GFP_KERNEL)
-        .map_err(Error::from)
-        .and_then(|()| encode(req, copy))
-        .map_err(CallError::Local)?;
-    let mut reply = if to == net.me.node {
-        let from = Caller {
-            node: to,
-            incarnation: net.me.incarnation,
-        };
-        pool::handle(from, O::SERVICE, O::OP, &body).map_err(|s| match s {
-            Status::Errno(e) => CallError::Remote(e),
-            Status::Moved(n) => CallError::Moved(n),
-        })?
-    } else {
-        let peer = net.peer(to).ok_or(CallError::Down(to))?;
-        peer.ask(O::SERVICE, O::OP, O::CLASS, body)?
-    };
-    let fixed = core::mem::size_of::<O::Rep>();
-    let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
-    let n = rest.len();
-    if fixed > 0 {
-        reply.copy_within(fixed.., 0);
-        reply.truncate(n);
-    }
-    Ok((rep, reply))
+    call_from::<O>(&net, to, req, tail)
 }
 
 /// Tells `to` something and does not wait for it: it is done there, once, unless one of the two nodes goes down, and
@@ -66,24 +37,62 @@ pub fn call<O: Op>(
 /// # Errors
 /// See [`CallError`].
 pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Result<(), CallError> {
+    let net = net::current().ok_or(CallError::Down(to))?;
+    post_from::<O>(&net, to, req, tail)
+}
+
+/// The bytes of a request.
+fn body<O: Op>(req: &O::Req, tail: &[u8]) -> core::result::Result<KVVec<u8>, CallError> {
     if tail.len() > crate::MAX_TAIL {
         return Err(CallError::Local(EMSGSIZE));
     }
-    let net = net::current().ok_or(CallError::Down(to))?;
     let mut copy = KVVec::new();
-    let body = copy
-        .extend_from_slice(tail, GFP_KERNEL)
+    copy.extend_from_slice(tail, GFP_KERNEL)
         .map_err(Error::from)
         .and_then(|()| encode(req, copy))
-        .map_err(CallError::Local)?;
+        .map_err(CallError::Local)
+}
+
+/// As [`call`], from a node that this kernel may have several of.
+pub(crate) fn call_from<O: Op>(
+    net: &Net,
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+    let body = body::<O>(req, tail)?;
+    let mut reply = if to == net.me.node {
+        let handled = net.pool.handle(net.myself(), &OpId::of::<O>(), &body);
+        handled.map_err(|s| match s {
+            Status::Errno(e) => CallError::Remote(e),
+            Status::Moved(n) => CallError::Moved(n),
+        })?
+    } else {
+        let peer = net.peer(to).ok_or(CallError::Down(to))?;
+        peer.ask(OpId::of::<O>(), body)?
+    };
+    let fixed = core::mem::size_of::<O::Rep>();
+    let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
+    let n = rest.len();
+    if fixed > 0 {
+        reply.copy_within(fixed.., 0);
+        reply.truncate(n);
+    }
+    Ok((rep, reply))
+}
+
+/// As [`post`], from a node that this kernel may have several of.
+pub(crate) fn post_from<O: Op>(
+    net: &Net,
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<(), CallError> {
+    let body = body::<O>(req, tail)?;
     if to == net.me.node {
-        let from = Caller {
-            node: to,
-            incarnation: net.me.incarnation,
-        };
-        let _dropped = pool::handle(from, O::SERVICE, O::OP, &body);
+        let _dropped = net.pool.handle(net.myself(), &OpId::of::<O>(), &body);
         return Ok(());
     }
     let peer = net.peer(to).ok_or(CallError::Down(to))?;
-    peer.post(O::SERVICE, O::OP, O::CLASS, body)
+    peer.post(OpId::of::<O>(), body)
 }

@@ -73,7 +73,9 @@ impl From<Error> for Status {
 pub trait Op {
     /// The service's number.
     const SERVICE: u16;
-    /// The message's number in it.
+    /// The service's version.
+    const VERSION: u16;
+    /// The message's number in the service.
     const OP: u16;
     /// Its class.
     const CLASS: Class;
@@ -95,10 +97,37 @@ pub trait Op {
         + zerocopy::Unaligned;
 }
 
+/// What names an op to another node: the constants of its [`Op`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpId {
+    pub(crate) service: u16,
+    pub(crate) version: u16,
+    pub(crate) op: u16,
+    pub(crate) class: Class,
+}
+
+impl OpId {
+    /// That of `O`.
+    pub(crate) const fn of<O: Op>() -> Self {
+        Self {
+            service: O::SERVICE,
+            version: O::VERSION,
+            op: O::OP,
+            class: O::CLASS,
+        }
+    }
+}
+
 /// What answers the calls of one service. `service!` implements it.
 pub trait Service: Sync {
     /// The service's number.
     fn id(&self) -> u16;
+
+    /// Its version: a request of another one is refused.
+    fn version(&self) -> u16;
+
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
 
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
@@ -178,11 +207,11 @@ macro_rules! service {
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
-        $crate::service! { @names $(#[$sdoc])* $service $id
+        $crate::service! { @names $(#[$sdoc])* $service $id $version
             $( $(#[$odoc])* $num $op $class $idem { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
     (
-        @names $(#[$sdoc:meta])* $service:ident $id:literal
+        @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
         $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident $idem:literal
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
@@ -209,6 +238,7 @@ macro_rules! service {
 
                 impl $crate::__private::Op for $op {
                     const SERVICE: u16 = $id;
+                    const VERSION: u16 = $version;
                     const OP: u16 = $num;
                     const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
                     const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
@@ -226,6 +256,14 @@ macro_rules! service {
             impl<S: $($crate::__private::Handle<$op> +)* Sync> $crate::__private::Service for [<$service Service>]<S> {
                 fn id(&self) -> u16 {
                     $id
+                }
+
+                fn version(&self) -> u16 {
+                    $version
+                }
+
+                fn name(&self) -> &'static str {
+                    stringify!($service)
                 }
 
                 fn class(&self, op: u16) -> Option<$crate::__private::Class> {

@@ -31,7 +31,8 @@ int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
 struct socket *ssi_udp_open(u16 port);
 int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len);
-int ssi_udp_recv(struct socket *sock, void *buf, size_t len);
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len, u32 *ip, u16 *port);
+void ssi_sock_peer(struct socket *sock, u32 *ip, u16 *port);
 void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 

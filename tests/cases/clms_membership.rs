@@ -174,8 +174,9 @@ fn wrong_key(c: &Context) -> Result<()> {
         c.background(node, &["cluster", "join"])?;
     }
     let before = cluster::agree(c, &[1, 2], 20)?;
-    let refused = |node| c.sh(node, "dmesg | grep -c 'ssi_ics: refused' || true");
-    same("refused before", (refused(1)?, refused(2)?), ("0".into(), "0".into()))?;
+    for node in 1..=2 {
+        same("refused before", cluster::refused(c, node)?.values().sum::<u64>(), 0)?;
+    }
 
     c.sh(3, "umask 077; echo another-key-of-the-cluster >/tmp/key")?;
     let out = c.exec(3, &["timeout", "5", "cluster", "join", "--key", "/tmp/key"])?;
@@ -186,10 +187,18 @@ fn wrong_key(c: &Context) -> Result<()> {
         same("view", now.view, before.view)?;
     }
     for node in 1..=2 {
-        let line = c.sh(node, "dmesg | grep 'ssi_ics: refused' | tail -n 1 || true")?;
-        let count = line.rsplit_once('(').and_then(|(_, n)| n.strip_suffix(" times)"));
-        let count: u32 = count.and_then(|n| n.parse().ok()).unwrap_or(0);
-        ensure!(count > 0, "node {node} neither logs nor counts a refusal: {line:?}");
+        let count = cluster::refused(c, node)?;
+        ensure!(
+            count["admission"] > 0 && count["tag"] > 0,
+            "node {node} does not count streams and heartbeats of node 3: {count:?}"
+        );
+        let lines = c.sh(node, "dmesg | grep 'ssi_ics: refused from'")?;
+        for what in ["cluster key", "heartbeat"] {
+            ensure!(
+                lines.lines().any(|l| l.contains("10.73.1.3:") && l.contains(what)),
+                "node {node} does not log the {what} of node 3's address: {lines}"
+            );
+        }
     }
     same("its own view", cluster::status(c, 3)?.members(), [0; 0])?;
 

@@ -31,6 +31,7 @@ cases! {
     clms_membership
     clms_node_loss
     ics_calls
+    ics_strangers
     vproc_signals
     vproc_proc_files
     vproc_onnode
