@@ -81,8 +81,6 @@ pub trait Op {
     const CLASS: Class;
     /// Its name, for people.
     const NAME: &'static str;
-    /// Whether doing it twice is as doing it once.
-    const IDEMPOTENT: bool;
     /// Fixed part of the request.
     type Req: zerocopy::IntoBytes
         + zerocopy::FromBytes
@@ -203,16 +201,16 @@ macro_rules! service {
         service $service:ident { id: $id:literal, version: $version:literal }
         $(
             $(#[$odoc:meta])*
-            op $num:literal $op:ident (class: $class:ident, idempotent: $idem:literal)
+            op $num:literal $op:ident (class: $class:ident)
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
         $crate::service! { @names $(#[$sdoc])* $service $id $version
-            $( $(#[$odoc])* $num $op $class $idem { $($rf : $rt),* } { $($pf : $pt),* } )* }
+            $( $(#[$odoc])* $num $op $class { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
     (
         @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
-        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident $idem:literal
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
         ::kernel::macros::paste! {
@@ -242,7 +240,6 @@ macro_rules! service {
                     const OP: u16 = $num;
                     const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
                     const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
-                    const IDEMPOTENT: bool = $idem;
                     type Req = [<$op Req>];
                     type Rep = [<$op Rep>];
                 }

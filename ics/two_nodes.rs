@@ -48,19 +48,19 @@ crate::service! {
     /// What the cases ask.
     service Probe { id: 0xffff, version: 7 }
     /// Answered when the gate is open.
-    op 1 Hold (class: L0, idempotent: true) {} -> {}
+    op 1 Hold (class: L0) {} -> {}
     /// Answered at once, by one more than `n`.
-    op 2 PingP (class: P, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 2 PingP (class: P) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
-    op 3 PingU (class: U, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 3 PingU (class: U) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
-    op 4 PingL1 (class: L1, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 4 PingL1 (class: L1) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
-    op 5 PingL2 (class: L2, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 5 PingL2 (class: L2) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
-    op 6 PingL3 (class: L3, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
-    op 7 PingL4 (class: L4, idempotent: true) { n: Le64 } -> { n: Le64 }
+    op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
 }
 
 /// What happens in a case; every change is told.
