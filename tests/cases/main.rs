@@ -28,6 +28,7 @@ cases! {
     rig_power
     rig_reboot_restarts_node
     rig_instances
+    kernel_modules
     clms_membership
     clms_node_loss
     ics_calls
