@@ -26,6 +26,8 @@ mod two_nodes;
 
 pub use call::call;
 pub use call::post;
+pub use call::Request;
+pub use call::UnderWay;
 pub use error::CallError;
 pub use heartbeat::Heartbeat;
 pub use net::admit;

@@ -26,6 +26,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
 use ssi::fifo::Node;
 use ssi::ids::Incarnation;
@@ -97,8 +98,8 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    key_out: [u8; 32],
-    key_in: [u8; 32],
+    key_out: FrameKey,
+    key_in: FrameKey,
     stream: Stream,
     counters: Arc<Counters>,
     /// Somebody queued a frame since the queue was last looked at.
@@ -135,8 +136,8 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
-                key_out: session.key_out,
-                key_in: session.key_in,
+                key_out: FrameKey::new(&session.key_out),
+                key_in: FrameKey::new(&session.key_in),
                 stream,
                 counters,
                 wanted: Atomic::new(0),
@@ -297,19 +298,19 @@ impl Link {
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; those of the socket. The stream is torn.
-    pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
+    pub(crate) fn receive(&self, ahead: &mut Ahead, seq: u64) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
-        self.stream.receive(&mut bytes)?;
+        ahead.receive(&self.stream, &mut bytes)?;
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
         if head.magic.get() != MAGIC || len > MAX_BODY {
             self.refuse(Refused::Torn, &"no frame, or one that is too long");
             return Err(EPROTO);
         }
-        let mut body = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
-        self.stream.receive(&mut body)?;
+        let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
+        ahead.receive_onto(&self.stream, &mut body, len)?;
         let mut tag = [0u8; TAG];
-        self.stream.receive(&mut tag)?;
+        ahead.receive(&self.stream, &mut tag)?;
         if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
             self.refuse(Refused::Tag, &"a frame with a wrong tag");
             return Err(EBADMSG);
@@ -334,6 +335,62 @@ impl Link {
         };
         self.stream.shutdown();
         self.room.notify_all();
+    }
+}
+
+/// What was received of a stream and not looked at yet: a short frame, and often several, come with one call.
+pub(crate) struct Ahead {
+    bytes: KVVec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Ahead {
+    /// Bytes that are received ahead at most.
+    const MAX: usize = 4096;
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            bytes: KVVec::from_elem(0, Self::MAX, GFP_KERNEL)?,
+            from: 0,
+            to: 0,
+        })
+    }
+
+    /// Takes at most `n` bytes of what is there.
+    fn take(&mut self, n: usize) -> &[u8] {
+        let from = self.from;
+        self.from = self.to.min(from.saturating_add(n));
+        self.bytes.get(from..self.from).unwrap_or(&[])
+    }
+
+    fn receive(&mut self, stream: &Stream, buf: &mut [u8]) -> Result {
+        let mut done = 0;
+        loop {
+            let part = self.take(buf.len() - done);
+            let end = done + part.len();
+            buf.get_mut(done..end).ok_or(EINVAL)?.copy_from_slice(part);
+            done = end;
+            if done == buf.len() {
+                return Ok(());
+            }
+            (self.from, self.to) = (0, 0);
+            self.to = stream.receive_some(&mut self.bytes)?;
+        }
+    }
+
+    /// Appends `n` bytes to `vec`. What is not there yet does not go through the buffer.
+    fn receive_onto(&mut self, stream: &Stream, vec: &mut KVVec<u8>, n: usize) -> Result {
+        let part = self.take(n);
+        vec.extend_from_slice(part, GFP_KERNEL)?;
+        match n - part.len() {
+            0 => Ok(()),
+            left => stream.receive_onto(vec, left),
+        }
     }
 }
 

@@ -137,30 +137,40 @@ impl End {
         }
     }
 
-    /// See `Stream::receive`. What came before the end of the stream is received.
+    /// See `Stream::receive`.
     pub(crate) fn receive(&self, buf: &mut [u8]) -> Result {
         let mut at = 0;
         while at < buf.len() {
-            let (mut n, mut shut) = (0, false);
-            let rest = buf.get_mut(at..).unwrap_or(&mut []);
-            let mut attempt = || {
-                let mut ring = self.into.ring.lock();
-                n = ring.take(rest);
-                shut = ring.is_shut;
-                shut || n > 0
-            };
-            match self.timeout_ms.load(Relaxed) {
-                0 => self.into.changed.wait_until(attempt),
-                ms if !self.into.changed.wait_timeout(ms, &mut attempt) => return Err(EAGAIN),
-                _ => {}
-            }
-            self.into.changed.notify_all();
-            if n == 0 && shut {
-                return Err(ECONNRESET);
-            }
-            at += n;
+            at += self.receive_some(buf.get_mut(at..).unwrap_or(&mut []))?;
         }
         Ok(())
+    }
+
+    /// See `Stream::receive_onto`.
+    pub(crate) fn receive_onto(&self, vec: &mut KVVec<u8>, n: usize) -> Result {
+        let at = vec.len();
+        vec.resize(at + n, 0, GFP_KERNEL)?;
+        self.receive(vec.get_mut(at..).unwrap_or(&mut []))
+    }
+
+    /// See `Stream::receive_some`. What came before the end of the stream is received.
+    pub(crate) fn receive_some(&self, buf: &mut [u8]) -> Result<usize> {
+        let mut n = 0;
+        let mut attempt = || {
+            let mut ring = self.into.ring.lock();
+            n = ring.take(buf);
+            ring.is_shut || n > 0
+        };
+        match self.timeout_ms.load(Relaxed) {
+            0 => self.into.changed.wait_until(attempt),
+            ms if !self.into.changed.wait_timeout(ms, &mut attempt) => return Err(EAGAIN),
+            _ => {}
+        }
+        self.into.changed.notify_all();
+        match n {
+            0 => Err(ECONNRESET),
+            n => Ok(n),
+        }
     }
 
     /// See `Stream::set_receive_timeout`.

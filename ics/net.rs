@@ -10,6 +10,7 @@ use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
+use crate::link::Ahead;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::pool;
@@ -221,9 +222,12 @@ impl Net {
         }
         self.observer.link_up(link.node, link.incarnation);
         let mut seq = 1;
+        let mut ahead = Ahead::new();
         loop {
-            let r = link
-                .receive(seq)
+            let r = ahead
+                .as_mut()
+                .map_err(|e| *e)
+                .and_then(|a| link.receive(a, seq))
                 .and_then(|(head, body)| peer.receive(link, &head, body));
             if r.is_err() {
                 break;

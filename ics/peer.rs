@@ -177,6 +177,41 @@ pub(crate) struct Peer {
     changed: Event,
 }
 
+/// A call under way.
+pub(crate) struct Asked {
+    peer: Arc<Peer>,
+    pending: Arc<Pending>,
+}
+
+impl Asked {
+    /// Waits for the reply: its body. Sleeps.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn wait(self) -> core::result::Result<KVVec<u8>, CallError> {
+        let pending = &self.pending;
+        let mut outcome = None;
+        let ended = {
+            let take = || {
+                outcome = pending.outcome.lock().take();
+                outcome.is_some()
+            };
+            if pending.op.class == Class::P {
+                pending.done.wait_killable(take)
+            } else {
+                pending.done.wait_until(take);
+                true
+            }
+        };
+        if !ended {
+            self.peer.cancel(pending);
+            // The reply, or the end of the peer, may have come first.
+            outcome = pending.outcome.lock().take();
+        }
+        outcome.unwrap_or(Err(CallError::Interrupted))
+    }
+}
+
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
@@ -241,35 +276,19 @@ impl Peer {
 
     // ---- Asking --------------------------------------------------------------------------------------------
 
-    /// Asks and waits for the reply: its body. Sleeps.
+    /// Asks. Sleeps for a credit.
     ///
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
-        &self,
+        self: &Arc<Self>,
         op: OpId,
         body: KVVec<u8>,
-    ) -> core::result::Result<KVVec<u8>, CallError> {
-        let pending = self.begin_asking(op, body, false)?;
-        let mut outcome = None;
-        let ended = {
-            let take = || {
-                outcome = pending.outcome.lock().take();
-                outcome.is_some()
-            };
-            if op.class == Class::P {
-                pending.done.wait_killable(take)
-            } else {
-                pending.done.wait_until(take);
-                true
-            }
-        };
-        if !ended {
-            self.cancel(&pending);
-            // The reply, or the end of the peer, may have come first.
-            outcome = pending.outcome.lock().take();
-        }
-        outcome.unwrap_or(Err(CallError::Interrupted))
+    ) -> core::result::Result<Asked, CallError> {
+        Ok(Asked {
+            pending: self.begin_asking(op, body, false)?,
+            peer: self.clone(),
+        })
     }
 
     /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
@@ -504,11 +523,16 @@ impl Peer {
         self.start(job)
     }
 
-    /// Hands a request to who answers it.
+    /// Hands a request to who answers it, or answers it if that is prompt.
     fn start(&self, job: Job) -> Result {
         let (epoch, xid, op, order) = (job.epoch, job.xid, job.op, job.order);
-        let refusal = match self.pool.class_of(&op) {
-            Ok(class) if class != op.class => EPROTO,
+        let refusal = match self.pool.kind_of(&op) {
+            Ok((class, _)) if class != op.class => EPROTO,
+            // A post is followed by others, which must not be done on this stack.
+            Ok((_, true)) if order == 0 => {
+                self.pool.run(job);
+                return Ok(());
+            }
             Ok(_) => match self.pool.submit(job) {
                 Ok(()) => return Ok(()),
                 Err(e) => e,

@@ -203,18 +203,19 @@ impl Pool {
         Ok(())
     }
 
-    /// The class that an op has here.
+    /// The class that an op has here, and whether its handler is prompt.
     ///
     /// # Errors
     /// See [`Unknown`].
-    pub(crate) fn class_of(&self, op: &OpId) -> core::result::Result<Class, Unknown> {
+    pub(crate) fn kind_of(&self, op: &OpId) -> core::result::Result<(Class, bool), Unknown> {
         let guard = self.services.lock();
         let found = guard.iter().find(|e| e.service.id() == op.service);
         let s = found.ok_or(Unknown::Absent)?.service;
         if s.version() != op.version {
             return Err(Unknown::Version(s.name(), s.version()));
         }
-        s.class(op.op).ok_or(Unknown::Absent)
+        let class = s.class(op.op).ok_or(Unknown::Absent)?;
+        Ok((class, s.is_prompt(op.op)))
     }
 
     /// Runs a handler here and now.
@@ -254,7 +255,8 @@ impl Pool {
         r
     }
 
-    fn run(self: &Arc<Self>, job: Job) {
+    /// Answers a request here and now.
+    pub(crate) fn run(&self, job: Job) {
         let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
             self.handle(job.from, &job.op, &job.body)
         } else {

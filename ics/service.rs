@@ -130,6 +130,10 @@ pub trait Service: Sync {
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
 
+    /// Whether the handler of an op waits for nothing but memory and locks that are held briefly: then the stream's
+    /// receiving thread runs it, which spares the way over a thread of its class.
+    fn is_prompt(&self, op: u16) -> bool;
+
     /// Decodes `body` (fixed part, then tail), does it, and encodes the reply.
     ///
     /// # Errors
@@ -181,6 +185,17 @@ pub mod __private {
         Ok(out)
     }
 
+    /// Fixed part, with room for a tail of `len` bytes.
+    pub fn encode_for<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        fixed: &T,
+        len: usize,
+    ) -> Result<KVVec<u8>> {
+        let bytes = fixed.as_bytes();
+        let mut out = KVVec::with_capacity(bytes.len() + len, GFP_KERNEL)?;
+        out.extend_from_slice(bytes, GFP_KERNEL)?;
+        Ok(out)
+    }
+
     /// Splits a body.
     pub fn decode<
         T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned,
@@ -193,7 +208,8 @@ pub mod __private {
 
 /// Declares a service: its messages' numbers, classes, layouts, client types, server trait and dispatch.
 ///
-/// The fields' types are wire types: little-endian integers and byte arrays.
+/// The fields' types are wire types: little-endian integers and byte arrays. `prompt` behind the class and the rest:
+/// see `Service::is_prompt`.
 #[macro_export]
 macro_rules! service {
     (
@@ -201,16 +217,18 @@ macro_rules! service {
         service $service:ident { id: $id:literal, version: $version:literal }
         $(
             $(#[$odoc:meta])*
-            op $num:literal $op:ident (class: $class:ident)
+            op $num:literal $op:ident (class: $class:ident $(, $prompt:ident)?)
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
         $crate::service! { @names $(#[$sdoc])* $service $id $version
-            $( $(#[$odoc])* $num $op $class { $($rf : $rt),* } { $($pf : $pt),* } )* }
+            $( $(#[$odoc])* $num $op $class [$($prompt)?] { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
+    (@is_prompt prompt) => { true };
+    (@is_prompt) => { false };
     (
         @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
-        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident [$($prompt:ident)?]
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
         ::kernel::macros::paste! {
@@ -267,6 +285,13 @@ macro_rules! service {
                     match op {
                         $( $num => Some($crate::__private::Class::$class), )*
                         _ => None,
+                    }
+                }
+
+                fn is_prompt(&self, op: u16) -> bool {
+                    match op {
+                        $( $num => $crate::service!(@is_prompt $($prompt)?), )*
+                        _ => false,
                     }
                 }
 

@@ -64,6 +64,22 @@ impl Stream {
         either!(self, s => s.receive(buf))
     }
 
+    /// See [`Socket::receive_some`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn receive_some(&self, buf: &mut [u8]) -> Result<usize> {
+        either!(self, s => s.receive_some(buf))
+    }
+
+    /// See [`Socket::receive_onto`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn receive_onto(&self, vec: &mut KVVec<u8>, n: usize) -> Result {
+        either!(self, s => s.receive_onto(vec, n))
+    }
+
     /// See [`Socket::set_receive_timeout`].
     pub(crate) fn set_receive_timeout(&self, timeout_ms: u32) {
         either!(self, s => s.set_receive_timeout(timeout_ms))

@@ -4,8 +4,8 @@
 //! every transport; and a stranger at the other end of a stream who says what no honest node says.
 
 use crate::admission;
-use crate::admission::Session;
-use crate::call::call_from;
+use crate::call::Request;
+use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::TAG;
@@ -35,6 +35,7 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 use ssi::crypto;
+use ssi::crypto::FrameKey;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
@@ -61,6 +62,8 @@ crate::service! {
     op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
     op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`], and prompt.
+    op 8 PingPrompt (class: L0, prompt) { n: Le64 } -> { n: Le64 }
 }
 
 /// What happens in a case; every change is told.
@@ -153,6 +156,18 @@ impl Handle<Hold> for Server {
     }
 }
 
+/// As `ics::call`, from one of several nodes.
+fn call_from<O: Op>(
+    net: &Net,
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+    let mut request = Request::<O>::new(req, tail.len())?;
+    request.extend(tail)?;
+    request.send_from(net, to)?.wait()
+}
+
 macro_rules! pings {
     ($($op:ident $req:ident $rep:ident),*) => {
         $(
@@ -185,6 +200,13 @@ pings!(
     PingL3 PingL3Req PingL3Rep,
     PingL4 PingL4Req PingL4Rep
 );
+
+impl Handle<PingPrompt> for Server {
+    fn handle(&self, _from: Caller, req: &PingPromptReq, _tail: &[u8]) -> Reply<PingPrompt> {
+        let n = Le64::new(req.n.get().wrapping_add(1));
+        Ok((PingPromptRep { n }, KVVec::new()))
+    }
+}
 
 /// How many calls [`ping_all`] makes.
 const ALL: u32 = 6;
@@ -299,7 +321,8 @@ fn two_nodes(s: &Scene) -> Result<(Node, Node)> {
 /// Somebody who speaks as node 2 to node 1, by hand.
 struct Stranger {
     stream: Stream,
-    session: Session,
+    key_out: FrameKey,
+    key_in: FrameKey,
     seq: u64,
 }
 
@@ -312,7 +335,8 @@ impl Stranger {
         stream.set_receive_timeout(LIMIT_MS);
         Ok(Self {
             stream,
-            session,
+            key_out: FrameKey::new(&session.key_out),
+            key_in: FrameKey::new(&session.key_in),
             seq: 0,
         })
     }
@@ -331,7 +355,7 @@ impl Stranger {
     }
 
     fn send(&self, head: &Head, body: &[u8]) -> Result {
-        let tag = head.tag(&self.session.key_out, body);
+        let tag = head.tag(&self.key_out, body);
         self.stream.send(&[head.as_bytes(), body, &tag])
     }
 
@@ -344,7 +368,7 @@ impl Stranger {
         self.stream.receive(&mut body)?;
         let mut tag = [0u8; TAG];
         self.stream.receive(&mut tag)?;
-        let is_good = crypto::equal(&tag, &head.tag(&self.session.key_in, &body));
+        let is_good = crypto::equal(&tag, &head.tag(&self.key_in, &body));
         if !is_good || head.xid.get() != xid || Kind::from_wire(head.kind) != Some(Kind::Reply) {
             return Err(EPROTO);
         }
@@ -382,6 +406,9 @@ mod tests {
         }
         let r = call_from::<Hold>(a.net(), id(2)?, &HoldReq {}, &[]);
         assert!(r.is_ok());
+        let req = PingPromptReq { n: Le64::new(1) };
+        let r = call_from::<PingPrompt>(a.net(), id(2)?, &req, &[]);
+        assert!(r.is_ok_and(|(rep, _)| rep.n.get() == 2));
         Ok(())
     }
 
@@ -449,7 +476,7 @@ mod tests {
         let (net, to) = (a.net().clone(), id(2)?);
         let asker = KThread::run(c"ics_case", move || {
             let r = call_from::<Hold>(&net, to, &HoldReq {}, &[]);
-            let is_down = r.is_err_and(|e| e == crate::CallError::Down(to));
+            let is_down = r.is_err_and(|e| e == CallError::Down(to));
             s.count(if is_down { &s.held } else { &s.errors });
         })?;
         assert!(s.comes(|s| s.holding.load(Relaxed) == 1));
@@ -528,7 +555,7 @@ mod tests {
             let (_hub, node, mut stranger) = one_node()?;
             let mut head = stranger.ping(1);
             let body = [0u8; 8];
-            let mut tag = head.tag(&stranger.session.key_out, &body);
+            let mut tag = head.tag(&stranger.key_out, &body);
             bend(&mut head, &mut tag);
             stranger.stream.send(&[head.as_bytes(), &body, &tag])?;
             assert!(stranger.is_torn());
@@ -564,7 +591,7 @@ mod tests {
             let (_hub, _node, mut stranger) = one_node()?;
             let head = stranger.ping(1);
             let body = [0u8; 8];
-            let tag = head.tag(&stranger.session.key_out, &body);
+            let tag = head.tag(&stranger.key_out, &body);
             let mut bytes = KVec::new();
             for part in [head.as_bytes(), &body, &tag] {
                 bytes.extend_from_slice(part, GFP_KERNEL)?;

@@ -151,6 +151,33 @@ impl Socket {
         })
     }
 
+    /// Receives what is there, at least one byte and at most as many as `buf` holds. Sleeps. Returns how many.
+    ///
+    /// # Errors
+    /// `ECONNRESET` at the end of the stream; `EAGAIN` after the time-out.
+    pub fn receive_some(&self, buf: &mut [u8]) -> Result<usize> {
+        // SAFETY: By the type invariant; `buf` is writable for its length.
+        let n = unsafe {
+            bindings::ssi_tcp_recv_some(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
+        };
+        // CAST: errnos fit.
+        usize::try_from(n).map_err(|_| kernel::error::Error::from_errno(n as i32))
+    }
+
+    /// Receives exactly `n` bytes behind what `vec` holds. Sleeps.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `ECONNRESET` at the end of the stream.
+    pub fn receive_onto(&self, vec: &mut KVVec<u8>, n: usize) -> Result {
+        vec.reserve(n, GFP_KERNEL)?;
+        let room = vec.spare_capacity_mut().get_mut(..n).ok_or(ENOMEM)?;
+        // SAFETY: By the type invariant; `room` is writable for `n` bytes.
+        to_result(unsafe { bindings::ssi_tcp_recv(self.0.as_ptr(), room.as_mut_ptr().cast(), n) })?;
+        // SAFETY: `n` bytes of the spare capacity have just been written.
+        unsafe { vec.inc_len(n) };
+        Ok(())
+    }
+
     /// Sends a datagram; does not wait for room.
     ///
     /// # Errors

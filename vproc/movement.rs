@@ -32,7 +32,6 @@ use ssi::pproc::Pins;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
 use ssi::wait::Event;
-use ssi::wait::Queue;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy::FromBytes;
@@ -57,6 +56,17 @@ enum Stage {
     Aborted,
 }
 
+/// The memory of a process that waits for its pages. Who brings pages puts them in himself, and answers then: what is
+/// under way is bounded by what the source sends ahead, and by the threads of the pages' class.
+struct Filling {
+    /// `None`: not yet, or not any more.
+    target: Option<Arc<ssi::image::Target>>,
+    /// Handlers that put pages in now.
+    busy: u32,
+    /// The last page has been put in.
+    complete: bool,
+}
+
 /// A process that comes here.
 #[pin_data]
 pub(crate) struct Arrival {
@@ -72,8 +82,9 @@ pub(crate) struct Arrival {
     pub(crate) image: KVVec<u8>,
     #[pin]
     stage: kernel::sync::SpinLock<Stage>,
-    /// Pages on their way into it. `None` is the end.
-    pages: Arc<Queue<Option<KVVec<u8>>>>,
+    /// Its memory while pages come. Lock: `vproc::filling`, spin, a leaf.
+    #[pin]
+    filling: kernel::sync::SpinLock<Filling>,
     /// Signals that were pending at the source.
     #[pin]
     late: kernel::sync::Mutex<KVVec<u8>>,
@@ -221,7 +232,10 @@ pub(crate) fn prepare(
             is_move,
             header: *header,
             image: bytes,
-            pages: Queue::new()?,
+            filling <- kernel::new_spinlock!(
+                Filling { target: None, busy: 0, complete: false },
+                "vproc::filling"
+            ),
             stage <- kernel::new_spinlock!(Stage::Making, "vproc::stage"),
             late <- kernel::new_mutex!(KVVec::new(), "vproc::late"),
             changed <- Event::new(),
@@ -248,7 +262,8 @@ pub(crate) fn prepare(
 /// `ESRCH` if it is not known here; those of making it.
 pub(crate) fn complete(pid: ClusterPid, m: u64) -> core::result::Result<(), Refusal> {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    a.pages.push(None)?;
+    a.filling.lock().complete = true;
+    a.changed.notify_all();
     a.changed
         .wait_until(|| !matches!(a.stage(), Stage::Making | Stage::Filling));
     a.verdict()
@@ -279,6 +294,8 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     let parts = a.header.parts(&a.image)?;
     ssi::image::create_memory(parts.rest)?;
     ssi::image::restore_memory(parts.rest)?;
+    let target = Arc::new(ssi::image::Target::current()?, GFP_KERNEL).map_err(Error::from)?;
+    a.filling.lock().target = Some(target);
     {
         let mut stage = a.stage.lock();
         if matches!(*stage, Stage::Making) {
@@ -286,9 +303,12 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
         }
     }
     a.changed.notify_all();
-    while let Some(batch) = a.pages.wait() {
-        fill(&batch)?;
-    }
+    a.changed
+        .wait_until(|| a.filling.lock().complete || matches!(a.stage(), Stage::Aborted));
+    // Whoever still puts pages in ends first, and nobody begins.
+    let target = a.filling.lock().target.take();
+    drop(target);
+    a.changed.wait_until(|| a.filling.lock().busy == 0);
     if matches!(a.stage(), Stage::Aborted) {
         return Err(ECANCELED.into());
     }
@@ -300,10 +320,8 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     Ok(())
 }
 
-/// Puts a batch of pages into the current, new process.
-fn fill(batch: &[u8]) -> Result {
-    let (n, bytes) = batch.split_at_checked(8).ok_or(EPROTO)?;
-    let n = u64::from_le_bytes(n.try_into().map_err(|_| EPROTO)?) as usize;
+/// Puts `n` pages into a new process: their addresses, then the contents of those that are no guard pages.
+fn fill(target: &ssi::image::Target, n: usize, bytes: &[u8]) -> Result {
     let len = n.checked_mul(8).ok_or(EPROTO)?;
     let (list, mut contents) = bytes.split_at_checked(len).ok_or(EPROTO)?;
     let mut addrs = KVec::with_capacity(n, GFP_KERNEL)?;
@@ -314,12 +332,12 @@ fn fill(batch: &[u8]) -> Result {
     let is_guard = |a: &u64| a & ssi::image::Pages::GUARD != 0;
     for run in addrs.chunk_by(|a, b| is_guard(a) == is_guard(b)) {
         if run.first().is_some_and(is_guard) {
-            ssi::image::install_guards(run)?;
+            target.install_guards(run)?;
         } else {
             let len = run.len().checked_mul(ssi::image::PAGE).ok_or(EPROTO)?;
             let (these, rest) = contents.split_at_checked(len).ok_or(EPROTO)?;
             contents = rest;
-            ssi::image::write_pages(run, these)?;
+            target.write_pages(run, these)?;
         }
     }
     Ok(())
@@ -432,17 +450,30 @@ pub(crate) fn late(pid: ClusterPid, m: u64, tail: &[u8]) -> Result {
     Ok(())
 }
 
-/// Pages of a process that comes here. Sleeps while too many wait to be put in.
+/// Pages of a process that comes here: puts them into it. Sleeps.
 ///
 /// # Errors
-/// `ESRCH` if the process is not known here; `ENOMEM`.
+/// `ESRCH` if the process is not known here; `ECANCELED` if it does not wait for pages; `EPROTO`; those of writing them.
 pub(crate) fn pages(pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Result {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    let mut batch = KVVec::with_capacity(tail.len() + 8, GFP_KERNEL)?;
-    batch.extend_from_slice(&u64::from(n_pages).to_le_bytes(), GFP_KERNEL)?;
-    batch.extend_from_slice(tail, GFP_KERNEL)?;
-    a.pages.push(Some(batch))?;
-    Ok(())
+    let target = {
+        let mut f = a.filling.lock();
+        let t = f.target.clone().ok_or(ECANCELED)?;
+        f.busy += 1;
+        t
+    };
+    let r = fill(&target, n_pages as usize, tail);
+    // Before the process is told that it has its memory to itself.
+    drop(target);
+    let is_waited_for = {
+        let mut f = a.filling.lock();
+        f.busy -= 1;
+        f.busy == 0 && f.target.is_none()
+    };
+    if is_waited_for {
+        a.changed.notify_all();
+    }
+    r
 }
 
 /// A movement to here will not be: what was prepared goes. One that is committed stays.
@@ -457,10 +488,6 @@ pub(crate) fn abort(pid: ClusterPid, m: u64) {
         };
         if aborted {
             a.changed.notify_all();
-            // It may wait for pages.
-            while a.pages.push(None).is_err() {
-                ssi::task::yield_now();
-            }
         }
     }
 }

@@ -178,6 +178,17 @@ int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_recv);
 
+/* Receives what is there, at least a byte. Sleeps. Return: bytes, -ECONNRESET at the end of the stream, ... */
+ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec kv = { .iov_base = buf, .iov_len = len };
+	int ret = kernel_recvmsg(sock, &msg, &kv, 1, len, 0);
+
+	return ret ?: -ECONNRESET;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_recv_some);
+
 /* Return: a datagram socket on @port of every address, or ERR_PTR. */
 struct socket *ssi_udp_open(u16 port)
 {

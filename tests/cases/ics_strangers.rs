@@ -38,6 +38,35 @@ except ValueError:
 K = mac(b'OpenSSI cluster key, version 1..', key)
 CLUSTER = mac(b'OpenSSI cluster name, version 1.', open('/run/cluster/clustername', 'rb').read().strip())[:16]
 
+def siphash(key, number):
+    k0, k1 = struct.unpack('<QQ', key)
+    v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
+    M = (1 << 64) - 1
+    def rotate(x, n):
+        return (x << n | x >> 64 - n) & M
+    def rounds(n):
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) & M; v[1] = rotate(v[1], 13) ^ v[0]; v[0] = rotate(v[0], 32)
+            v[2] = (v[2] + v[3]) & M; v[3] = rotate(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) & M; v[3] = rotate(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) & M; v[1] = rotate(v[1], 17) ^ v[2]; v[2] = rotate(v[2], 32)
+    for word in (number, 8 << 56):
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    v[2] ^= 0xff
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+def frame_tag(key, seq, *parts):
+    r = int.from_bytes(mac(key, b'OpenSSI frames: multiplier', n=16), 'little') & 0x0ffffffc0ffffffc0ffffffc0fffffff
+    pads = mac(key, b'OpenSSI frames: pads')
+    data = b''.join(p + bytes(-len(p) % 16) for p in parts)
+    sum = 0
+    for i in range(0, len(data), 16):
+        sum = (sum + int.from_bytes(data[i:i + 16] + b'\1', 'little')) * r % ((1 << 130) - 5)
+    sum += siphash(pads[:16], seq) + (siphash(pads[16:], seq) << 64)
+    return (sum % (1 << 128)).to_bytes(16, 'little')
+
 def connect():
     s = socket.create_connection(NODE, timeout=20)
     return s
@@ -69,7 +98,7 @@ def admit(node, incarnation, key=K):
 def frame(key, seq, body=b'\0\0\0\0', length=None):
     # A request of Echo.EchoL1.
     head = struct.pack('<4sIQQQQHHBBHII', b'SSI1', len(body) if length is None else length, seq, 1, 0, 0, 2, 4, 1, 3, 1, 0, 0)
-    return head + body + mac(key, head, body, n=16)
+    return head + body + frame_tag(key, seq, head, body)
 def heartbeat(node, incarnation, seq, key=K):
     d = struct.pack('<4sIQQ16s192s', b'SSIB', node, incarnation, seq, CLUSTER, b'')
     return d + mac(key, b'H', d, n=16)
