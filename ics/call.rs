@@ -4,11 +4,11 @@
 
 use crate::error::CallError;
 use crate::net;
+use crate::net::Net;
 use crate::peer::Asked;
-use crate::pool;
 use crate::service::__private::encode_for;
-use crate::service::Caller;
 use crate::service::Op;
+use crate::service::OpId;
 use crate::service::Status;
 use core::marker::PhantomData;
 use kernel::prelude::*;
@@ -81,25 +81,30 @@ impl<O: Op> Request<O> {
     /// # Errors
     /// See [`CallError`].
     pub fn send(self, to: NodeId) -> core::result::Result<UnderWay<O>, CallError> {
+        let net = net::current().ok_or(CallError::Down(to))?;
+        self.send_from(&net, to)
+    }
+
+    /// As [`Self::send`], from a node that this kernel may have several of.
+    pub(crate) fn send_from(
+        self,
+        net: &Net,
+        to: NodeId,
+    ) -> core::result::Result<UnderWay<O>, CallError> {
         let fixed = core::mem::size_of::<O::Req>();
         if self.body.len().saturating_sub(fixed) > crate::MAX_TAIL {
             return Err(CallError::Local(EMSGSIZE));
         }
-        let net = net::current().ok_or(CallError::Down(to))?;
         hit(O::ASK).map_err(CallError::Local)?;
         let state = if to == net.me.node {
-            let from = Caller {
-                node: to,
-                incarnation: net.me.incarnation,
-            };
-            let r = pool::handle(from, O::SERVICE, O::OP, &self.body);
+            let r = net.pool.handle(net.myself(), &OpId::of::<O>(), &self.body);
             State::Done(r.map_err(|s| match s {
                 Status::Errno(e) => CallError::Remote(e),
                 Status::Moved(n) => CallError::Moved(n),
             })?)
         } else {
             let peer = net.peer(to).ok_or(CallError::Down(to))?;
-            State::Asked(peer.ask(O::SERVICE, O::OP, O::CLASS, self.body)?)
+            State::Asked(peer.ask(OpId::of::<O>(), self.body)?)
         };
         Ok(UnderWay {
             state,
@@ -155,13 +160,9 @@ pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Resul
     request.extend(tail)?;
     let body = request.body;
     if to == net.me.node {
-        let from = Caller {
-            node: to,
-            incarnation: net.me.incarnation,
-        };
-        let _dropped = pool::handle(from, O::SERVICE, O::OP, &body);
+        let _dropped = net.pool.handle(net.myself(), &OpId::of::<O>(), &body);
         return Ok(());
     }
     let peer = net.peer(to).ok_or(CallError::Down(to))?;
-    peer.post(O::SERVICE, O::OP, O::CLASS, body)
+    peer.post(OpId::of::<O>(), body)
 }

@@ -73,8 +73,8 @@ pub(crate) struct Head {
     pub(crate) kind: u8,
     /// See `Class`.
     pub(crate) class: u8,
-    /// Zero.
-    pub(crate) reserved: Le16,
+    /// Of a request: version of the service.
+    pub(crate) version: Le16,
     /// Of a reply: 0, an errno, or [`MOVED`].
     pub(crate) status: Le32,
     /// Of a reply with [`MOVED`]: where to.
@@ -100,7 +100,7 @@ impl Head {
             op: Le16::new(0),
             kind: kind.to_wire(),
             class: 0,
-            reserved: Le16::new(0),
+            version: Le16::new(0),
             status: Le32::new(0),
             moved_to: Le32::new(0),
         }
@@ -126,9 +126,10 @@ mod tests {
         h.service = Le16::new(3);
         h.op = Le16::new(2);
         h.class = 1;
+        h.version = Le16::new(0x0201);
         let golden: [u8; 56] = [
             0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 6,
-            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0,
             0, 0,
         ];
         assert_eq!(h.as_bytes(), &golden[..]);

@@ -73,7 +73,9 @@ impl From<Error> for Status {
 pub trait Op {
     /// The service's number.
     const SERVICE: u16;
-    /// The message's number in it.
+    /// The service's version.
+    const VERSION: u16;
+    /// The message's number in the service.
     const OP: u16;
     /// Its class.
     const CLASS: Class;
@@ -83,8 +85,6 @@ pub trait Op {
     const ASK: &'static str;
     /// Failpoint of the caller, when it has the reply.
     const ANSWERED: &'static str;
-    /// Whether doing it twice is as doing it once.
-    const IDEMPOTENT: bool;
     /// Fixed part of the request.
     type Req: zerocopy::IntoBytes
         + zerocopy::FromBytes
@@ -99,10 +99,37 @@ pub trait Op {
         + zerocopy::Unaligned;
 }
 
+/// What names an op to another node: the constants of its [`Op`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpId {
+    pub(crate) service: u16,
+    pub(crate) version: u16,
+    pub(crate) op: u16,
+    pub(crate) class: Class,
+}
+
+impl OpId {
+    /// That of `O`.
+    pub(crate) const fn of<O: Op>() -> Self {
+        Self {
+            service: O::SERVICE,
+            version: O::VERSION,
+            op: O::OP,
+            class: O::CLASS,
+        }
+    }
+}
+
 /// What answers the calls of one service. `service!` implements it.
 pub trait Service: Sync {
     /// The service's number.
     fn id(&self) -> u16;
+
+    /// Its version: a request of another one is refused.
+    fn version(&self) -> u16;
+
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
 
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
@@ -196,18 +223,18 @@ macro_rules! service {
         service $service:ident { id: $id:literal, version: $version:literal }
         $(
             $(#[$odoc:meta])*
-            op $num:literal $op:ident (class: $class:ident, idempotent: $idem:literal $(, $prompt:ident)?)
+            op $num:literal $op:ident (class: $class:ident $(, $prompt:ident)?)
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
-        $crate::service! { @names $(#[$sdoc])* $service $id
-            $( $(#[$odoc])* $num $op $class $idem [$($prompt)?] { $($rf : $rt),* } { $($pf : $pt),* } )* }
+        $crate::service! { @names $(#[$sdoc])* $service $id $version
+            $( $(#[$odoc])* $num $op $class [$($prompt)?] { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
     (@is_prompt prompt) => { true };
     (@is_prompt) => { false };
     (
-        @names $(#[$sdoc:meta])* $service:ident $id:literal
-        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident $idem:literal [$($prompt:ident)?]
+        @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident [$($prompt:ident)?]
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
         ::kernel::macros::paste! {
@@ -233,13 +260,13 @@ macro_rules! service {
 
                 impl $crate::__private::Op for $op {
                     const SERVICE: u16 = $id;
+                    const VERSION: u16 = $version;
                     const OP: u16 = $num;
                     const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
                     const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
                     const ASK: &'static str = concat!(stringify!($service), ".", stringify!($op), ".ask");
                     const ANSWERED: &'static str =
                         concat!(stringify!($service), ".", stringify!($op), ".answered");
-                    const IDEMPOTENT: bool = $idem;
                     type Req = [<$op Req>];
                     type Rep = [<$op Rep>];
                 }
@@ -253,6 +280,14 @@ macro_rules! service {
             impl<S: $($crate::__private::Handle<$op> +)* Sync> $crate::__private::Service for [<$service Service>]<S> {
                 fn id(&self) -> u16 {
                     $id
+                }
+
+                fn version(&self) -> u16 {
+                    $version
+                }
+
+                fn name(&self) -> &'static str {
+                    stringify!($service)
                 }
 
                 fn class(&self, op: u16) -> Option<$crate::__private::Class> {

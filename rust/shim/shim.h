@@ -39,14 +39,15 @@ int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
 ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len);
 struct socket *ssi_udp_open(u16 port);
 int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len);
-int ssi_udp_recv(struct socket *sock, void *buf, size_t len);
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len, u32 *ip, u16 *port);
+void ssi_sock_peer(struct socket *sock, u32 *ip, u16 *port);
 void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
 struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
-void ssi_kthread_join(struct task_struct *t);
+bool ssi_kthread_join(struct task_struct *t);
 void ssi_kthread_make_realtime(void);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);

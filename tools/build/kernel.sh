@@ -24,7 +24,9 @@ fragments=("$CONFIG/base.config")
 patched=y; [ "$variant" = unpatched ] && patched=
 [ -n "$patched" ] && fragments+=("$CONFIG/ssi.config")
 
+# The key is part of the kernel's version, and so of the version magic of its modules: no other kernel takes them.
 inputs() {
+	[ -n "$patched" ] && echo "LOCALVERSION=-ssi-KEY"
 	echo "$KERNEL_VERSION $RUSTC_VERSION"
 	"clang$LLVM_SUFFIX" --version | head -n 1
 	bindgen --version
@@ -129,6 +131,7 @@ keep_times
 KMAKE=(make -C "$work" LLVM="$LLVM_SUFFIX" RUST_LIB_SRC="$(rust_lib_src)" -j"$(nproc)" --no-print-directory
 	KBUILD_BUILD_USER=ssi KBUILD_BUILD_HOST=openssi)
 command -v ccache >/dev/null && KMAKE+=("CC=ccache clang$LLVM_SUFFIX")
+[ -n "$patched" ] && KMAKE+=("LOCALVERSION=-ssi-${key:0:8}")
 
 cat "${fragments[@]}" >"$work/.ssi-config"
 {
