@@ -206,13 +206,22 @@ pub fn detach() -> Result {
     to_result(unsafe { bindings::pproc_detach() })
 }
 
-/// The parked process is the one that lives, as a child of `local_parent` if that is here.
+/// The parked process is the one that lives, as a child of `local_parent` if that lives here. Returns whether it is.
 ///
 /// # Errors
 /// `ESRCH` if there is none.
-pub fn activate(nr: ClusterPid, local_parent: Option<ClusterPid>) -> Result {
+pub fn activate(nr: ClusterPid, local_parent: Option<ClusterPid>) -> Result<bool> {
     // SAFETY: The function takes numbers only.
-    to_result(unsafe { bindings::pproc_activate(nr.0, local_parent.map_or(0, |p| p.0)) })
+    match unsafe { bindings::pproc_activate(nr.0, local_parent.map_or(0, |p| p.0)) } {
+        e if e < 0 => Err(to_result(e).err().unwrap_or(ESRCH)),
+        linked => Ok(linked != 0),
+    }
+}
+
+/// Whether the current process, which was caught to leave, runs another program than when that was asked for.
+pub fn has_execed() -> bool {
+    // SAFETY: No arguments; looks at the current task.
+    unsafe { bindings::pproc_has_execed() }
 }
 
 /// Has a process of this node caught before it next enters user mode.

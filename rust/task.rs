@@ -12,6 +12,12 @@ pub fn current_tgid() -> ClusterPid {
     ClusterPid(unsafe { bindings::ssi_current_tgid() })
 }
 
+/// Whether the current task is its process's first thread.
+pub fn is_leader() -> bool {
+    // CAST: a number of a task is positive.
+    kernel::current!().pid() as u32 == current_tgid().0
+}
+
 /// The session of the current process; 0 if it has none.
 pub fn current_session() -> ClusterPid {
     pproc::ids(current_tgid()).map_or(ClusterPid(0), |i| i.sid)

@@ -77,7 +77,8 @@ pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
     }
 }
 
-/// Where a process executes whose origin is down: each member is asked whether it has it, or where it went.
+/// Where a process executes whose origin is down: each member is asked whether it has it; if none does, a member that
+/// remembers where it went is believed.
 ///
 /// # Errors
 /// `ESRCH` if no member does.
@@ -85,16 +86,21 @@ fn search(pid: ClusterPid) -> Result<NodeId> {
     let req = LocateReq {
         pid: Le32::new(pid.0),
     };
+    let mut hint = Err(ESRCH);
     for node in clms::view().members.iter() {
         match ics::call::<Locate>(node, &req, &[]) {
-            Ok((rep, _)) => return NodeId::new(rep.node.get()).ok_or(EPROTO),
+            Ok((rep, _)) => match NodeId::new(rep.node.get()) {
+                Some(n) if n == node => return Ok(node),
+                Some(n) if clms::is_up(n) => hint = Ok(n),
+                _ => {}
+            },
             // A member that dies meanwhile does not have it any more.
             Err(CallError::Down(_)) => {}
             Err(CallError::Remote(e)) if e == ESRCH => {}
             Err(e) => return Err(e.to_errno()),
         }
     }
-    Err(ESRCH)
+    hint
 }
 
 /// Whether a process whose origin is down runs anywhere. Waits for movements of it, and nobody who said "no" takes it

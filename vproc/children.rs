@@ -55,10 +55,18 @@ global_lock! {
     unsafe(uninit) static RECORDS: SpinLock<Option<RBTree<Key, Child>>> = None;
 }
 
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Held while a record and its pins change together. Lock: level 49 `vproc::pinning`, mutex.
+    unsafe(uninit) static PINNING: Mutex<()> = ();
+}
+
 /// Makes the table. Once, at module load.
 pub(crate) fn init() {
     // SAFETY: Called exactly once, from module init.
     unsafe { RECORDS.init() };
+    // SAFETY: As above.
+    unsafe { PINNING.init() };
     *RECORDS.lock() = Some(RBTree::new());
 }
 
@@ -81,6 +89,7 @@ pub(crate) fn insert(
     let state = ended.map_or(ChildState::Alive, ChildState::Ended);
     let node = RBTreeNodeReservation::new(GFP_KERNEL)?
         .into_node((parent.0, child.0), Child { pgid, state });
+    let _pinning = PINNING.lock();
     pproc::pin(child, Pins::CHILD)?;
     if let Err(e) = pproc::pin(parent, Pins::PARENT) {
         pproc::unpin(child, Pins::CHILD);
@@ -92,6 +101,7 @@ pub(crate) fn insert(
 
 /// Forgets a child: it is back, reaped, or nobody waits for it. May sleep. Returns whether it was known.
 pub(crate) fn remove(parent: ClusterPid, child: ClusterPid) -> bool {
+    let _pinning = PINNING.lock();
     let (gone, more) = {
         let mut guard = RECORDS.lock();
         let Some(table) = guard.as_mut() else {

@@ -94,10 +94,17 @@ fn child_exited(child: ClusterPid, parent: ClusterPid, exit: Exit) {
 /// Tells a parent elsewhere how its child ended: the child's origin first, then the parent's node, so that the number
 /// is not free before somebody holds the status.
 pub(crate) fn tell_parent(parent: ClusterPid, child: ClusterPid, exit: Exit) {
-    let Ok(parent_node) = calls::locate(parent) else {
-        // The parent is dead as well: nobody waits.
-        gone(child);
-        return;
+    let parent_node = loop {
+        match calls::locate(parent) {
+            Ok(node) => break node,
+            Err(e) if e == ESRCH => {
+                // The parent is dead as well: nobody waits.
+                gone(child);
+                return;
+            }
+            // Without memory nobody is given up.
+            Err(_) => ssi::task::yield_now(),
+        }
     };
     if let Some(origin) = nodes::live_origin(child) {
         let req = ZombieReq {
@@ -119,15 +126,27 @@ pub(crate) fn tell_parent(parent: ClusterPid, child: ClusterPid, exit: Exit) {
         maj_flt: Le64::new(exit.maj_flt),
         maxrss_kib: Le64::new(exit.maxrss_kib),
     };
-    let told = calls::on_process(parent, |node| {
-        if node == nodes::this() {
-            Answer::from_local(end_child(parent, child, exit).map(|_kept| ()))
-        } else {
-            Answer::from_call(ics::call::<ChildEnded>(node, &req, &[]).map(|_| ()))
+    loop {
+        let told = calls::on_process(parent, |node| {
+            if node == nodes::this() {
+                let told = end_child(parent, child, exit);
+                if movement::hold_end(parent, child, &told, exit) {
+                    return Answer::Done(Ok(()));
+                }
+                Answer::from_local(told.map(|_kept| ()))
+            } else {
+                Answer::from_call(ics::call::<ChildEnded>(node, &req, &[]).map(|_| ()))
+            }
+        });
+        match told {
+            Ok(()) => return,
+            Err(e) if e == ESRCH => {
+                gone(child);
+                return;
+            }
+            // Without memory nobody is given up.
+            Err(_) => ssi::task::yield_now(),
         }
-    });
-    if told.is_err() {
-        gone(child);
     }
 }
 
@@ -162,7 +181,7 @@ fn idle(nr: ClusterPid) {
         // Its parent, here, has its status.
         gone(nr);
     }
-    pproc::unpin(nr, Pins::EXEC);
+    movement::unpin_idle(nr);
 }
 
 /// Tells the origin that nobody uses the number any more.
@@ -180,8 +199,11 @@ fn gone(pid: ClusterPid) {
 /// The last thread of a process here exits: its children elsewhere get a new parent, the statuses of those that
 /// ended are nobody's.
 pub(crate) fn parent_exits(parent: ClusterPid) {
-    let Ok(list) = children::of(parent) else {
-        return;
+    let list = loop {
+        match children::of(parent) {
+            Ok(list) => break list,
+            Err(_) => ssi::task::yield_now(),
+        }
     };
     for (child, _, ended) in list {
         children::remove(parent, child);

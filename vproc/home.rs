@@ -11,6 +11,7 @@ use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
 use kernel::sync::global_lock;
 use ssi::ids::ClusterPid;
+use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::pproc;
 use ssi::pproc::Pins;
@@ -29,9 +30,14 @@ global_lock! {
 
 global_lock! {
     // SAFETY: Initialised in `init()`, which the module calls before anything else.
-    /// Members that have not said yet which numbers of this node's range are in use there.
-    /// Lock: level 39 `vproc::awaited`, mutex.
-    unsafe(uninit) static AWAITED: Mutex<KVec<NodeId>> = KVec::new();
+    /// Members that have not said yet which numbers of this node's range are in use there, and lives that have before
+    /// this node knew that they are members. Lock: level 39 `vproc::awaited`, mutex.
+    unsafe(uninit) static AWAITED: Mutex<Reports> = Reports { awaited: KVec::new(), early: KVec::new() };
+}
+
+struct Reports {
+    awaited: KVec<(NodeId, Incarnation)>,
+    early: KVec<(NodeId, Incarnation)>,
 }
 
 /// Makes the tables. Once, at module load.
@@ -46,19 +52,40 @@ pub(crate) fn init() {
 /// Frees the tables at module unload.
 pub(crate) fn clear() {
     *TABLE.lock() = None;
-    *AWAITED.lock() = KVec::new();
+    let mut reports = AWAITED.lock();
+    reports.awaited = KVec::new();
+    reports.early = KVec::new();
 }
 
 /// A member will say which numbers of this node's range are in use there: this node may have had another life.
-pub(crate) fn await_report(node: NodeId) {
-    while AWAITED.lock().push(node, GFP_KERNEL).is_err() {
+pub(crate) fn await_report(node: NodeId, incarnation: Incarnation) {
+    let mut reports = AWAITED.lock();
+    let life = (node, incarnation);
+    if reports.early.contains(&life) {
+        return;
+    }
+    while reports.awaited.push(life, GFP_KERNEL).is_err() {
         ssi::task::yield_now();
     }
 }
 
-/// A member has said all, or is down.
+/// A member has said all.
+pub(crate) fn reported(node: NodeId, incarnation: Incarnation) {
+    {
+        let mut reports = AWAITED.lock();
+        reports.awaited.retain(|(n, _)| *n != node);
+        // Its message may be answered before this node has been told that it is up.
+        reports.early.retain(|(n, _)| *n != node);
+        while reports.early.push((node, incarnation), GFP_KERNEL).is_err() {
+            ssi::task::yield_now();
+        }
+    }
+    progress::notify();
+}
+
+/// A node is down: it says nothing any more.
 pub(crate) fn no_report(node: NodeId) {
-    AWAITED.lock().retain(|n| *n != node);
+    AWAITED.lock().awaited.retain(|(n, _)| *n != node);
     progress::notify();
 }
 
@@ -68,13 +95,17 @@ pub(crate) fn no_report(node: NodeId) {
 /// # Errors
 /// `ESRCH` if it does not know.
 pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
-    if pid.origin() == Some(nodes::this()) && where_is(pid).is_err() {
-        progress::wait_until(|| AWAITED.lock().is_empty());
+    if pid.origin() == Some(nodes::this()) && hint(pid).is_err() {
+        progress::wait_until(|| AWAITED.lock().awaited.is_empty());
     }
-    where_is(pid)
+    hint(pid)
 }
 
-fn where_is(pid: ClusterPid) -> Result<NodeId> {
+/// As [`locate`], but does not wait for anybody: "no" is no proof while members have not reported.
+///
+/// # Errors
+/// `ESRCH` if it does not know.
+pub(crate) fn hint(pid: ClusterPid) -> Result<NodeId> {
     let this = nodes::this();
     let place = TABLE.lock().as_ref().and_then(|t| t.get(&pid.0).copied());
     match place {
@@ -119,10 +150,12 @@ pub(crate) fn mourned(pid: ClusterPid, keeper: Option<NodeId>) {
 /// `ev` is called with the table held.
 fn step_with(pid: ClusterPid, ev: impl Fn() -> Event) -> Effect {
     let this = nodes::this().number();
-    // Reserve before the lock; commit without failing.
+    // Freed after unlocking.
+    let mut _old = None;
+    let mut guard = TABLE.lock();
+    // The pin and the entry change together. Nothing fails after the step.
     let spare = loop {
-        let had = pproc::pins(pid).contains(Pins::ORIGIN);
-        let pinned = if had {
+        let pinned = if pproc::pins(pid).contains(Pins::ORIGIN) {
             Ok(())
         } else {
             pproc::pin(pid, Pins::ORIGIN)
@@ -134,27 +167,20 @@ fn step_with(pid: ClusterPid, ev: impl Fn() -> Event) -> Effect {
             _ => ssi::task::yield_now(),
         }
     };
-    let effect;
-    let after;
-    // Freed after unlocking.
-    let mut _old = None;
-    {
-        let mut guard = TABLE.lock();
-        let Some(table) = guard.as_mut() else {
-            return Effect::NotThere;
-        };
-        let before = table.get(&pid.0).copied();
-        (after, effect) = state::step(this, before, ev());
-        match after {
-            Some(place) => match table.get_mut(&pid.0) {
-                Some(p) => *p = place,
-                None => _old = table.insert(spare.into_node(pid.0, place)),
-            },
-            None => _old = table.remove_node(&pid.0),
+    let Some(table) = guard.as_mut() else {
+        return Effect::NotThere;
+    };
+    let before = table.get(&pid.0).copied();
+    let (after, effect) = state::step(this, before, ev());
+    match after {
+        Some(place) => match table.get_mut(&pid.0) {
+            Some(p) => *p = place,
+            None => _old = table.insert(spare.into_node(pid.0, place)),
+        },
+        None => {
+            _old = table.remove_node(&pid.0);
+            pproc::unpin(pid, Pins::ORIGIN);
         }
-    }
-    if after.is_none() {
-        pproc::unpin(pid, Pins::ORIGIN);
     }
     effect
 }

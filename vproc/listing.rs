@@ -4,6 +4,7 @@
 //!
 //! A listing is a picture taken when its reader starts from the beginning; a long one may be read in many calls.
 
+use crate::movement;
 use crate::nodes;
 use crate::proto::List;
 use crate::proto::ListReq;
@@ -11,7 +12,6 @@ use kernel::prelude::*;
 use kernel::sync::global_lock;
 use ssi::ids::ClusterPid;
 use ssi::pproc;
-use ssi::wire::Le32;
 
 /// Listings under way that are remembered; the oldest goes first.
 const MAX_LISTINGS: usize = 32;
@@ -97,10 +97,11 @@ pub(crate) fn here() -> Result<KVVec<u8>> {
     while let Some(pid) = pproc::next_process(from) {
         from = pid.0.saturating_add(1);
         let wire = nodes::to_wire(pid);
-        out.extend_from_slice(
-            zerocopy::IntoBytes::as_bytes(&Le32::new(wire.0)),
-            GFP_KERNEL,
-        )?;
+        out.extend_from_slice(&wire.0.to_le_bytes(), GFP_KERNEL)?;
+    }
+    // The source of one that is about to live here may have been asked when it was gone already.
+    for pid in movement::coming()? {
+        out.extend_from_slice(&pid.0.to_le_bytes(), GFP_KERNEL)?;
     }
     Ok(out)
 }

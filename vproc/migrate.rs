@@ -105,7 +105,8 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
         return Err(ESRCH);
     }
     let movement = movement::new_movement();
-    let by_itself = pid == ssi::task::current_tgid();
+    // Another thread of the process waits as everybody does.
+    let by_itself = pid == ssi::task::current_tgid() && ssi::task::is_leader();
     let d = Arc::pin_init(
         pin_init!(Departure {
             pid,
@@ -117,7 +118,12 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
         }),
         GFP_KERNEL,
     )?;
-    DEPARTURES.lock().push(d.clone(), GFP_KERNEL)?;
+    {
+        let mut guard = DEPARTURES.lock();
+        // Those that were killed before they could leave.
+        guard.retain(|d| pproc::exists(d.pid));
+        guard.push(d.clone(), GFP_KERNEL)?;
+    }
     if let Err(e) = steps::request(pid, movement) {
         forget(movement);
         return Err(e);
@@ -192,13 +198,13 @@ pub(crate) fn leave(movement: u64) -> UserReturn {
 /// Moves the current process: everything up to and with the commit.
 fn go(d: &Departure) -> core::result::Result<(), Refusal> {
     movement::check_open()?;
+    if steps::has_execed() {
+        // Whoever asked had a right to another program.
+        return Err(Refusal::new(EAGAIN, b"runs another program now"));
+    }
     let (ids, leader) = steps::leave_check()?;
     image::check()?;
-    let ppid = if ids.remote_parent {
-        ids.ppid
-    } else {
-        nodes::to_wire(ids.ppid)
-    };
+    let ppid = movement::wire_parent(&ids);
     let spawn = Spawn {
         movement: d.movement,
         nr: ids.tgid,
@@ -219,7 +225,7 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         }
     };
     let r = send(d, header, &files, &children, &task)
-        .and_then(|()| movement::commit(&spawn, d.to).map_err(Refusal::from));
+        .and_then(|()| movement::commit(&spawn, d.to, &children));
     if r.is_err() {
         movement::give_up(spawn.nr, d.movement, d.to);
         // What the destination has claimed it gives back itself; what it has not, goes here.

@@ -31,6 +31,8 @@ use ssi::movement::Refusal;
 use ssi::movement::Role;
 use ssi::movement::Spawn;
 use ssi::pproc;
+use ssi::pproc::Exit;
+use ssi::pproc::Ids;
 use ssi::pproc::Pins;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
@@ -96,6 +98,8 @@ pub(crate) struct Arrival {
 struct Turn {
     /// Signals that were pending at the source, or came since.
     signals: KVVec<u8>,
+    /// Its children that have ended meanwhile.
+    ends: KVec<(ClusterPid, Exit)>,
     /// Whether its parent has died meanwhile.
     is_orphan: bool,
     /// Why it cannot be made.
@@ -138,6 +142,14 @@ impl Arrival {
         }
         self.changed.notify_all();
         progress::notify();
+        if effect == Effect::Run {
+            // Not while it is this process's turn: it may send.
+            let ends = core::mem::take(&mut self.turn.lock().ends);
+            for (child, exit) in ends {
+                // ESRCH: reported twice.
+                let _known = events::end_child(self.spawn.nr, child, exit);
+            }
+        }
         effect
     }
 
@@ -172,12 +184,13 @@ impl Arrival {
         }
         let parent = nodes::to_local(self.spawn.ppid);
         let local = pproc::exists(parent) && !nodes::is_foreign_alias(self.spawn.ppid);
-        movement::activate(pid, local.then_some(parent))?;
-        if local {
+        let linked = movement::activate(pid, local.then_some(parent))?;
+        if linked {
             // After it is in its parent's list: a wait must not miss it.
             children::remove(parent, pid);
-        } else if turn.is_orphan {
-            // ESRCH: it has ended.
+        } else if turn.is_orphan || (local && pproc::exists(parent)) {
+            // Its parent is dead, or about to be. ESRCH: it has ended itself.
+            children::remove(parent, pid);
             let _ended = pproc::reparent_to_init(pid);
         }
         leaving::came_back(pid);
@@ -341,10 +354,11 @@ pub(crate) fn is_coming(pid: ClusterPid) -> bool {
 
 /// Whether a process lives here, once no movement of it from or to here is under way; if not it does not come here
 /// until [`leaving::unbar`]. Sleeps.
-pub(crate) fn is_here_for_good(pid: ClusterPid, searcher: NodeId) -> Result<bool> {
+pub(crate) fn is_here_for_good(pid: ClusterPid, caller: Caller) -> Result<bool> {
+    let searcher = caller.node;
     leaving::bar(pid, searcher)?;
     // Its end was told before it was in the table, or will be.
-    if !clms::is_up(searcher) {
+    if !clms::is_member(searcher, caller.incarnation) {
         leaving::unbar(pid, searcher);
     }
     progress::wait_until(|| !is_coming(pid) && !leaving::is_leaving(pid));
@@ -395,6 +409,10 @@ pub(crate) fn prepare(
     };
     let (header, rest) = image::Header::ref_from_prefix(tail).map_err(|_| EPROTO)?;
     let spawn = header.spawn(pid, movement)?;
+    let is_number = |b: &[u8]| b.try_into().is_ok_and(|b| ClusterPid(u32::from_le_bytes(b)).origin().is_some());
+    if !header.parts(rest)?.children.chunks(4).all(is_number) {
+        return Err(EPROTO.into());
+    }
     let mut bytes = KVVec::new();
     bytes
         .extend_from_slice(rest, GFP_KERNEL)
@@ -414,7 +432,7 @@ pub(crate) fn prepare(
             source_is_down: Atomic::new(0),
             end_is_told: Atomic::new(0),
             turn <- kernel::new_mutex!(
-                Turn { signals: KVVec::new(), is_orphan: false, why: None },
+                Turn { signals: KVVec::new(), ends: KVec::new(), is_orphan: false, why: None },
                 "vproc::turn"
             ),
             changed <- Event::new(),
@@ -430,6 +448,10 @@ pub(crate) fn prepare(
     // The end of its source was told before it was in the table, or will be told to it.
     if !clms::is_member(from.node, from.incarnation) {
         let _destroyed = a.step(Happened::SourceDown);
+    }
+    // An order to give up may overtake the one to begin.
+    if leaving::is_given_up(movement) {
+        let _destroyed = a.step(Happened::Abort);
     }
     // Somebody who looks for it was told that it is not here.
     if leaving::is_barred(pid) {
@@ -675,6 +697,10 @@ pub(crate) fn pages(pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Resul
 
 /// A movement to here will not be: what was prepared goes. One that is committed stays.
 pub(crate) fn abort(pid: ClusterPid, m: u64) {
+    if arrival(pid, m).is_none() {
+        leaving::give_up(m);
+    }
+    // It may have been listed meanwhile.
     if let Some(a) = arrival(pid, m) {
         let _destroyed = a.step(Happened::Abort);
     }
@@ -689,7 +715,53 @@ pub(crate) fn end_is_told(pid: ClusterPid) {
 
 /// A process that came here lost its last task. Returns whether it had lived here and nobody has been told of its end.
 pub(crate) fn forget_arrival(pid: ClusterPid) -> bool {
-    forget(pid).is_some_and(|a| a.is_active() && a.end_is_told.load(Relaxed) == 0)
+    let gone = {
+        let mut guard = ARRIVALS.lock();
+        let is_over =
+            |a: &Arc<Arrival>| matches!(a.stage(), Stage::Active | Stage::Failed | Stage::Aborted);
+        // It may be on its way here again.
+        let place = guard.iter().position(|a| a.spawn.nr == pid && is_over(a));
+        place.and_then(|i| guard.remove(i).ok())
+    };
+    progress::notify();
+    gone.is_some_and(|a| a.is_active() && a.end_is_told.load(Relaxed) == 0)
+}
+
+/// Drops the pin of a number of another node that has no task here any more, unless its process is on its way here.
+pub(crate) fn unpin_idle(pid: ClusterPid) {
+    let guard = ARRIVALS.lock();
+    if !guard.iter().any(|a| a.spawn.nr == pid) {
+        pproc::unpin(pid, Pins::EXEC);
+    }
+}
+
+/// The parent of a process has died, which is about to live here, if it is.
+pub(crate) fn orphan_arrival(pid: ClusterPid) {
+    if let Some(a) = any_arrival(pid) {
+        a.turn.lock().is_orphan = true;
+    }
+}
+
+/// Keeps the end of a child whose parent is about to live here: its records are not made yet. Returns whether it did;
+/// `told` is what looking for a record gave.
+pub(crate) fn hold_end(
+    parent: ClusterPid,
+    child: ClusterPid,
+    told: &Result<bool>,
+    exit: Exit,
+) -> bool {
+    if told.is_ok() {
+        return false;
+    }
+    let Some(a) = any_arrival(parent) else {
+        return false;
+    };
+    let mut turn = a.turn.lock();
+    let holds = matches!(a.stage(), Stage::Making | Stage::Filling | Stage::Parked);
+    while holds && turn.ends.push((child, exit), GFP_KERNEL).is_err() {
+        ssi::task::yield_now();
+    }
+    holds
 }
 
 // ---- Source ------------------------------------------------------------------------------------------------
@@ -699,9 +771,16 @@ pub(crate) fn forget_arrival(pid: ClusterPid) -> bool {
 /// On success the caller makes the process vanish: it is at `to`, or nobody is left who knows whether it ran there.
 /// On failure it is as before.
 ///
+/// `children` is what the image says of them.
+///
 /// # Errors
-/// `EAGAIN` the process is being killed; `EHOSTDOWN`; `ENOMEM`.
-pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
+/// `EAGAIN` the process is being killed, or its family, group or session has changed since its image was taken; what
+/// `leave_check` refuses; `EHOSTDOWN`; `ENOMEM`.
+pub(crate) fn commit(
+    spawn: &Spawn,
+    to: NodeId,
+    children: &[u8],
+) -> core::result::Result<(), Refusal> {
     let pid = spawn.nr;
     let parent_here = local_parent(spawn);
     if let Some(parent) = parent_here {
@@ -715,32 +794,35 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
     };
     if let Err(e) = leaving::begin(pid) {
         undo();
-        return Err(e);
+        return Err(e.into());
     }
-    let stay = |e: Error| {
+    let stay = |why: Refusal| {
         movement::unmark_moved();
         undo();
         leaving::stays(pid);
-        Err(e)
+        Err(why)
     };
     let late = match movement::mark_moved() {
         Ok(l) => l,
         Err(e) => {
             undo();
             leaving::stays(pid);
-            return Err(e);
+            return Err(e.into());
         }
     };
+    if let Err(why) = is_as_captured(spawn, children) {
+        return stay(why);
+    }
     if let Err(e) = send_late(pid, spawn.movement, to, &late) {
-        return stay(e);
+        return stay(e.into());
     }
     // Nobody has been asked yet: it can stay.
     if !clms::is_up(to) {
-        return stay(EHOSTDOWN);
+        return stay(EHOSTDOWN.into());
     }
     match ask(pid, spawn.movement, to) {
         state::Source::Vanish => {}
-        _ => return stay(EHOSTDOWN),
+        _ => return stay(EHOSTDOWN.into()),
     }
     // The process is the destination's now: what follows cannot be undone, and does not fail but for memory.
     while movement::detach().is_err() {
@@ -775,6 +857,28 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
 fn local_parent(spawn: &Spawn) -> Option<ClusterPid> {
     let parent = nodes::to_local(spawn.ppid);
     (!nodes::is_foreign_alias(spawn.ppid) && pproc::exists(parent)).then_some(parent)
+}
+
+/// Whether the current process may still leave, and is who its image says. Others may have changed that since.
+fn is_as_captured(spawn: &Spawn, children: &[u8]) -> core::result::Result<(), Refusal> {
+    let (ids, _) = movement::leave_check()?;
+    let ppid = wire_parent(&ids);
+    if (ids.pgid, ids.sid, ppid) != (spawn.pgid, spawn.sid, spawn.ppid) {
+        return Err(Refusal::new(EAGAIN, b"its parent or group has changed"));
+    }
+    if children_record()?[..] != *children {
+        return Err(Refusal::new(EAGAIN, b"its children have changed"));
+    }
+    Ok(())
+}
+
+/// A process's parent, in wire form.
+pub(crate) fn wire_parent(ids: &Ids) -> ClusterPid {
+    if ids.remote_parent {
+        ids.ppid
+    } else {
+        nodes::to_wire(ids.ppid)
+    }
 }
 
 fn send_late(pid: ClusterPid, m: u64, to: NodeId, late: &[LateSignal]) -> Result {

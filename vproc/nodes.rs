@@ -146,8 +146,8 @@ impl clms::ViewObserver for Observer {
         Ok(())
     }
 
-    fn node_up(&self, node: NodeId, _incarnation: Incarnation) {
-        home::await_report(node);
+    fn node_up(&self, node: NodeId, incarnation: Incarnation) {
+        home::await_report(node, incarnation);
         recovery::node_up(node);
     }
 

@@ -63,7 +63,7 @@ ics::service! {
     op 12 Zombie (class: L2) { pid: Le32, record_at: Le32 } -> { }
 
     /// To the origin: nobody uses the number any more.
-    op 13 Gone (class: L2) { pid: Le32 } -> { }
+    op 13 Gone (class: L3) { pid: Le32 } -> { }
 
     /// To a child's node: its parent is dead.
     /// Errors: `ESRCH`; `Moved(node)`.
@@ -119,7 +119,7 @@ ics::service! {
     /// When the origin of a process is down: does it run on the asked node? Answered when no movement of it from or to
     /// there is under way. After a "no" it does not come there until `SearchOver`, or the end of the asker. `view` is the asked node's.
     /// Errors: `ENOMEM`.
-    op 27 Search (class: L0) { pid: Le32 } -> { found: Le32, view: Le64 }
+    op 27 Search (class: P) { pid: Le32 } -> { found: Le32, view: Le64 }
 
     /// The process was found, or is dead.
     op 28 SearchOver (class: L1) { pid: Le32 } -> { }

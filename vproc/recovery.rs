@@ -159,10 +159,17 @@ fn tell_all(pid: ClusterPid) {
     };
     let mut keeper = None;
     for node in clms::view().members.iter() {
-        // A member that dies meanwhile has no parent of anybody any more.
-        if let Ok((rep, _)) = ics::call::<Lost>(node, &req, &[]) {
-            if rep.kept.get() != 0 {
-                keeper = Some(node);
+        loop {
+            match ics::call::<Lost>(node, &req, &[]) {
+                Ok((rep, _)) => {
+                    if rep.kept.get() != 0 {
+                        keeper = Some(node);
+                    }
+                    break;
+                }
+                // A member that dies meanwhile has no parent of anybody any more.
+                Err(CallError::Down(_)) => break,
+                Err(_) => ssi::task::yield_now(),
             }
         }
     }
@@ -247,6 +254,8 @@ pub(crate) fn adopt_here(child: ClusterPid) -> Result {
     if movement::leaving::orphan(child) {
         return Ok(());
     }
+    // Where it is now is told as well.
+    movement::orphan_arrival(child);
     pproc::reparent_to_init(child)
 }
 

@@ -44,11 +44,7 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
     movement::check_open()?;
     let (ids, leader) = steps::leave_check()?;
     let pid = ids.tgid;
-    let ppid = if ids.remote_parent {
-        ids.ppid
-    } else {
-        nodes::to_wire(ids.ppid)
-    };
+    let ppid = movement::wire_parent(&ids);
     let m = movement::new_movement();
     let mut header = Header::capture(&ids, leader, ppid)?;
     let children = movement::children_record()?;
@@ -95,9 +91,9 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
         exit_signal: ids.exit_signal,
         session_leader: leader,
     };
-    movement::commit(&spawn, to).map_err(|e| {
+    movement::commit(&spawn, to, &children).map_err(|why| {
         movement::give_up(pid, m, to);
-        give_back(e.into())
+        give_back(why)
     })
 }
 

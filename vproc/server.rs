@@ -45,9 +45,10 @@ pub(crate) struct Server;
 /// The one server.
 pub(crate) static SERVER: VprocService<Server> = VprocService(Server);
 
-/// A process that is not here: say where it is, if this node knows.
+/// A process that is not here: say where it is, if this node knows. Waits for nobody: the asker of a process that
+/// nobody seems to have asks its origin by `Locate`.
 fn not_here(pid: ClusterPid) -> Status {
-    match home::locate(pid) {
+    match home::hint(pid) {
         Ok(node) if node != nodes::this() => Status::Moved(node),
         _ => Status::Errno(ESRCH),
     }
@@ -262,10 +263,11 @@ impl Handle<ChildEnded> for Server {
             maj_flt: req.maj_flt.get(),
             maxrss_kib: req.maxrss_kib.get(),
         };
-        at(
-            parent,
-            events::end_child(parent, ClusterPid(req.child.get()), exit),
-        )?;
+        let child = ClusterPid(req.child.get());
+        let told = events::end_child(parent, child, exit);
+        if !movement::hold_end(parent, child, &told, exit) {
+            at(parent, told)?;
+        }
         Ok((ChildEndedRep {}, KVVec::new()))
     }
 }
@@ -393,7 +395,7 @@ impl Handle<Lost> for Server {
 
 impl Handle<Search> for Server {
     fn handle(&self, from: Caller, req: &SearchReq, _tail: &[u8]) -> Reply<Search> {
-        let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from.node)
+        let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from)
             .map_err(Status::Errno)?;
         let rep = SearchRep {
             found: Le32::new(u32::from(is_here)),
@@ -422,7 +424,7 @@ impl Handle<Here> for Server {
                 let _noted = home::step(pid, event);
             }
         }
-        home::no_report(from.node);
+        home::reported(from.node, from.incarnation);
         Ok((HereRep {}, KVVec::new()))
     }
 }

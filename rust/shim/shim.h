@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/ssi.h>
 #include <linux/ssi_image.h>
-#include <linux/ssi_signal.h>
+#include <linux/ssi_process.h>
 
 struct socket;
 struct task_struct;

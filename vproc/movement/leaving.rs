@@ -33,6 +33,8 @@ struct Tables {
     left: KVec<(ClusterPid, NodeId)>,
     /// Processes that must not come here, and the nodes that look for them.
     barred: KVec<(ClusterPid, NodeId)>,
+    /// Movements to here that were given up before they were known here, newest last.
+    given_up: KVec<u64>,
 }
 
 global_lock! {
@@ -42,6 +44,7 @@ global_lock! {
         leaving: KVec::new(),
         left: KVec::new(),
         barred: KVec::new(),
+        given_up: KVec::new(),
     };
 }
 
@@ -57,6 +60,7 @@ pub(crate) fn clear() {
     guard.leaving = KVec::new();
     guard.left = KVec::new();
     guard.barred = KVec::new();
+    guard.given_up = KVec::new();
 }
 
 /// `pid` must not come here while `searcher` looks for it.
@@ -76,6 +80,22 @@ pub(crate) fn unbar(pid: ClusterPid, searcher: NodeId) {
 /// A node is down: it looks for nobody.
 pub(crate) fn searcher_down(node: NodeId) {
     TABLES.lock().barred.retain(|(_, n)| *n != node);
+}
+
+/// A movement to here that is not known here was given up: it must not begin.
+pub(crate) fn give_up(movement: u64) {
+    let mut guard = TABLES.lock();
+    if guard.given_up.len() >= MAX_LEFT {
+        let _oldest = guard.given_up.remove(0);
+    }
+    while guard.given_up.push(movement, GFP_KERNEL).is_err() {
+        ssi::task::yield_now();
+    }
+}
+
+/// Whether a movement to here was given up before it was known.
+pub(crate) fn is_given_up(movement: u64) -> bool {
+    TABLES.lock().given_up.contains(&movement)
 }
 
 /// Whether a process must not come here.

@@ -44,8 +44,8 @@ bool pproc_file_same(const struct ssi_file_id *a, const struct ssi_file_id *b);
  * for what fills its memory, which any thread may do:
  *
  *	pproc_mm_create, pproc_mm_restore, pproc_pages_target, pproc_pages_write and pproc_guards_install (any number
- *	of times), pproc_pages_target_put, pproc_mm_finish, pproc_task_restore, [credentials] pproc_task_finish, [about to enter user mode]
- *	pproc_regs_install, [it is the one that lives] pproc_timers_start.
+ *	of times), pproc_pages_target_put, pproc_mm_finish, pproc_task_restore, [credentials] pproc_task_finish,
+ *	[about to enter user mode] pproc_regs_install, [it is the one that lives] pproc_timers_start.
  */
 #define SSI_TASK_MAX		(64 << 10)	/* bytes of a task's image */
 #define SSI_MM_MAX		(1024 << 10)	/* bytes of the mappings */

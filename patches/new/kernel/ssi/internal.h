@@ -44,6 +44,7 @@ struct ssi_move {
 	u32 role;
 	u32 nr;
 	u64 movement;
+	u64 exec_id;			/* of a process that is to leave: the program that was asked to */
 	const struct ssi_file_id *exe;	/* set while pproc_mm_create() replaces the memory */
 };
 

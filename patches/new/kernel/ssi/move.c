@@ -20,6 +20,7 @@
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/ssi_process.h>
 #include <linux/task_work.h>
 #include <linux/tty.h>
 #include "internal.h"
@@ -147,6 +148,7 @@ int pproc_arrive_ids(const struct ssi_spawn *sp)
 	struct pid *pgrp, *session, *pids[PIDTYPE_MAX] = {};
 	struct task_struct *t = current;
 
+again:
 	pgrp = ssi_group_pid(sp->pgid);
 	if (IS_ERR(pgrp))
 		return PTR_ERR(pgrp);
@@ -157,6 +159,14 @@ int pproc_arrive_ids(const struct ssi_spawn *sp)
 		return PTR_ERR(session);
 	}
 	write_lock_irq(&tasklist_lock);
+	/* Another arrival of the same group may have dropped the pin, and then the number. */
+	if (find_pid_ns(sp->pgid, &init_pid_ns) != pgrp || !pgrp->ssi ||
+	    find_pid_ns(sp->sid, &init_pid_ns) != session || !session->ssi) {
+		write_unlock_irq(&tasklist_lock);
+		put_pid(pgrp);
+		put_pid(session);
+		goto again;
+	}
 	if (task_session(t) != session)
 		change_pid(pids, t, PIDTYPE_SID, session);
 	if (task_pgrp(t) != pgrp)
@@ -181,13 +191,14 @@ EXPORT_SYMBOL_SSI(pproc_arrive_ids);
  * @why: gets the cause of a refusal
  * @len: room there
  *
- * What an image cannot hold is pproc_image_check()'s. Return: 0, -EBUSY, -EXDEV, -EPERM, -EAGAIN.
+ * What an image cannot hold is pproc_image_check()'s. Return: 0, -EBUSY, -EXDEV, -EPERM, -EAGAIN, -EOPNOTSUPP.
  */
 int pproc_leave_check(struct ssi_ids *ids, u32 *session_leader, char *why, size_t len)
 {
 	struct task_struct *t = current;
 	struct signal_struct *sig = t->signal;
 	u32 node_private = 1 << SSI_PID_SHIFT;
+	bool parent_exits;
 
 	if (t->flags & (PF_KTHREAD | PF_USER_WORKER) || is_global_init(t)) {
 		snprintf(why, len, "init or kernel thread");
@@ -209,8 +220,19 @@ int pproc_leave_check(struct ssi_ids *ids, u32 *session_leader, char *why, size_
 		snprintf(why, len, "exiting");
 		return -EAGAIN;
 	}
+	if (t->seccomp.mode) {
+		snprintf(why, len, "seccomp");
+		return -EOPNOTSUPP;
+	}
 	if (pproc_ids(task_pid_nr(t), ids))
 		return -EAGAIN;
+	rcu_read_lock();
+	parent_exits = rcu_dereference(t->real_parent)->flags & PF_EXITING;
+	rcu_read_unlock();
+	if (parent_exits) {
+		snprintf(why, len, "parent exits");
+		return -EAGAIN;
+	}
 	if (ids->tgid < node_private) {
 		snprintf(why, len, "started before the node joined");
 		return -EXDEV;
@@ -346,7 +368,7 @@ EXPORT_SYMBOL_SSI(pproc_children);
  * pproc_detach() - let go of everything that would notice the end of the current process here
  *
  * Children become the agent's, so does the process itself; terminal and session leadership go without effect.
- * The process is frozen, so it has no new children. Return: 0 or -ENOMEM, after which nothing is changed.
+ * Return: 0 or -ENOMEM, after which nothing is changed.
  */
 int pproc_detach(void)
 {
@@ -355,7 +377,8 @@ int pproc_detach(void)
 	struct tty_struct *tty;
 	LIST_HEAD(dead);
 
-	/* Each child will need to know its parent. Children exit meanwhile, but none is born. */
+prepare:
+	/* Each child will need to know its parent. */
 	read_lock(&tasklist_lock);
 again:
 	list_for_each_entry(p, &t->children, sibling) {
@@ -375,6 +398,13 @@ again:
 	read_unlock(&tasklist_lock);
 
 	write_lock_irq(&tasklist_lock);
+	/* A child may have made another one for us (CLONE_PARENT), or left us an orphan. */
+	list_for_each_entry(p, &t->children, sibling) {
+		if (p->signal->ssi)
+			continue;
+		write_unlock_irq(&tasklist_lock);
+		goto prepare;
+	}
 	list_for_each_entry_safe(p, n, &t->children, sibling) {
 		p->signal->ssi->ppid = task_tgid_nr(t);
 		for_each_thread(p, thread) {
@@ -412,12 +442,14 @@ EXPORT_SYMBOL_SSI(pproc_detach);
  * @nr: its number
  * @local_parent: its parent's number if that is here, else 0
  *
- * It is listed, takes signals and is its parent's child from now on. Return: 0 or -ESRCH.
+ * It is listed, takes signals and is its parent's child from now on. Return: 1 if that parent is here and has it, 0 if
+ * its parent is elsewhere or exits, or -ESRCH.
  */
 int pproc_activate(u32 nr, u32 local_parent)
 {
 	struct task_struct *p, *parent;
 	struct sighand_struct *sighand;
+	int ret = 0;
 
 	write_lock_irq(&tasklist_lock);
 	p = pid_task(find_pid_ns(nr, &init_pid_ns), PIDTYPE_TGID);
@@ -427,9 +459,12 @@ int pproc_activate(u32 nr, u32 local_parent)
 	}
 	parent = local_parent ? pid_task(find_pid_ns(local_parent, &init_pid_ns), PIDTYPE_TGID) :
 		 NULL;
-	if (parent && !(parent->flags & PF_EXITING)) {
+	/* One that is on its way from or to here has its children recorded where it lives. */
+	if (parent && !(parent->flags & PF_EXITING) && !__ssi_hidden(parent)) {
+		ret = 1;
 		RCU_INIT_POINTER(p->real_parent, parent);
-		p->parent = parent;
+		if (likely(!p->ptrace))
+			p->parent = parent;
 		p->parent_exec_id = READ_ONCE(parent->self_exec_id);
 		list_move_tail(&p->sibling, &parent->children);
 	}
@@ -439,7 +474,7 @@ int pproc_activate(u32 nr, u32 local_parent)
 	p->signal->ssi->hidden = false;
 	spin_unlock(&sighand->siglock);
 	write_unlock_irq(&tasklist_lock);
-	return 0;
+	return ret;
 }
 EXPORT_SYMBOL_SSI(pproc_activate);
 
@@ -477,6 +512,7 @@ int pproc_request_move(u32 nr, u64 movement)
 	ret = -ESRCH;
 	if (!p)
 		goto err;
+	m->exec_id = READ_ONCE(p->self_exec_id);
 	ret = cmpxchg(&p->ssi, NULL, m) ? -EBUSY : 0;
 	if (!ret) {
 		m = NULL;
@@ -500,6 +536,15 @@ void pproc_forget_move(void)
 	kfree(xchg(&current->ssi, NULL));
 }
 EXPORT_SYMBOL_SSI(pproc_forget_move);
+
+/* Return: whether the current task runs another program than when it was asked to leave. */
+bool pproc_has_execed(void)
+{
+	struct ssi_move *m = READ_ONCE(current->ssi);
+
+	return m && m->role == SSI_ROLE_LEAVING && m->exec_id != current->self_exec_id;
+}
+EXPORT_SYMBOL_SSI(pproc_has_execed);
 
 /* Return: the current task's movement and its role in it. */
 u64 pproc_current_move(u32 *role)

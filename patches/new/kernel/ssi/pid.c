@@ -2,6 +2,7 @@
 /*
  * Numbers that outlive, or precede, their tasks on this node.
  */
+#include <linux/cred.h>
 #include <linux/export.h>
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
@@ -79,7 +80,9 @@ int pproc_pin(u32 nr, u32 why)
 			schedule_timeout_uninterruptible(1);
 			continue;
 		}
-		pid = alloc_pid(&init_pid_ns, &tid, 1);
+		/* Whoever runs here may not choose numbers; the cluster may. */
+		scoped_with_kernel_creds()
+			pid = alloc_pid(&init_pid_ns, &tid, 1);
 		if (IS_ERR(pid)) {
 			ret = PTR_ERR(pid) == -EEXIST ? 0 : PTR_ERR(pid);
 			continue;

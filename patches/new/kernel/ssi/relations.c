@@ -266,7 +266,7 @@ int pproc_reparent_to_init(u32 nr)
 
 	write_lock_irq(&tasklist_lock);
 	p = pid_task(find_pid_ns(nr, &init_pid_ns), PIDTYPE_TGID);
-	if (p && p->real_parent == ssi_agent && !p->exit_state) {
+	if (p && p->real_parent == ssi_agent && !p->exit_state && !__ssi_hidden(p)) {
 		for_each_thread(p, t) {
 			RCU_INIT_POINTER(t->real_parent, init);
 			if (likely(!t->ptrace))

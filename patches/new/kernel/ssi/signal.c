@@ -8,7 +8,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/ssi_signal.h>
+#include <linux/ssi_process.h>
 #include "internal.h"
 
 static_assert(sizeof(struct kernel_siginfo) == sizeof_field(struct ssi_event, info));
@@ -90,7 +90,8 @@ int pproc_signal(u32 tgid, u32 nr, u32 type, s32 sig, const void *info, u32 send
 	memcpy(&si, info, sizeof(si));
 	rcu_read_lock();
 	p = pid_task(find_pid_ns(nr, &init_pid_ns), PIDTYPE_PID);
-	if (p && (!tgid || task_tgid_nr(p) == tgid)) {
+	/* One that does not live here, not yet or not any more, is signalled where it does. */
+	if (p && !__ssi_hidden(p) && (!tgid || task_tgid_nr(p) == tgid)) {
 		if (sig == SIGCONT && sender_sid &&
 		    task_session_nr_ns(p, &init_pid_ns) == sender_sid)
 			force = true;
