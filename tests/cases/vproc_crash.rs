@@ -19,6 +19,9 @@ use crate::runner::Case;
 /// Messages after which the process may be the destination's.
 const COMMIT: &[&str] = &["Move", "Activate"];
 
+/// Messages of every movement of a process with a pending signal.
+const MOVEMENT: &[&str] = &["Prepare", "Pages", "Complete", "Late", "Move", "Activate"];
+
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_crash_commit",
@@ -116,7 +119,7 @@ fn tour(c: &Context, roles: Roles, messages: &[&str]) -> Result<()> {
         .filter(|p| messages.is_empty() || messages.contains(&p.message()))
         .collect();
     ensure!(!places.is_empty(), "no place to die at: {messages:?}");
-    for wanted in COMMIT {
+    for wanted in if messages.is_empty() { MOVEMENT } else { messages } {
         ensure!(places.iter().any(|p| p.message() == *wanted), "no {wanted} in {places:?}");
     }
     let mut wrong = Vec::new();
@@ -125,6 +128,9 @@ fn tour(c: &Context, roles: Roles, messages: &[&str]) -> Result<()> {
         let mut hits = vec![1, place.hits];
         hits.dedup();
         for hit in hits {
+            // A parent that lives, to hear what it is told, if there is a node for it.
+            let parent = (1..=c.nodes).find(|n| ![place.node, roles.source, roles.destination].contains(n));
+            let roles = Roles { parent: parent.unwrap_or(roles.source), ..roles };
             match strike(c, roles, place, hit) {
                 Ok(end) => println!("# {roles:?}: node {} dies at {}@{hit}: {end}", place.node, place.point),
                 Err(e) => {
@@ -259,11 +265,23 @@ fn strike(c: &Context, roles: Roles, place: &Place, hit: u32) -> Result<String> 
     cluster::agree(c, &[1, 2, 3], 20)?;
     same("on the node that died", knowledge(c, &[victim], f.child)?, Vec::new())?;
 
-    // A message of the time before the commit, or of a node that has no part in it, kills nobody else's process.
-    let must_live = victim != roles.source && (victim != roles.destination || !COMMIT.contains(&place.message()));
+    // The process is on neither of the dead node's sides: nobody but the destination is lost after the commit, nobody but
+    // the source before it.
+    let is_committed = place.point == "Vproc.Move.answered" || place.point.starts_with("Vproc.Activate.");
+    let must_live = if victim == roles.source && roles.source != roles.origin {
+        is_committed
+    } else if victim == roles.destination {
+        !COMMIT.contains(&place.message())
+    } else {
+        victim != roles.source
+    };
     match node {
         None => {
             ensure!(!must_live, "it is dead");
+            ensure!(
+                parent_lives || place_of(c, &[1, 2, 3], f.child)?.is_empty(),
+                "it runs after all"
+            );
             same("beats after its death", f.beats(c)?, beats)?;
             if parent_lives {
                 same("what its parent says", f.status(c).unwrap_or_default().trim().to_owned(), "137")?;

@@ -4,6 +4,7 @@
  *
  * Makes a file DIR/1, DIR/2, ... every 20 ms, each of which must be new: a second copy of the process, or one that goes on
  * from an earlier state, finds its file there and makes DIR/twice. SIGUSR2 ends it with status 0, or 3 if it found one.
+ * SIGUSR1 is blocked and pending all the time; status 4 if it no longer is.
  */
 #include "test.h"
 #include <fcntl.h>
@@ -21,11 +22,16 @@ static void on_usr2(int sig)
 int main(int argc, char **argv)
 {
 	struct timespec pause = { 0, 20 * 1000 * 1000 };
+	sigset_t set;
 	int twice = 0;
 
 	if (argc != 2)
 		DIE("usage: beat DIR");
 	signal(SIGUSR2, on_usr2);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	raise(SIGUSR1);
 	if (chdir(argv[1]))
 		DIE("%s", argv[1]);
 	for (unsigned long n = 1; !stop; n++) {
@@ -44,5 +50,8 @@ int main(int argc, char **argv)
 		}
 		nanosleep(&pause, NULL);
 	}
+	sigpending(&set);
+	if (!sigismember(&set, SIGUSR1))
+		return 4;
 	return twice ? 3 : 0;
 }
