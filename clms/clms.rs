@@ -18,6 +18,7 @@ pub use observers::ObserverRegistration;
 pub use observers::Phase;
 pub use observers::ViewObserver;
 pub use set::NodeSet;
+pub use thread::is_member;
 pub use thread::is_up;
 pub use thread::this_node;
 pub use thread::view;

@@ -188,6 +188,18 @@ pub fn is_up(node: NodeId) -> bool {
     VIEW.lock().1.members.contains(node)
 }
 
+/// Whether a node is a member in that life. May sleep.
+pub fn is_member(node: NodeId, incarnation: Incarnation) -> bool {
+    if !is_up(node) {
+        return false;
+    }
+    let m = current();
+    m.is_some_and(|m| {
+        let place = m.rows.iter().position(|r| r.node == node);
+        place.is_some_and(|p| node == m.this || m.incarnation_of(p) == incarnation)
+    })
+}
+
 fn now_ms() -> u64 {
     ssi::machine::monotonic_ns() / 1_000_000
 }

@@ -7,17 +7,17 @@
 //! the same bytes: a frame of another incarnation, another pair of nodes or another stream has a bad tag.
 
 use crate::net::Identity;
+use crate::transport::Stream;
 use kernel::prelude::*;
 use ssi::crypto;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::net::Socket;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 
 /// Version of everything on the wire below the services.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// "SSIH", little-endian.
 const MAGIC: u32 = 0x4849_5353;
@@ -39,6 +39,23 @@ struct Hello {
 }
 
 const PROOF: usize = 32;
+
+/// Bytes of a hello.
+const HELLO: usize = core::mem::size_of::<Hello>();
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failed {
+    /// By what the other end said, or did not say.
+    Refused(&'static str),
+    /// The stream broke.
+    Torn,
+}
+
+/// What a wrong proof shows.
+const ANOTHER_KEY: &str = "another cluster key: copy the key of the other nodes to that one";
+
+type Outcome<T> = core::result::Result<T, Failed>;
 
 /// Whom the handshake has proved to be at the other end, and the key of this stream.
 pub(crate) struct Session {
@@ -65,19 +82,25 @@ fn hello(me: &Identity, to: u32) -> Hello {
 }
 
 /// What a hello says, if it is for us.
-fn check(me: &Identity, h: &Hello) -> Result<(NodeId, Incarnation)> {
-    if h.magic.get() != MAGIC || h.cluster != me.cluster {
-        return Err(EPERM);
+fn check(me: &Identity, h: &Hello) -> Outcome<(NodeId, Incarnation)> {
+    let refused = |why| Err(Failed::Refused(why));
+    if h.magic.get() != MAGIC {
+        return refused("no hello");
     }
     if h.version.get() != VERSION {
-        return Err(EPROTONOSUPPORT);
+        return refused("a hello of another version of the protocol: another release?");
     }
-    let node = NodeId::new(h.node.get()).ok_or(EPROTO)?;
+    if h.cluster != me.cluster {
+        return refused("another cluster's name");
+    }
+    let Some(node) = NodeId::new(h.node.get()) else {
+        return refused("a number that no node has");
+    };
     if node == me.node {
-        return Err(EEXIST);
+        return refused("this node's own number: correct clustertab on one of the two");
     }
-    if h.to.get() != 0 && h.to.get() != me.node.number() {
-        return Err(EPROTO);
+    if h.to.get() != me.node.number() {
+        return refused("a hello for another node: correct the addresses in clustertab");
     }
     Ok((node, Incarnation(h.incarnation.get())))
 }
@@ -86,31 +109,42 @@ fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
     crypto::mac(&me.key, &[letter, a.as_bytes(), b.as_bytes()])
 }
 
-fn receive_hello(s: &Socket) -> Result<Hello> {
-    let mut bytes = [0u8; core::mem::size_of::<Hello>()];
-    s.receive(&mut bytes)?;
-    Hello::read_from_bytes(&bytes).map_err(|_| EPROTO)
+/// Receives exactly `N` bytes; `what` they are is for people.
+fn receive<const N: usize>(s: &Stream, what: &'static str) -> Outcome<[u8; N]> {
+    let mut bytes = [0u8; N];
+    s.receive(&mut bytes).map_err(|_| Failed::Refused(what))?;
+    Ok(bytes)
+}
+
+fn receive_hello(s: &Stream) -> Outcome<Hello> {
+    let bytes: [u8; HELLO] = receive(s, "no hello came, or half of one")?;
+    Hello::read_from_bytes(&bytes).map_err(|_| Failed::Torn)
 }
 
 /// The connecting end: expects `peer` there.
 ///
 /// # Errors
-/// `EPERM` another cluster or key; `EPROTONOSUPPORT` another version; `EPROTO` another node; those of the socket.
-pub(crate) fn connect(me: &Identity, s: &Socket, peer: NodeId) -> Result<Session> {
+/// See [`Failed`].
+pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId) -> Outcome<Session> {
     s.set_receive_timeout(STEP_MS);
     let a = hello(me, peer.number());
-    s.send(&[a.as_bytes()])?;
-    let b = receive_hello(s)?;
+    s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
+    // Whoever does not answer may be about to stop: that is no attack.
+    let mut bytes = [0u8; HELLO];
+    s.receive(&mut bytes).map_err(|_| Failed::Torn)?;
+    let b = Hello::read_from_bytes(&bytes).map_err(|_| Failed::Torn)?;
     let (node, incarnation) = check(me, &b)?;
     if node != peer {
-        return Err(EPROTO);
+        return Err(Failed::Refused(
+            "another node's number: correct the addresses in clustertab",
+        ));
     }
-    let mut proof = [0u8; PROOF];
-    s.receive(&mut proof)?;
+    let proof: [u8; PROOF] = receive(s, "no proof came")?;
     if !crypto::equal(&proof, &derive(me, b"B", &a, &b)) {
-        return Err(EPERM);
+        return Err(Failed::Refused(ANOTHER_KEY));
     }
-    s.send(&[&derive(me, b"A", &a, &b)])?;
+    s.send(&[&derive(me, b"A", &a, &b)])
+        .map_err(|_| Failed::Torn)?;
     s.set_receive_timeout(0);
     Ok(Session {
         node,
@@ -123,17 +157,18 @@ pub(crate) fn connect(me: &Identity, s: &Socket, peer: NodeId) -> Result<Session
 /// The accepting end.
 ///
 /// # Errors
-/// As [`connect`].
-pub(crate) fn accept(me: &Identity, s: &Socket) -> Result<Session> {
+/// See [`Failed`].
+pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
     s.set_receive_timeout(STEP_MS);
     let a = receive_hello(s)?;
     let (node, incarnation) = check(me, &a)?;
     let b = hello(me, node.number());
-    s.send(&[b.as_bytes(), &derive(me, b"B", &a, &b)])?;
-    let mut proof = [0u8; PROOF];
-    s.receive(&mut proof)?;
+    s.send(&[b.as_bytes(), &derive(me, b"B", &a, &b)])
+        .map_err(|_| Failed::Torn)?;
+    // Whoever has another key goes when it has seen our proof.
+    let proof: [u8; PROOF] = receive(s, "no proof of the cluster key came: another key?")?;
     if !crypto::equal(&proof, &derive(me, b"A", &a, &b)) {
-        return Err(EPERM);
+        return Err(Failed::Refused(ANOTHER_KEY));
     }
     s.set_receive_timeout(0);
     Ok(Session {
@@ -142,4 +177,141 @@ pub(crate) fn accept(me: &Identity, s: &Socket) -> Result<Session> {
         key_out: derive(me, b"SB", &a, &b),
         key_in: derive(me, b"SA", &a, &b),
     })
+}
+
+#[kunit_tests(ssi_ics_admission)]
+mod tests {
+    use super::*;
+    use crate::loopback;
+    use kernel::sync::Arc;
+    use kernel::sync::SetOnce;
+    use ssi::kthread::KThread;
+    use ssi::machine;
+
+    fn identity(node: u32, cluster: u8, key: u8) -> Result<Identity> {
+        Ok(Identity {
+            node: NodeId::new(node).ok_or(EINVAL)?,
+            incarnation: Incarnation(u64::from(node) + 100),
+            cluster: [cluster; 16],
+            key: [key; 32],
+        })
+    }
+
+    /// Node 1 accepts; `connects` is what the other end does. Gives both results.
+    fn shake<T>(
+        connects: impl FnOnce(&Stream) -> T,
+    ) -> Result<(T, Arc<SetOnce<Outcome<Session>>>)> {
+        let (me, one, two) = (identity(1, 1, 1)?, identity(1, 1, 1)?, identity(2, 1, 1)?);
+        let (a, b) = loopback::pair(two.node, one.node)?;
+        let accepted = Arc::new(SetOnce::new(), GFP_KERNEL)?;
+        let theirs = accepted.clone();
+        let thread = KThread::run(c"ics_case", move || {
+            let b = Stream::Loopback(b);
+            theirs.populate(accept(&me, &b));
+        })?;
+        let a = Stream::Loopback(a);
+        let r = connects(&a);
+        // Each of its steps ends by itself; a thread that is joined before its first turn would not run at all.
+        while SetOnce::as_ref(&accepted).is_none() {
+            machine::sleep_ms(1);
+        }
+        drop(thread);
+        Ok((r, accepted))
+    }
+
+    fn is_refused(o: &Arc<SetOnce<Outcome<Session>>>, word: &str) -> bool {
+        matches!(SetOnce::as_ref(o), Some(Err(Failed::Refused(why))) if why.contains(word))
+    }
+
+    #[test]
+    fn both_ends_agree() -> Result {
+        let two = identity(2, 1, 1)?;
+        let (a, b) = shake(|s| connect(&two, s, identity(1, 1, 1).ok()?.node).ok())?;
+        let a = a.ok_or(EPROTO)?;
+        let Some(Ok(b)) = SetOnce::as_ref(&b) else {
+            return Err(EPROTO);
+        };
+        assert_eq!((a.node.number(), a.incarnation.0), (1, 101));
+        assert_eq!((b.node.number(), b.incarnation.0), (2, 102));
+        assert_eq!(a.key_out, b.key_in);
+        assert_eq!(a.key_in, b.key_out);
+        assert!(a.key_in != a.key_out);
+        Ok(())
+    }
+
+    #[test]
+    fn another_key_shows_at_both_ends() -> Result {
+        let stranger = identity(2, 1, 9)?;
+        let one = identity(1, 1, 1)?.node;
+        let (a, b) = shake(|s| {
+            let r = connect(&stranger, s, one);
+            s.shutdown();
+            matches!(r, Err(Failed::Refused(ANOTHER_KEY)))
+        })?;
+        assert!(a);
+        assert!(is_refused(&b, "another key"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_proof_is_refused() -> Result {
+        let stranger = identity(2, 1, 9)?;
+        for reflect in [false, true] {
+            let (_, b) = shake(|s| {
+                let a = hello(&stranger, 1);
+                s.send(&[a.as_bytes()])?;
+                let mut bytes = [0u8; HELLO + PROOF];
+                s.receive(&mut bytes)?;
+                let (theirs, proof) = bytes.split_at(HELLO);
+                let b = Hello::read_from_bytes(theirs).map_err(|_| EPROTO)?;
+                let mine = derive(&stranger, b"A", &a, &b);
+                s.send(&[if reflect { proof } else { &mine }])
+            })?;
+            assert!(is_refused(&b, "another cluster key"));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bad_hellos_are_refused() -> Result {
+        type Bend = fn(&mut Hello);
+        let cases: [(Bend, &str); 7] = [
+            (|h| h.magic = Le32::new(0), "no hello"),
+            (|h| h.version = Le32::new(VERSION - 1), "another version"),
+            (|h| h.cluster = [2; 16], "name"),
+            (|h| h.node = Le32::new(0), "no node has"),
+            (|h| h.node = Le32::new(1), "own number"),
+            (|h| h.to = Le32::new(0), "another node"),
+            (|h| h.to = Le32::new(3), "another node"),
+        ];
+        let two = identity(2, 1, 1)?;
+        for (bend, word) in cases {
+            let (_, b) = shake(|s| {
+                let mut a = hello(&two, 1);
+                bend(&mut a);
+                s.send(&[a.as_bytes()])
+            })?;
+            assert!(is_refused(&b, word));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn half_a_hello_and_silence_are_refused() -> Result {
+        let two = identity(2, 1, 1)?;
+        for n in [0, 1, HELLO - 1] {
+            for is_shut in [true, false] {
+                let (_, b) = shake(|s| {
+                    let a = hello(&two, 1);
+                    let sent = s.send(&[a.as_bytes().get(..n).unwrap_or(&[])]);
+                    if is_shut {
+                        s.shutdown();
+                    }
+                    sent
+                })?;
+                assert!(is_refused(&b, "half of one"));
+            }
+        }
+        Ok(())
+    }
 }

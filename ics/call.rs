@@ -4,12 +4,15 @@
 
 use crate::error::CallError;
 use crate::net;
-use crate::pool;
-use crate::service::__private::encode;
-use crate::service::Caller;
+use crate::net::Net;
+use crate::peer::Asked;
+use crate::service::__private::encode_for;
 use crate::service::Op;
+use crate::service::OpId;
 use crate::service::Status;
+use core::marker::PhantomData;
 use kernel::prelude::*;
+use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 
 /// Calls `to` and waits for its reply: the fixed part and the tail.
@@ -24,37 +27,123 @@ pub fn call<O: Op>(
     req: &O::Req,
     tail: &[u8],
 ) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
-    if tail.len() > crate::MAX_TAIL {
-        return Err(CallError::Local(EMSGSIZE));
+    let mut request = Request::<O>::new(req, tail.len())?;
+    request.extend(tail)?;
+    request.send(to)?.wait()
+}
+
+/// A call that is being written: its fixed part, and as much of its tail as there is so far.
+pub struct Request<O: Op> {
+    body: KVVec<u8>,
+    op: PhantomData<O>,
+}
+
+impl<O: Op> Request<O> {
+    /// With room for a tail of `len` bytes.
+    ///
+    /// # Errors
+    /// `Local`: `EMSGSIZE`, `ENOMEM`.
+    pub fn new(req: &O::Req, len: usize) -> core::result::Result<Self, CallError> {
+        if len > crate::MAX_TAIL {
+            return Err(CallError::Local(EMSGSIZE));
+        }
+        Ok(Self {
+            body: encode_for(req, len).map_err(CallError::Local)?,
+            op: PhantomData,
+        })
     }
-    let net = net::current().ok_or(CallError::Down(to))?;
-    let mut copy = KVVec::new();
-    let body = copy
-        .extend_from_slice(tail, GFP_KERNEL)
-        .map_err(Error::from)
-        .and_then(|()| encode(req, copy))
-        .map_err(CallError::Local)?;
-    let mut reply = if to == net.me.node {
-        let from = Caller {
-            node: to,
-            incarnation: net.me.incarnation,
+
+    /// Adds to the tail.
+    ///
+    /// # Errors
+    /// `Local`: `ENOMEM`.
+    pub fn extend(&mut self, tail: &[u8]) -> core::result::Result<(), CallError> {
+        let r = self.body.extend_from_slice(tail, GFP_KERNEL);
+        r.map_err(|e| CallError::Local(e.into()))
+    }
+
+    /// Adds `len` zeros to the tail, to be written over.
+    ///
+    /// # Errors
+    /// `Local`: `ENOMEM`.
+    pub fn extend_zeroed(&mut self, len: usize) -> core::result::Result<&mut [u8], CallError> {
+        let at = self.body.len();
+        let r = self.body.resize(at + len, 0, GFP_KERNEL);
+        r.map_err(|e| CallError::Local(e.into()))?;
+        Ok(self.body.get_mut(at..).unwrap_or(&mut []))
+    }
+
+    /// Asks, and does not wait for the reply: several calls to a node may be under way. In which order they are answered
+    /// is not known. One that nobody waits for is done all the same.
+    ///
+    /// Sleeps for a credit. A call to this node runs the handler here and now.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn send(self, to: NodeId) -> core::result::Result<UnderWay<O>, CallError> {
+        let net = net::current().ok_or(CallError::Down(to))?;
+        self.send_from(&net, to)
+    }
+
+    /// As [`Self::send`], from a node that this kernel may have several of.
+    pub(crate) fn send_from(
+        self,
+        net: &Net,
+        to: NodeId,
+    ) -> core::result::Result<UnderWay<O>, CallError> {
+        let fixed = core::mem::size_of::<O::Req>();
+        if self.body.len().saturating_sub(fixed) > crate::MAX_TAIL {
+            return Err(CallError::Local(EMSGSIZE));
+        }
+        hit(O::ASK).map_err(CallError::Local)?;
+        let state = if to == net.me.node {
+            let r = net.pool.handle(net.myself(), &OpId::of::<O>(), &self.body);
+            State::Done(r.map_err(|s| match s {
+                Status::Errno(e) => CallError::Remote(e),
+                Status::Moved(n) => CallError::Moved(n),
+            })?)
+        } else {
+            let peer = net.peer(to).ok_or(CallError::Down(to))?;
+            State::Asked(peer.ask(OpId::of::<O>(), self.body)?)
         };
-        pool::handle(from, O::SERVICE, O::OP, &body).map_err(|s| match s {
-            Status::Errno(e) => CallError::Remote(e),
-            Status::Moved(n) => CallError::Moved(n),
-        })?
-    } else {
-        let peer = net.peer(to).ok_or(CallError::Down(to))?;
-        peer.ask(O::SERVICE, O::OP, O::CLASS, body)?
-    };
-    let fixed = core::mem::size_of::<O::Rep>();
-    let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
-    let n = rest.len();
-    if fixed > 0 {
-        reply.copy_within(fixed.., 0);
-        reply.truncate(n);
+        Ok(UnderWay {
+            state,
+            op: PhantomData,
+        })
     }
-    Ok((rep, reply))
+}
+
+enum State {
+    Done(KVVec<u8>),
+    Asked(Asked),
+}
+
+/// A call whose reply has not been looked at yet.
+pub struct UnderWay<O: Op> {
+    state: State,
+    op: PhantomData<O>,
+}
+
+impl<O: Op> UnderWay<O> {
+    /// Waits for the reply as [`call`] does.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn wait(self) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+        let mut reply = match self.state {
+            State::Done(r) => r,
+            State::Asked(a) => a.wait()?,
+        };
+        hit(O::ANSWERED).map_err(CallError::Local)?;
+        let fixed = core::mem::size_of::<O::Rep>();
+        let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
+        let n = rest.len();
+        if fixed > 0 {
+            reply.copy_within(fixed.., 0);
+            reply.truncate(n);
+        }
+        Ok((rep, reply))
+    }
 }
 
 /// Tells `to` something and does not wait for it: it is done there, once, unless one of the two nodes goes down, and
@@ -66,24 +155,14 @@ pub fn call<O: Op>(
 /// # Errors
 /// See [`CallError`].
 pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Result<(), CallError> {
-    if tail.len() > crate::MAX_TAIL {
-        return Err(CallError::Local(EMSGSIZE));
-    }
     let net = net::current().ok_or(CallError::Down(to))?;
-    let mut copy = KVVec::new();
-    let body = copy
-        .extend_from_slice(tail, GFP_KERNEL)
-        .map_err(Error::from)
-        .and_then(|()| encode(req, copy))
-        .map_err(CallError::Local)?;
+    let mut request = Request::<O>::new(req, tail.len())?;
+    request.extend(tail)?;
+    let body = request.body;
     if to == net.me.node {
-        let from = Caller {
-            node: to,
-            incarnation: net.me.incarnation,
-        };
-        let _dropped = pool::handle(from, O::SERVICE, O::OP, &body);
+        let _dropped = net.pool.handle(net.myself(), &OpId::of::<O>(), &body);
         return Ok(());
     }
     let peer = net.peer(to).ok_or(CallError::Down(to))?;
-    peer.post(O::SERVICE, O::OP, O::CLASS, body)
+    peer.post(OpId::of::<O>(), body)
 }

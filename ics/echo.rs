@@ -33,21 +33,21 @@ crate::service! {
     /// Gives back what it gets.
     service Echo { id: 2, version: 1 }
     /// Waits, then gives the tail back.
-    op 1 EchoP (class: P, idempotent: true) { hold_ms: Le32 } -> {}
+    op 1 EchoP (class: P) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 2 EchoL0 (class: L0, idempotent: true) { hold_ms: Le32 } -> {}
+    op 2 EchoL0 (class: L0) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 3 EchoU (class: U, idempotent: true) { hold_ms: Le32 } -> {}
+    op 3 EchoU (class: U) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 4 EchoL1 (class: L1, idempotent: true) { hold_ms: Le32 } -> {}
+    op 4 EchoL1 (class: L1) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 5 EchoL2 (class: L2, idempotent: true) { hold_ms: Le32 } -> {}
+    op 5 EchoL2 (class: L2) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 6 EchoL3 (class: L3, idempotent: true) { hold_ms: Le32 } -> {}
+    op 6 EchoL3 (class: L3) { hold_ms: Le32 } -> {}
     /// As [`EchoP`].
-    op 7 EchoL4 (class: L4, idempotent: true) { hold_ms: Le32 } -> {}
+    op 7 EchoL4 (class: L4) { hold_ms: Le32 } -> {}
     /// One of a row of posts: `n` counts from 0.
-    op 8 Row (class: L4, idempotent: false) { n: Le64 } -> {}
+    op 8 Row (class: L4) { n: Le64 } -> {}
 }
 
 /// What comes next in a row, and how often something else came.

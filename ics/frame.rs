@@ -3,7 +3,7 @@
 //! Frames: what a stream between two nodes is made of. `Documentation/protocol.rst` has the picture.
 
 use kernel::prelude::*;
-use ssi::crypto;
+use ssi::crypto::FrameKey;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -13,7 +13,7 @@ use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 pub(crate) const MAGIC: u32 = 0x3149_5353;
 
 /// Bytes of the tag behind every frame.
-pub(crate) const TAG: usize = 16;
+pub(crate) const TAG: usize = FrameKey::TAG;
 
 /// The most bytes of a body: fixed part and tail.
 pub(crate) const MAX_BODY: usize = crate::MAX_TAIL + 8192;
@@ -73,8 +73,8 @@ pub(crate) struct Head {
     pub(crate) kind: u8,
     /// See `Class`.
     pub(crate) class: u8,
-    /// Zero.
-    pub(crate) reserved: Le16,
+    /// Of a request: version of the service.
+    pub(crate) version: Le16,
     /// Of a reply: 0, an errno, or [`MOVED`].
     pub(crate) status: Le32,
     /// Of a reply with [`MOVED`]: where to.
@@ -100,15 +100,15 @@ impl Head {
             op: Le16::new(0),
             kind: kind.to_wire(),
             class: 0,
-            reserved: Le16::new(0),
+            version: Le16::new(0),
             status: Le32::new(0),
             moved_to: Le32::new(0),
         }
     }
 
-    /// Tag over head and body.
-    pub(crate) fn tag(&self, key: &[u8; 32], body: &[u8]) -> [u8; TAG] {
-        crypto::mac(key, &[zerocopy::IntoBytes::as_bytes(self), body])
+    /// Tag over head and body. The head says how long the body is, and its number is its own.
+    pub(crate) fn tag(&self, key: &FrameKey, body: &[u8]) -> [u8; TAG] {
+        key.tag(self.seq.get(), &[zerocopy::IntoBytes::as_bytes(self), body])
     }
 }
 
@@ -126,9 +126,10 @@ mod tests {
         h.service = Le16::new(3);
         h.op = Le16::new(2);
         h.class = 1;
+        h.version = Le16::new(0x0201);
         let golden: [u8; 56] = [
             0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 6,
-            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0,
             0, 0,
         ];
         assert_eq!(h.as_bytes(), &golden[..]);
@@ -139,14 +140,51 @@ mod tests {
     #[test]
     fn every_bit_counts_for_the_tag() {
         let h = Head::new(Kind::Reply, 7);
-        let key = [1u8; 32];
+        let key = FrameKey::new(&[1u8; 32]);
         let tag = h.tag(&key, b"body");
         let mut other = h;
         other.seq = Le64::new(1);
         assert!(other.tag(&key, b"body") != tag);
         assert!(h.tag(&key, b"bodY") != tag);
-        assert!(h.tag(&[2u8; 32], b"body") != tag);
+        assert!(h.tag(&FrameKey::new(&[2u8; 32]), b"body") != tag);
         assert!(h.tag(&key, b"body") == tag);
+    }
+
+    #[test]
+    fn every_byte_of_a_long_body_counts_for_the_tag() {
+        let h = Head::new(Kind::Request, 7);
+        let key = FrameKey::new(&[3u8; 32]);
+        let mut body = [5u8; 600];
+        let tag = h.tag(&key, &body);
+        for i in 0..body.len() {
+            body[i] ^= 0x80;
+            assert!(h.tag(&key, &body) != tag);
+            body[i] ^= 0x80;
+        }
+        assert!(h.tag(&key, &body) == tag);
+    }
+
+    #[test]
+    fn golden_tags() {
+        let key = FrameKey::new(&[1u8; 32]);
+        let mut h = Head::new(Kind::Request, 7);
+        h.seq = Le64::new(9);
+        h.len = Le32::new(4);
+        let golden: [u8; TAG] = [
+            0x4c, 0x53, 0x1c, 0xc7, 0xed, 0xb6, 0x81, 0x78, 0x33, 0xd2, 0xa5, 0x93, 0x5b, 0x3d,
+            0x18, 0x06,
+        ];
+        assert_eq!(h.tag(&key, b"body"), golden);
+        let mut body = [0u8; 600];
+        for (i, b) in body.iter_mut().enumerate() {
+            *b = (i % 251) as u8;
+        }
+        h.len = Le32::new(600);
+        let golden: [u8; TAG] = [
+            0xeb, 0x6b, 0x22, 0x88, 0x8c, 0x8f, 0x87, 0x62, 0xf2, 0xb5, 0xaf, 0x9c, 0x4f, 0x8b,
+            0x66, 0xf5,
+        ];
+        assert_eq!(h.tag(&key, &body), golden);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 //! Heartbeats: authenticated datagrams, one on every link. What they say is `clms`'s.
 
-use crate::net;
 use crate::net::Identity;
-use crate::net::Refused;
+use crate::refused::Counters;
+use crate::refused::Refused;
+use crate::refused::Source;
 use kernel::prelude::*;
 use ssi::crypto;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
+use ssi::net::Address;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
@@ -67,28 +69,37 @@ impl Datagram {
         crypto::mac(&me.key, &[b"H", signed])
     }
 
-    /// Checks what came. `newest` is what is known of the sender: incarnation and number of its last heartbeat.
+    /// Checks what came from `address`. `newest` says whether node, incarnation and number are news.
     ///
     /// # Errors
     /// `EBADMSG`, `ESTALE`; counted.
     pub(crate) fn check(
         me: &Identity,
+        counters: &Counters,
+        address: Address,
         bytes: &[u8],
         mut newest: impl FnMut(NodeId, Incarnation, u64) -> bool,
     ) -> Result<Heartbeat> {
-        let d = Self::ref_from_bytes(bytes).map_err(|_| {
-            net::refuse(Refused::Torn, None);
-            EBADMSG
-        })?;
-        if d.magic.get() != MAGIC || d.cluster != me.cluster || !crypto::equal(&d.tag, &d.sign(me))
-        {
-            net::refuse(Refused::Tag, None);
+        let refuse = |why, node, what: &str| {
+            counters.refuse(why, &Source { node, address }, &what);
+        };
+        let Ok(d) = Self::ref_from_bytes(bytes) else {
+            refuse(Refused::Torn, None, "no heartbeat");
+            return Err(EBADMSG);
+        };
+        if d.magic.get() != MAGIC {
+            refuse(Refused::Torn, None, "no heartbeat");
+            return Err(EBADMSG);
+        }
+        if d.cluster != me.cluster || !crypto::equal(&d.tag, &d.sign(me)) {
+            let what = "a heartbeat of another cluster, or with another key";
+            refuse(Refused::Tag, None, what);
             return Err(EBADMSG);
         }
         let node = NodeId::new(d.node.get()).ok_or(EBADMSG)?;
         let incarnation = Incarnation(d.incarnation.get());
         if node == me.node || !newest(node, incarnation, d.seq.get()) {
-            net::refuse(Refused::Stale, Some(node));
+            refuse(Refused::Stale, Some(node), "an old heartbeat");
             return Err(ESTALE);
         }
         Ok(Heartbeat {
@@ -96,5 +107,87 @@ impl Datagram {
             incarnation,
             says: d.says,
         })
+    }
+}
+
+#[kunit_tests(ssi_ics_heartbeat)]
+mod tests {
+    use super::*;
+
+    fn identity(node: u32, key: u8) -> Result<Identity> {
+        Ok(Identity {
+            node: NodeId::new(node).ok_or(EINVAL)?,
+            incarnation: Incarnation(7),
+            cluster: [1; 16],
+            key: [key; 32],
+        })
+    }
+
+    /// What node 1 thinks of these bytes, and how much more it then has counted of each kind.
+    fn heard(c: &Counters, bytes: &[u8], is_news: bool) -> Result<(Result<Heartbeat>, [u64; 3])> {
+        let count = || [Refused::Torn, Refused::Tag, Refused::Stale].map(|w| c.count(w));
+        let me = identity(1, 1)?;
+        let before = count();
+        let r = Datagram::check(&me, c, Address::NONE, bytes, |_, _, _| is_news);
+        let mut n = count();
+        for (n, b) in n.iter_mut().zip(before) {
+            *n -= b;
+        }
+        Ok((r, n))
+    }
+
+    #[test]
+    fn a_good_one_is_heard() -> Result {
+        let d = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
+        assert_eq!(d.as_bytes().len(), 248);
+        let (r, n) = heard(&*Counters::new()?, d.as_bytes(), true)?;
+        let h = r?;
+        assert_eq!((h.node.number(), h.incarnation.0), (2, 7));
+        assert_eq!(h.says, [3; SAYS]);
+        assert_eq!(n, [0, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn every_byte_counts_for_the_tag() -> Result {
+        let d = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
+        let counters = Counters::new()?;
+        for i in 0..LEN {
+            let mut bytes = [0; LEN];
+            bytes.copy_from_slice(d.as_bytes());
+            bytes[i] ^= 1;
+            let (r, n) = heard(&counters, &bytes, true)?;
+            assert!(r.is_err());
+            // The first four are the magic.
+            assert_eq!(n, if i < 4 { [1, 0, 0] } else { [0, 1, 0] });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn others_are_refused() -> Result {
+        let good = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
+        let other_key = Datagram::new(&identity(2, 2)?, 5, &[3; SAYS]);
+        let reflected = Datagram::new(&identity(1, 1)?, 5, &[3; SAYS]);
+        let short = good.as_bytes().get(..LEN - 1).unwrap_or(&[]);
+        let mut long = [0; LEN + 1];
+        for (to, from) in long.iter_mut().zip(good.as_bytes()) {
+            *to = *from;
+        }
+        let cases: [(&[u8], bool, [u64; 3]); 6] = [
+            (good.as_bytes(), false, [0, 0, 1]),
+            (other_key.as_bytes(), true, [0, 1, 0]),
+            (reflected.as_bytes(), true, [0, 0, 1]),
+            (short, true, [1, 0, 0]),
+            (&long, true, [1, 0, 0]),
+            (&[], true, [1, 0, 0]),
+        ];
+        let counters = Counters::new()?;
+        for (bytes, is_news, want) in cases {
+            let (r, n) = heard(&counters, bytes, is_news)?;
+            assert!(r.is_err());
+            assert_eq!(n, want);
+        }
+        Ok(())
     }
 }

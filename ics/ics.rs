@@ -13,25 +13,31 @@ mod error;
 mod frame;
 mod heartbeat;
 mod link;
+#[cfg(CONFIG_KUNIT = "y")]
+mod loopback;
 mod net;
 mod peer;
 mod pool;
+mod refused;
 mod service;
+mod transport;
+#[cfg(CONFIG_KUNIT = "y")]
+mod two_nodes;
 
 pub use call::call;
 pub use call::post;
+pub use call::Request;
+pub use call::UnderWay;
 pub use error::CallError;
 pub use heartbeat::Heartbeat;
 pub use net::admit;
 pub use net::fence;
 pub use net::send_heartbeats;
 pub use net::start;
-pub use net::stats;
 pub use net::stop;
 pub use net::Config;
 pub use net::LinkObserver;
 pub use net::NodeConfig;
-pub use net::Stats;
 pub use pool::register;
 pub use pool::Registration;
 #[doc(hidden)]
@@ -50,14 +56,19 @@ pub const MAX_TAIL: usize = 1 << 20;
 /// The module.
 struct Ics {
     echo: Option<Pin<KBox<echo::Echo>>>,
+    _refused: Pin<KBox<refused::Debugfs>>,
 }
 
 impl kernel::Module for Ics {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let counters = refused::Counters::new()?;
+        net::init(counters.clone());
         pool::init()?;
-        net::init();
+        let made = refused::Debugfs::new(counters).and_then(|r| Ok((r, echo::Echo::new()?)));
+        let (refused, echo) = made.inspect_err(|_| pool::clear())?;
         Ok(Self {
-            echo: Some(echo::Echo::new()?),
+            echo: Some(echo),
+            _refused: refused,
         })
     }
 }
@@ -65,7 +76,7 @@ impl kernel::Module for Ics {
 impl Drop for Ics {
     fn drop(&mut self) {
         self.echo = None;
-        net::stop();
+        net::clear();
         pool::clear();
     }
 }

@@ -11,10 +11,13 @@ use crate::frame::Head;
 use crate::frame::MAGIC;
 use crate::frame::MAX_BODY;
 use crate::frame::TAG;
-use crate::net;
-use crate::net::Refused;
 use crate::peer::Pending;
 use crate::peer::Reply;
+use crate::refused::Counters;
+use crate::refused::Refused;
+use crate::refused::Source;
+use crate::transport::Stream;
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
@@ -23,11 +26,11 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
 use ssi::fifo::Node;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::net::Socket;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -95,9 +98,10 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    key_out: [u8; 32],
-    key_in: [u8; 32],
-    socket: Socket,
+    key_out: FrameKey,
+    key_in: FrameKey,
+    stream: Stream,
+    counters: Arc<Counters>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
     /// Number of the last frame that came.
@@ -117,7 +121,11 @@ impl Link {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn new(socket: Socket, session: Session) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        stream: Stream,
+        session: Session,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Self>> {
         let waiting = Waiting {
             frames: Fifo::new(),
             replies: Fifo::new(),
@@ -128,9 +136,10 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
-                key_out: session.key_out,
-                key_in: session.key_in,
-                socket,
+                key_out: FrameKey::new(&session.key_out),
+                key_in: FrameKey::new(&session.key_in),
+                stream,
+                counters,
                 wanted: Atomic::new(0),
                 seen: Atomic::new(0),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
@@ -222,7 +231,7 @@ impl Link {
                 skip -= n;
                 left += part.len();
             }
-            match self.socket.send_some(&parts, wait) {
+            match self.stream.send_some(&parts, wait) {
                 Ok(n) if n == left => sender.now = None,
                 Ok(n) if n > 0 && n < left => now.sent += n,
                 Err(e) if e == EAGAIN && !wait => return Drained::NoRoom,
@@ -276,29 +285,38 @@ impl Link {
         Arrived(out)
     }
 
+    /// Counts and logs what the other end said.
+    pub(crate) fn refuse(&self, why: Refused, what: &dyn fmt::Display) {
+        let from = Source {
+            node: Some(self.node),
+            address: self.stream.peer(),
+        };
+        self.counters.refuse(why, &from, what);
+    }
+
     /// Receives the next frame. Sleeps.
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; those of the socket. The stream is torn.
-    pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
+    pub(crate) fn receive(&self, ahead: &mut Ahead, seq: u64) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
-        self.socket.receive(&mut bytes)?;
+        ahead.receive(&self.stream, &mut bytes)?;
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
         if head.magic.get() != MAGIC || len > MAX_BODY {
-            net::refuse(Refused::Torn, Some(self.node));
+            self.refuse(Refused::Torn, &"no frame, or one that is too long");
             return Err(EPROTO);
         }
-        let mut body = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
-        self.socket.receive(&mut body)?;
+        let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
+        ahead.receive_onto(&self.stream, &mut body, len)?;
         let mut tag = [0u8; TAG];
-        self.socket.receive(&mut tag)?;
+        ahead.receive(&self.stream, &mut tag)?;
         if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
-            net::refuse(Refused::Tag, Some(self.node));
+            self.refuse(Refused::Tag, &"a frame with a wrong tag");
             return Err(EBADMSG);
         }
         if head.seq.get() != seq {
-            net::refuse(Refused::Replay, Some(self.node));
+            self.refuse(Refused::Replay, &"a frame out of its order");
             return Err(EPROTO);
         }
         self.seen.store(seq, Relaxed);
@@ -315,8 +333,64 @@ impl Link {
                 core::mem::take(&mut w.replies),
             )
         };
-        self.socket.shutdown();
+        self.stream.shutdown();
         self.room.notify_all();
+    }
+}
+
+/// What was received of a stream and not looked at yet: a short frame, and often several, come with one call.
+pub(crate) struct Ahead {
+    bytes: KVVec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Ahead {
+    /// Bytes that are received ahead at most.
+    const MAX: usize = 4096;
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            bytes: KVVec::from_elem(0, Self::MAX, GFP_KERNEL)?,
+            from: 0,
+            to: 0,
+        })
+    }
+
+    /// Takes at most `n` bytes of what is there.
+    fn take(&mut self, n: usize) -> &[u8] {
+        let from = self.from;
+        self.from = self.to.min(from.saturating_add(n));
+        self.bytes.get(from..self.from).unwrap_or(&[])
+    }
+
+    fn receive(&mut self, stream: &Stream, buf: &mut [u8]) -> Result {
+        let mut done = 0;
+        loop {
+            let part = self.take(buf.len() - done);
+            let end = done + part.len();
+            buf.get_mut(done..end).ok_or(EINVAL)?.copy_from_slice(part);
+            done = end;
+            if done == buf.len() {
+                return Ok(());
+            }
+            (self.from, self.to) = (0, 0);
+            self.to = stream.receive_some(&mut self.bytes)?;
+        }
+    }
+
+    /// Appends `n` bytes to `vec`. What is not there yet does not go through the buffer.
+    fn receive_onto(&mut self, stream: &Stream, vec: &mut KVVec<u8>, n: usize) -> Result {
+        let part = self.take(n);
+        vec.extend_from_slice(part, GFP_KERNEL)?;
+        match n - part.len() {
+            0 => Ok(()),
+            left => stream.receive_onto(vec, left),
+        }
     }
 }
 

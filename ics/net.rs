@@ -1,14 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The transport of a node that has begun to join: listener, connectors, heartbeat receiver, and what was refused.
+//! A node that has begun to join: listener, connectors, heartbeat receiver.
+//!
+//! A kernel is one node of one cluster: [`start`] and [`stop`] keep that one. KUnit makes several, by [`Running`].
 
 use crate::admission;
+use crate::admission::Failed;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
+use crate::link::Ahead;
 use crate::link::Link;
 use crate::peer::Peer;
+use crate::pool;
+use crate::pool::Pool;
+use crate::refused::Counters;
+use crate::refused::Refused;
+use crate::refused::Source;
+use crate::service::Caller;
+use crate::transport::Stream;
+use crate::transport::Transport;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -20,15 +32,12 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::net::Address;
 use ssi::net::Ipv4;
-use ssi::net::Socket;
 use ssi::wait::Event;
 
 /// Between two attempts to connect.
 const RETRY_MS: u32 = 200;
-
-/// How long an attempt may take.
-const CONNECT_MS: u32 = 1000;
 
 /// The most streams that may be in the handshake, or established, per configured node.
 const STREAMS_PER_NODE: usize = 4;
@@ -79,74 +88,32 @@ pub(crate) struct Identity {
     pub(crate) key: [u8; 32],
 }
 
-/// Why something was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// A handshake failed.
-    Admission,
-    /// A tag is wrong.
-    Tag,
-    /// A number has been used before.
-    Replay,
-    /// It is of an incarnation that is over.
-    Stale,
-    /// It is no frame at all.
-    Torn,
-}
-
-/// How much was refused since the module was loaded.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Failed handshakes.
-    pub admission: u64,
-    /// Wrong tags.
-    pub tag: u64,
-    /// Replayed frames.
-    pub replay: u64,
-    /// Old incarnations.
-    pub stale: u64,
-    /// Not frames.
-    pub torn: u64,
-}
-
-static REFUSED: [Atomic<u64>; 5] = [const { Atomic::new(0) }; 5];
-
-/// Counts a refusal, and logs it: the first ones, then ever more rarely.
-pub(crate) fn refuse(why: Refused, node: Option<NodeId>) {
-    let Some(count) = REFUSED.get(why as usize) else {
-        return;
-    };
-    let n = count.fetch_add(1, Relaxed) + 1;
-    if n <= 8 || n.is_power_of_two() {
-        pr_warn!(
-            "refused {:?} from node {} ({} times)\n",
-            why,
-            node.map_or(0, NodeId::number),
-            n
-        );
+impl Identity {
+    /// That of the node that the configuration is for.
+    pub(crate) fn new(config: &Config) -> Self {
+        let hash: [u8; 32] = crypto::mac(b"OpenSSI cluster name, version 1.", &[&config.name]);
+        let mut cluster = [0; 16];
+        for (to, from) in cluster.iter_mut().zip(hash) {
+            *to = from;
+        }
+        Self {
+            node: config.this,
+            incarnation: config.incarnation,
+            cluster,
+            key: crypto::mac(b"OpenSSI cluster key, version 1..", &[&config.key]),
+        }
     }
 }
 
-/// What was refused so far.
-pub fn stats() -> Stats {
-    let n = |w: Refused| REFUSED.get(w as usize).map_or(0, |c| c.load(Relaxed));
-    Stats {
-        admission: n(Refused::Admission),
-        tag: n(Refused::Tag),
-        replay: n(Refused::Replay),
-        stale: n(Refused::Stale),
-        torn: n(Refused::Torn),
-    }
-}
-
-/// The transport.
+/// A node as its links see it.
 #[pin_data]
 pub(crate) struct Net {
     pub(crate) me: Identity,
+    pub(crate) pool: Arc<Pool>,
+    counters: Arc<Counters>,
     peers: KVec<Arc<Peer>>,
     observer: &'static dyn LinkObserver,
-    listener: Socket,
-    datagrams: Socket,
+    transport: Transport,
     stopping: Atomic<u32>,
     heartbeats_sent: Atomic<u64>,
     #[pin]
@@ -165,8 +132,9 @@ struct Accepted {
     link: kernel::sync::SetOnce<Arc<Link>>,
 }
 
-struct Running {
-    net: Arc<Net>,
+/// A node that has begun to join. Dropping it ends all its streams and threads: calls that wait end with `Down`.
+pub(crate) struct Running {
+    pub(crate) net: Arc<Net>,
     threads: KVec<KThread>,
 }
 
@@ -182,12 +150,27 @@ global_lock! {
     unsafe(uninit) static RUNNING: Mutex<Option<Running>> = None;
 }
 
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Lock: level 13 `ics::counters`, spin: a pointer is copied under it.
+    unsafe(uninit) static COUNTERS: SpinLock<Option<Arc<Counters>>> = None;
+}
+
 /// Makes the locks. Once, at module load.
-pub(crate) fn init() {
+pub(crate) fn init(counters: Arc<Counters>) {
     // SAFETY: Called exactly once, from module init.
     unsafe { CURRENT.init() };
     // SAFETY: As above.
     unsafe { RUNNING.init() };
+    // SAFETY: As above.
+    unsafe { COUNTERS.init() };
+    *COUNTERS.lock() = Some(counters);
+}
+
+/// Stops, and lets go of everything. Once, at module unload.
+pub(crate) fn clear() {
+    stop();
+    let _counters = COUNTERS.lock().take();
 }
 
 /// The transport, if this node has begun to join.
@@ -196,6 +179,14 @@ pub(crate) fn current() -> Option<Arc<Net>> {
 }
 
 impl Net {
+    /// This node as one that calls.
+    pub(crate) fn myself(&self) -> Caller {
+        Caller {
+            node: self.me.node,
+            incarnation: self.me.incarnation,
+        }
+    }
+
     /// A node of the table, not this one.
     pub(crate) fn peer(&self, node: NodeId) -> Option<&Arc<Peer>> {
         self.peers.iter().find(|p| p.node == node)
@@ -222,7 +213,7 @@ impl Net {
         };
         if let Err(e) = peer.attach(link, link.incarnation) {
             if e == ESTALE {
-                refuse(Refused::Stale, Some(link.node));
+                link.refuse(Refused::Stale, &"a stream of an old incarnation");
             }
             link.tear();
             peer.detach(link);
@@ -231,9 +222,12 @@ impl Net {
         }
         self.observer.link_up(link.node, link.incarnation);
         let mut seq = 1;
+        let mut ahead = Ahead::new();
         loop {
-            let r = link
-                .receive(seq)
+            let r = ahead
+                .as_mut()
+                .map_err(|e| *e)
+                .and_then(|a| link.receive(a, seq))
                 .and_then(|(head, body)| peer.receive(link, &head, body));
             if r.is_err() {
                 break;
@@ -247,27 +241,29 @@ impl Net {
         }
     }
 
+    fn refuse_stream(&self, node: Option<NodeId>, address: Address, what: &str) {
+        self.counters
+            .refuse(Refused::Admission, &Source { node, address }, &what);
+    }
+
     /// Keeps a stream to `peer`, which has a lower number, alive.
     fn connector(&self, peer: &Arc<Peer>) {
         let mut turn = 0;
         while !self.is_stopping() {
-            let ip = peer.addresses.get(turn % peer.addresses.len().max(1));
-            turn += 1;
-            if let Some(ip) = ip {
-                if let Ok(socket) = Socket::connect(*ip, peer.port, CONNECT_MS) {
-                    match admission::connect(&self.me, &socket, peer.node) {
-                        Ok(session) => {
-                            if let Ok(link) = Link::new(socket, session) {
-                                self.serve(peer, &link);
-                            }
+            if let Ok(stream) = self.transport.connect(peer, turn) {
+                match admission::connect(&self.me, &stream, peer.node) {
+                    Ok(session) => {
+                        if let Ok(link) = Link::new(stream, session, self.counters.clone()) {
+                            self.serve(peer, &link);
                         }
-                        Err(e) if e == EPERM || e == EPROTO || e == EPROTONOSUPPORT => {
-                            refuse(Refused::Admission, Some(peer.node));
-                        }
-                        Err(_) => {}
                     }
+                    Err(Failed::Refused(what)) => {
+                        self.refuse_stream(Some(peer.node), stream.peer(), what);
+                    }
+                    Err(Failed::Torn) => {}
                 }
             }
+            turn += 1;
             if self.pause(RETRY_MS) {
                 return;
             }
@@ -275,49 +271,56 @@ impl Net {
     }
 
     /// Handshake and service of a stream that somebody else began.
-    fn accepted(&self, socket: Socket, accepted: &Accepted) {
-        match admission::accept(&self.me, &socket) {
+    fn accepted(&self, stream: Stream, accepted: &Accepted) {
+        let address = stream.peer();
+        match admission::accept(&self.me, &stream) {
             Ok(session) => {
                 let node = session.node;
-                match (self.peer(node), Link::new(socket, session)) {
+                match (
+                    self.peer(node),
+                    Link::new(stream, session, self.counters.clone()),
+                ) {
                     (Some(peer), Ok(link)) => {
                         accepted.link.populate(link.clone());
                         if !self.is_stopping() {
                             self.serve(peer, &link);
                         }
                     }
-                    (None, _) => refuse(Refused::Admission, Some(node)),
+                    (None, _) => {
+                        let what = "a node that is not in this node's table: correct clustertab";
+                        self.refuse_stream(Some(node), address, what);
+                    }
                     _ => {}
                 }
             }
-            Err(e) if e == EAGAIN || e == ECONNRESET => {}
-            Err(_) => refuse(Refused::Admission, None),
+            Err(Failed::Refused(what)) => self.refuse_stream(None, address, what),
+            Err(Failed::Torn) => {}
         }
         accepted.ended.store(1, Relaxed);
     }
 
     fn listen(self: &Arc<Self>) {
         while !self.is_stopping() {
-            let Ok(socket) = self.listener.accept() else {
+            let Ok(stream) = self.transport.accept() else {
                 if self.pause(RETRY_MS) {
                     return;
                 }
                 continue;
             };
-            if let Err(e) = self.take(socket) {
+            if let Err(e) = self.take(stream) {
                 pr_warn!("cannot take a stream: {:?}\n", e);
             }
         }
     }
 
-    fn take(self: &Arc<Self>, socket: Socket) -> Result {
+    fn take(self: &Arc<Self>, stream: Stream) -> Result {
         let mut list = self.accepted.lock();
         // Threads of ended streams are joined here: that does not sleep long.
         while let Some(i) = list.iter().position(|(_, a)| a.ended.load(Relaxed) != 0) {
             let _joined = list.remove(i);
         }
         if list.len() >= STREAMS_PER_NODE * (self.peers.len() + 1) {
-            refuse(Refused::Admission, None);
+            self.refuse_stream(None, stream.peer(), "too many streams");
             return Err(EBUSY);
         }
         let a = Arc::new(
@@ -331,7 +334,7 @@ impl Net {
         let thread = {
             let net = self.clone();
             let a = a.clone();
-            KThread::run(c"ics_stream", move || net.accepted(socket, &a))?
+            KThread::run(c"ics_stream", move || net.accepted(stream, &a))?
         };
         list.push(thread_entry(thread, a), GFP_KERNEL)?;
         Ok(())
@@ -341,7 +344,7 @@ impl Net {
         kthread::make_realtime();
         let mut bytes = [0u8; LEN + 1];
         while !self.is_stopping() {
-            let Ok(n) = self.datagrams.receive_datagram(&mut bytes) else {
+            let Ok((n, from)) = self.transport.receive_datagram(&mut bytes) else {
                 continue;
             };
             if self.is_stopping() {
@@ -349,7 +352,7 @@ impl Net {
             }
             let bytes = bytes.get(..n).unwrap_or(&[]);
             let fresh = |node, incarnation, seq| self.is_fresh(node, incarnation, seq);
-            if let Ok(h) = Datagram::check(&self.me, bytes, fresh) {
+            if let Ok(h) = Datagram::check(&self.me, &self.counters, from, bytes, fresh) {
                 if let Some(peer) = self.peer(h.node) {
                     peer.heard(h.incarnation);
                 }
@@ -378,6 +381,91 @@ fn thread_entry(thread: KThread, a: Arc<Accepted>) -> (KThread, Arc<Accepted>) {
     (thread, a)
 }
 
+impl Running {
+    /// Begins to talk to the nodes of the table.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn start(
+        config: Config,
+        observer: &'static dyn LinkObserver,
+        transport: Transport,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
+        let me = Identity::new(&config);
+        let mut peers = KVec::new();
+        let mut heard = KVec::new();
+        for n in config.nodes {
+            if n.node == config.this {
+                continue;
+            }
+            heard.push((n.node, Incarnation(0), 0), GFP_KERNEL)?;
+            let peer = Peer::new(n.node, n.addresses, n.port, pool.clone())?;
+            peers.push(peer, GFP_KERNEL)?;
+        }
+        let net = Arc::pin_init(
+            pin_init!(Net {
+                me,
+                pool,
+                counters,
+                peers,
+                observer,
+                transport,
+                stopping: Atomic::new(0),
+                heartbeats_sent: Atomic::new(0),
+                stopped <- Event::new(),
+                heard <- kernel::new_mutex!(heard, "ics::heard"),
+                accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
+            }),
+            GFP_KERNEL,
+        )?;
+        // Whatever fails from here on, dropping this ends what has begun.
+        let mut running = Self {
+            net,
+            threads: KVec::new(),
+        };
+        let net = running.net.clone();
+        running.spawn(c"ics_listen", move || net.listen())?;
+        let net = running.net.clone();
+        running.spawn(c"ics_heartbeat", move || net.receive_heartbeats())?;
+        for i in 0..running.net.peers.len() {
+            let net = running.net.clone();
+            let lower = net.peers.get(i).filter(|p| p.node < net.me.node).cloned();
+            if let Some(peer) = lower {
+                running.spawn(c"ics_connect", move || net.connector(&peer))?;
+            }
+        }
+        Ok(running)
+    }
+
+    fn spawn(&mut self, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
+        self.threads.reserve(1, GFP_KERNEL)?;
+        self.threads.push(KThread::run(name, f)?, GFP_KERNEL)?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let net = &self.net;
+        net.stopping.store(1, Relaxed);
+        net.stopped.notify_all();
+        net.transport.shutdown();
+        for p in &net.peers {
+            p.fence();
+        }
+        drop(core::mem::take(&mut self.threads));
+        let accepted = core::mem::take(&mut *net.accepted.lock());
+        for (_, a) in &accepted {
+            if let Some(link) = a.link.as_ref() {
+                link.tear();
+            }
+        }
+        drop(accepted);
+    }
+}
+
 /// Begins to talk to the nodes of the table.
 ///
 /// # Errors
@@ -388,93 +476,22 @@ pub fn start(config: Config, observer: &'static dyn LinkObserver) -> Result {
         return Err(EBUSY);
     }
     let mine = config.nodes.iter().find(|n| n.node == config.this);
-    let port = mine.ok_or(EINVAL)?.port;
-    let hash: [u8; 32] = crypto::mac(b"OpenSSI cluster name, version 1.", &[&config.name]);
-    let mut cluster = [0; 16];
-    for (to, from) in cluster.iter_mut().zip(hash) {
-        *to = from;
-    }
-    let me = Identity {
-        node: config.this,
-        incarnation: config.incarnation,
-        cluster,
-        key: crypto::mac(b"OpenSSI cluster key, version 1..", &[&config.key]),
-    };
-    let mut peers = KVec::new();
-    let mut heard = KVec::new();
-    for n in config.nodes {
-        if n.node == config.this {
-            continue;
-        }
-        heard.push((n.node, Incarnation(0), 0), GFP_KERNEL)?;
-        peers.push(Peer::new(n.node, n.addresses, n.port)?, GFP_KERNEL)?;
-    }
-    let net = Arc::pin_init(
-        pin_init!(Net {
-            me,
-            peers,
-            observer,
-            listener: Socket::listen(port)?,
-            datagrams: Socket::datagram(port)?,
-            stopping: Atomic::new(0),
-            heartbeats_sent: Atomic::new(0),
-            stopped <- Event::new(),
-            heard <- kernel::new_mutex!(heard, "ics::heard"),
-            accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
-        }? Error),
-        GFP_KERNEL,
-    )?;
-    // So that the receiver sees the stop: a shut-down datagram socket does not always wake it.
-    net.datagrams.set_receive_timeout(RETRY_MS);
-    let mut threads = KVec::new();
-    let result = (|| {
-        let n = net.clone();
-        threads.push(KThread::run(c"ics_listen", move || n.listen())?, GFP_KERNEL)?;
-        let n = net.clone();
-        threads.push(
-            KThread::run(c"ics_heartbeat", move || n.receive_heartbeats())?,
-            GFP_KERNEL,
-        )?;
-        for peer in net.peers.iter().filter(|p| p.node < net.me.node) {
-            let n = net.clone();
-            let peer = peer.clone();
-            threads.push(
-                KThread::run(c"ics_connect", move || n.connector(&peer))?,
-                GFP_KERNEL,
-            )?;
-        }
-        Ok(())
-    })();
-    *CURRENT.lock() = Some(net.clone());
-    *running = Some(Running { net, threads });
-    drop(running);
-    if result.is_err() {
-        stop();
-    }
-    result
+    let transport = Transport::ip(mine.ok_or(EINVAL)?.port)?;
+    let pool = pool::current().ok_or(ENODEV)?;
+    let counters = COUNTERS.lock().clone().ok_or(ENODEV)?;
+    let r = Running::start(config, observer, transport, pool, counters)?;
+    *CURRENT.lock() = Some(r.net.clone());
+    *running = Some(r);
+    Ok(())
 }
 
 /// Ends all streams and threads. Calls that wait end with `Down`.
 pub fn stop() {
-    let Some(r) = RUNNING.lock().take() else {
-        return;
-    };
-    *CURRENT.lock() = None;
-    r.net.stopping.store(1, Relaxed);
-    r.net.stopped.notify_all();
-    r.net.listener.shutdown();
-    r.net.datagrams.shutdown();
-    for p in &r.net.peers {
-        p.fence();
+    let running = RUNNING.lock().take();
+    if running.is_some() {
+        *CURRENT.lock() = None;
     }
-    drop(r.threads);
-    let accepted = core::mem::take(&mut *r.net.accepted.lock());
-    for (_, a) in &accepted {
-        if let Some(link) = a.link.as_ref() {
-            link.tear();
-        }
-    }
-    drop(accepted);
+    drop(running);
 }
 
 /// Sends a heartbeat to every node of the table, on every link.
@@ -485,10 +502,7 @@ pub fn send_heartbeats(says: &[u8; SAYS]) {
     let seq = net.heartbeats_sent.fetch_add(1, Relaxed) + 1;
     let d = Datagram::new(&net.me, seq, says);
     for p in &net.peers {
-        for ip in &p.addresses {
-            // A link without a way to the node: the other links, or the detection, deal with it.
-            let _lost = net.datagrams.send_to(*ip, p.port, d.as_bytes());
-        }
+        net.transport.send_datagram(p, d.as_bytes());
     }
 }
 

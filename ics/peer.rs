@@ -13,12 +13,13 @@ use crate::frame::Kind;
 use crate::frame::MOVED;
 use crate::link::Body;
 use crate::link::Link;
-use crate::net;
-use crate::net::Refused;
-use crate::pool;
 use crate::pool::Job;
+use crate::pool::Pool;
+use crate::pool::Unknown;
+use crate::refused::Refused;
 use crate::service::Caller;
 use crate::service::Class;
+use crate::service::OpId;
 use crate::service::Status;
 use kernel::error::Error;
 use kernel::prelude::*;
@@ -55,9 +56,7 @@ const fn credits(class: usize) -> u32 {
 #[pin_data]
 pub(crate) struct Pending {
     xid: u64,
-    service: u16,
-    op: u16,
-    class: Class,
+    op: OpId,
     /// Of a post: its place in the order of its class. 0: a call.
     order: u64,
     pub(crate) body: KVVec<u8>,
@@ -81,9 +80,10 @@ impl Pending {
 
     fn head(&self) -> Head {
         let mut h = Head::new(Kind::Request, self.xid);
-        h.service = Le16::new(self.service);
-        h.op = Le16::new(self.op);
-        h.class = self.class as u8;
+        h.service = Le16::new(self.op.service);
+        h.version = Le16::new(self.op.version);
+        h.op = Le16::new(self.op.op);
+        h.class = self.op.class as u8;
         h.order = Le64::new(self.order);
         h
     }
@@ -167,12 +167,49 @@ pub(crate) struct Peer {
     pub(crate) addresses: KVec<Ipv4>,
     /// Its port.
     pub(crate) port: u16,
+    /// Who answers its requests.
+    pool: Arc<Pool>,
     /// Lock: level 14 `ics::peer`, spin.
     #[pin]
     state: SpinLock<State>,
     /// Told when a credit comes back, the peer is admitted or fenced, or the stream comes or goes.
     #[pin]
     changed: Event,
+}
+
+/// A call under way.
+pub(crate) struct Asked {
+    peer: Arc<Peer>,
+    pending: Arc<Pending>,
+}
+
+impl Asked {
+    /// Waits for the reply: its body. Sleeps.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn wait(self) -> core::result::Result<KVVec<u8>, CallError> {
+        let pending = &self.pending;
+        let mut outcome = None;
+        let ended = {
+            let take = || {
+                outcome = pending.outcome.lock().take();
+                outcome.is_some()
+            };
+            if pending.op.class == Class::P {
+                pending.done.wait_killable(take)
+            } else {
+                pending.done.wait_until(take);
+                true
+            }
+        };
+        if !ended {
+            self.peer.cancel(pending);
+            // The reply, or the end of the peer, may have come first.
+            outcome = pending.outcome.lock().take();
+        }
+        outcome.unwrap_or(Err(CallError::Interrupted))
+    }
 }
 
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
@@ -199,7 +236,12 @@ impl Peer {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn new(node: NodeId, addresses: KVec<Ipv4>, port: u16) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        node: NodeId,
+        addresses: KVec<Ipv4>,
+        port: u16,
+        pool: Arc<Pool>,
+    ) -> Result<Arc<Self>> {
         let state = State {
             member: None,
             link: None,
@@ -218,6 +260,7 @@ impl Peer {
                 node,
                 addresses,
                 port,
+                pool,
                 state <- kernel::new_spinlock!(state, "ics::peer"),
                 changed <- Event::new(),
             }),
@@ -225,61 +268,41 @@ impl Peer {
         )
     }
 
+    /// How many calls and posts of a class have a credit.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_waiting(&self, class: Class) -> u32 {
+        self.state.lock().waiting[class as usize]
+    }
+
     // ---- Asking --------------------------------------------------------------------------------------------
 
-    /// Asks and waits for the reply: its body. Sleeps.
+    /// Asks. Sleeps for a credit.
     ///
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
-        &self,
-        service: u16,
-        op: u16,
-        class: Class,
+        self: &Arc<Self>,
+        op: OpId,
         body: KVVec<u8>,
-    ) -> core::result::Result<KVVec<u8>, CallError> {
-        let pending = self.begin_asking(service, op, class, body, false)?;
-        let mut outcome = None;
-        let ended = {
-            let take = || {
-                outcome = pending.outcome.lock().take();
-                outcome.is_some()
-            };
-            if class == Class::P {
-                pending.done.wait_killable(take)
-            } else {
-                pending.done.wait_until(take);
-                true
-            }
-        };
-        if !ended {
-            self.cancel(&pending);
-            // The reply, or the end of the peer, may have come first.
-            outcome = pending.outcome.lock().take();
-        }
-        outcome.unwrap_or(Err(CallError::Interrupted))
+    ) -> core::result::Result<Asked, CallError> {
+        Ok(Asked {
+            pending: self.begin_asking(op, body, false)?,
+            peer: self.clone(),
+        })
     }
 
     /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
     ///
     /// # Errors
     /// See [`CallError`]; what the peer answers is not told.
-    pub(crate) fn post(
-        &self,
-        service: u16,
-        op: u16,
-        class: Class,
-        body: KVVec<u8>,
-    ) -> core::result::Result<(), CallError> {
-        self.begin_asking(service, op, class, body, true)?;
+    pub(crate) fn post(&self, op: OpId, body: KVVec<u8>) -> core::result::Result<(), CallError> {
+        self.begin_asking(op, body, true)?;
         Ok(())
     }
 
     fn begin_asking(
         &self,
-        service: u16,
-        op: u16,
-        class: Class,
+        op: OpId,
         body: KVVec<u8>,
         is_post: bool,
     ) -> core::result::Result<Arc<Pending>, CallError> {
@@ -290,7 +313,7 @@ impl Peer {
         // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
         let mut begun = None;
         self.changed.wait_until(|| {
-            begun = self.try_begin(service, op, class, is_post, &mut made);
+            begun = self.try_begin(op, is_post, &mut made);
             begun.is_some()
         });
         let (pending, link) = begun.unwrap_or(Err(CallError::Down(self.node)))?;
@@ -308,9 +331,7 @@ impl Peer {
     #[expect(clippy::type_complexity)]
     fn try_begin(
         &self,
-        service: u16,
-        op: u16,
-        class: Class,
+        op: OpId,
         is_post: bool,
         made: &mut Option<(
             RBTreeNodeReservation<u64, Arc<Pending>>,
@@ -318,7 +339,7 @@ impl Peer {
             KVVec<u8>,
         )>,
     ) -> Option<core::result::Result<(Arc<Pending>, Option<Arc<Link>>), CallError>> {
-        let c = class as usize;
+        let c = op.class as usize;
         let mut s = self.state.lock();
         if s.member.is_none() {
             return Some(Err(CallError::Down(self.node)));
@@ -331,9 +352,7 @@ impl Peer {
         let order = if is_post { s.posted[c] + 1 } else { 0 };
         let init = pin_init!(Pending {
             xid,
-            service,
             op,
-            class,
             order,
             body,
             outcome <- kernel::new_spinlock!(None, "ics::outcome"),
@@ -358,7 +377,7 @@ impl Peer {
             let mut s = self.state.lock();
             let node = s.pending.remove_node(&xid)?;
             let (_, p) = node.to_key_value();
-            let c = p.class as usize;
+            let c = p.op.class as usize;
             let was_full = s.waiting[c] >= credits(c);
             s.waiting[c] = s.waiting[c].saturating_sub(1);
             (p, was_full)
@@ -434,12 +453,14 @@ impl Peer {
     fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
         let xid = head.xid.get();
         let incarnation = link.incarnation;
-        let class = Class::from_wire(head.class).ok_or(EPROTO)?;
-        let c = class as usize;
-        let service = head.service.get();
-        let op = head.op.get();
+        let op = OpId {
+            service: head.service.get(),
+            version: head.version.get(),
+            op: head.op.get(),
+            class: Class::from_wire(head.class).ok_or(EPROTO)?,
+        };
+        let c = op.class as usize;
         let order = head.order.get();
-        let known = pool::class_of(service, op);
         let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         // The peer may have the new view before this node has: its requests wait here, in order, until this node
@@ -463,7 +484,8 @@ impl Peer {
                 (again, None)
             } else {
                 if s.asked[c] >= credits(c) {
-                    net::refuse(Refused::Torn, Some(self.node));
+                    drop(s);
+                    link.refuse(Refused::Torn, &"more requests than credits");
                     return Err(EPROTO);
                 }
                 s.asked[c] += 1;
@@ -476,9 +498,7 @@ impl Peer {
                     },
                     epoch: s.epoch,
                     xid,
-                    service,
                     op,
-                    class,
                     order,
                     body,
                 };
@@ -500,23 +520,43 @@ impl Peer {
         let Some(job) = job else {
             return Ok(());
         };
-        self.start(job, known)
+        self.start(job)
     }
 
-    /// Hands a request to who answers it.
-    fn start(&self, job: Job, known: Option<Class>) -> Result {
-        let (epoch, xid, class, order) = (job.epoch, job.xid, job.class, job.order);
-        let refusal = match known {
-            None => EPROTONOSUPPORT,
-            Some(k) if k != class => EPROTO,
-            Some(_) => match pool::submit(class, job) {
+    /// Hands a request to who answers it, or answers it if that is prompt.
+    fn start(&self, job: Job) -> Result {
+        let (epoch, xid, op, order) = (job.epoch, job.xid, job.op, job.order);
+        let refusal = match self.pool.kind_of(&op) {
+            Ok((class, _)) if class != op.class => EPROTO,
+            // A post is followed by others, which must not be done on this stack.
+            Ok((_, true)) if order == 0 => {
+                self.pool.run(job);
+                return Ok(());
+            }
+            Ok(_) => match self.pool.submit(job) {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
             },
+            Err(Unknown::Absent) => EPROTONOSUPPORT,
+            Err(Unknown::Version(name, here)) => {
+                if let Some(link) = self.link() {
+                    link.refuse(
+                        Refused::Version,
+                        &fmt!(
+                            "a request of version {} of service {}, which is {} here: \
+                             load modules of one release on all nodes",
+                            op.version,
+                            name,
+                            here
+                        ),
+                    );
+                }
+                EPROTONOSUPPORT
+            }
         };
-        self.finish(epoch, xid, class, Err(Status::Errno(refusal)));
+        self.finish(epoch, xid, op.class, Err(Status::Errno(refusal)));
         if order != 0 {
-            self.post_done(epoch, class);
+            self.post_done(epoch, op.class);
         }
         Ok(())
     }
@@ -608,9 +648,8 @@ impl Peer {
             posts.take().map(|n| n.to_key_value().1)
         };
         if let Some(job) = job {
-            let known = pool::class_of(job.service, job.op);
             // Recursion is bounded: `start` comes back here only when it refuses, and then with a shorter queue.
-            let _done = self.start(job, known);
+            let _done = self.start(job);
         }
     }
 

@@ -8,16 +8,18 @@
 use crate::peer::Peer;
 use crate::service::Caller;
 use crate::service::Class;
+use crate::service::OpId;
 use crate::service::Service;
 use crate::service::Status;
 use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
+use kernel::sync::SpinLock;
 use ssi::kthread;
 use ssi::kthread::KThread;
 use ssi::kthread::ThreadId;
+use ssi::wait::Event;
 use ssi::wait::Queue;
 
 /// Threads of a class. P: none to begin with.
@@ -36,9 +38,7 @@ pub(crate) struct Job {
     /// See the peer's state.
     pub(crate) epoch: u64,
     pub(crate) xid: u64,
-    pub(crate) service: u16,
-    pub(crate) op: u16,
-    pub(crate) class: Class,
+    pub(crate) op: OpId,
     /// Of a post: its place. 0: a call.
     pub(crate) order: u64,
     pub(crate) body: KVVec<u8>,
@@ -53,204 +53,278 @@ enum Order {
 struct Entry {
     service: &'static dyn Service,
     busy: usize,
+    /// Somebody waits for its handlers to end; no more of them begin.
+    is_leaving: bool,
 }
 
-struct Pools {
+/// Why a request has no handler.
+pub(crate) enum Unknown {
+    /// No such service, or no such op of it.
+    Absent,
+    /// The service is here in another version: its name, and the version.
+    Version(&'static str, u16),
+}
+
+/// The services of a node, and the queues and threads that run their handlers.
+#[pin_data]
+pub(crate) struct Pool {
     queues: KVec<Arc<Queue<Order>>>,
-    threads: KVec<KThread>,
-}
-
-global_lock! {
-    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Lock: level 11 `ics::pools`, mutex. `None`: at its end.
+    #[pin]
+    threads: Mutex<Option<KVec<KThread>>>,
     /// Lock: level 12 `ics::services`, spin.
-    unsafe(uninit) static SERVICES: SpinLock<KVec<Entry>> = KVec::new();
+    #[pin]
+    services: SpinLock<KVec<Entry>>,
+    /// Told when the last handler of a service that leaves has ended.
+    #[pin]
+    idle: Event,
 }
-
-global_lock! {
-    // SAFETY: Initialised in `init()`, which the module calls before anything else.
-    /// Lock: level 11 `ics::pools`, mutex.
-    unsafe(uninit) static POOLS: Mutex<Option<Pools>> = None;
-}
-
-/// Counts changes of `busy` that a waiting unregister looks at.
-static DRAIN: Atomic<u32> = Atomic::new(0);
 
 /// The most services.
 const MAX_SERVICES: usize = 32;
 
-/// Makes queues and threads. Once, at module load.
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Lock: level 13 `ics::pool`, spin: a pointer is copied under it.
+    unsafe(uninit) static POOL: SpinLock<Option<Arc<Pool>>> = None;
+}
+
+/// Makes the pool of this kernel. Once, at module load.
 ///
 /// # Errors
 /// `ENOMEM`.
 pub(crate) fn init() -> Result {
     // SAFETY: Called exactly once, from module init.
-    unsafe { SERVICES.init() };
-    // SAFETY: As above.
-    unsafe { POOLS.init() };
-    let list = KVec::with_capacity(MAX_SERVICES, GFP_KERNEL)?;
-    *SERVICES.lock() = list;
-    let mut pools = Pools {
-        queues: KVec::new(),
-        threads: KVec::new(),
-    };
-    for class in 0..Class::N {
-        pools.queues.push(Queue::new()?, GFP_KERNEL)?;
-        for _ in 0..n_threads(class) {
-            add_thread(&mut pools, class)?;
-        }
-    }
-    *POOLS.lock() = Some(pools);
+    unsafe { POOL.init() };
+    let pool = Pool::new()?;
+    *POOL.lock() = Some(pool);
     Ok(())
 }
 
-fn add_thread(pools: &mut Pools, class: usize) -> Result {
-    const NAMES: [&core::ffi::CStr; Class::N] = [
-        c"ics_P", c"ics_L0", c"ics_U", c"ics_L1", c"ics_L2", c"ics_L3", c"ics_L4",
-    ];
-    let queue = pools.queues.get(class).ok_or(EINVAL)?.clone();
-    let name = NAMES.get(class).ok_or(EINVAL)?;
-    let thread = KThread::run(name, move || {
-        if class == Class::P as usize {
-            kthread::allow_interrupt();
-        }
-        while let Order::Run(job) = queue.wait() {
-            run(job);
-        }
-    })?;
-    pools.threads.push(thread, GFP_KERNEL)?;
-    Ok(())
-}
-
-/// Ends all threads at module unload.
+/// Ends it at module unload.
 pub(crate) fn clear() {
-    let Some(pools) = POOLS.lock().take() else {
-        return;
-    };
-    for (class, queue) in pools.queues.iter().enumerate() {
-        let n = if class == 0 {
-            pools.threads.len()
-        } else {
-            n_threads(class)
+    let pool = POOL.lock().take();
+    if let Some(pool) = pool {
+        pool.stop();
+    }
+}
+
+/// The pool of this kernel; `None` at module unload.
+pub(crate) fn current() -> Option<Arc<Pool>> {
+    POOL.lock().clone()
+}
+
+impl Pool {
+    /// Queues and threads without services. Whoever makes it calls [`Self::stop`]: its threads keep it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let mut queues = KVec::new();
+        for _ in 0..Class::N {
+            queues.push(Queue::new()?, GFP_KERNEL)?;
+        }
+        let services = KVec::with_capacity(MAX_SERVICES, GFP_KERNEL)?;
+        let pool = Arc::pin_init(
+            pin_init!(Self {
+                queues,
+                threads <- kernel::new_mutex!(Some(KVec::new()), "ics::pools"),
+                services <- kernel::new_spinlock!(services, "ics::services"),
+                idle <- Event::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        for class in 0..Class::N {
+            for _ in 0..n_threads(class) {
+                if let Err(e) = pool.add_thread(class) {
+                    pool.stop();
+                    return Err(e);
+                }
+            }
+        }
+        Ok(pool)
+    }
+
+    fn add_thread(self: &Arc<Self>, class: usize) -> Result {
+        const NAMES: [&core::ffi::CStr; Class::N] = [
+            c"ics_P", c"ics_L0", c"ics_U", c"ics_L1", c"ics_L2", c"ics_L3", c"ics_L4",
+        ];
+        let name = NAMES.get(class).ok_or(EINVAL)?;
+        let queue = self.queues.get(class).ok_or(EINVAL)?.clone();
+        let pool = self.clone();
+        let mut guard = self.threads.lock();
+        let threads = (*guard).as_mut().ok_or(ESHUTDOWN)?;
+        threads.reserve(1, GFP_KERNEL)?;
+        let thread = KThread::run(name, move || {
+            if class == Class::P as usize {
+                kthread::allow_interrupt();
+            }
+            while let Order::Run(job) = queue.wait() {
+                pool.run(job);
+            }
+        })?;
+        threads.push(thread, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Ends all threads. Nobody may submit any more.
+    pub(crate) fn stop(&self) {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
         };
-        for _ in 0..n {
-            while queue.push(Order::Stop).is_err() {
-                ssi::task::yield_now();
+        for (class, queue) in self.queues.iter().enumerate() {
+            let n = if class == 0 {
+                threads.len()
+            } else {
+                n_threads(class)
+            };
+            for _ in 0..n {
+                while queue.push(Order::Stop).is_err() {
+                    ssi::task::yield_now();
+                }
             }
         }
     }
-    drop(pools);
-    *SERVICES.lock() = KVec::new();
-}
 
-/// Queues a request. Sleeps.
-///
-/// # Errors
-/// `ENOMEM`; `ESHUTDOWN` at module unload.
-pub(crate) fn submit(class: Class, job: Job) -> Result {
-    let mut guard = POOLS.lock();
-    let pools = guard.as_mut().ok_or(ESHUTDOWN)?;
-    let queue = pools.queues.get(class as usize).ok_or(EINVAL)?.clone();
-    let served = queue.push(Order::Run(job))?;
-    if class == Class::P && !served {
-        // Without a thread of its own the request waits for one that becomes idle.
-        if let Err(e) = add_thread(pools, class as usize) {
-            pr_warn!("no thread for a request of class P: {:?}\n", e);
+    /// Queues a request. Sleeps.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result {
+        let class = job.op.class;
+        let queue = self.queues.get(class as usize).ok_or(EINVAL)?;
+        let served = queue.push(Order::Run(job))?;
+        if class == Class::P && !served {
+            // Without a thread of its own the request waits for one that becomes idle.
+            if let Err(e) = self.add_thread(class as usize) {
+                pr_warn!("no thread for a request of class P: {:?}\n", e);
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The class of an op.
-pub(crate) fn class_of(service: u16, op: u16) -> Option<Class> {
-    let guard = SERVICES.lock();
-    guard
-        .iter()
-        .find(|e| e.service.id() == service)
-        .and_then(|e| e.service.class(op))
-}
+    /// The class that an op has here, and whether its handler is prompt.
+    ///
+    /// # Errors
+    /// See [`Unknown`].
+    pub(crate) fn kind_of(&self, op: &OpId) -> core::result::Result<(Class, bool), Unknown> {
+        let guard = self.services.lock();
+        let found = guard.iter().find(|e| e.service.id() == op.service);
+        let s = found.ok_or(Unknown::Absent)?.service;
+        if s.version() != op.version {
+            return Err(Unknown::Version(s.name(), s.version()));
+        }
+        let class = s.class(op.op).ok_or(Unknown::Absent)?;
+        Ok((class, s.is_prompt(op.op)))
+    }
 
-/// Runs a handler here and now.
-///
-/// # Errors
-/// `EPROTONOSUPPORT` if nobody answers for the service; the handler's.
-pub(crate) fn handle(
-    from: Caller,
-    service: u16,
-    op: u16,
-    body: &[u8],
-) -> core::result::Result<KVVec<u8>, Status> {
-    let answerer = {
-        let mut guard = SERVICES.lock();
-        guard
-            .iter_mut()
-            .find(|e| e.service.id() == service)
-            .map(|e| {
+    /// Runs a handler here and now.
+    ///
+    /// # Errors
+    /// `EPROTONOSUPPORT` if nobody answers for the service; the handler's.
+    pub(crate) fn handle(
+        &self,
+        from: Caller,
+        op: &OpId,
+        body: &[u8],
+    ) -> core::result::Result<KVVec<u8>, Status> {
+        let service = op.service;
+        let answerer = {
+            let mut guard = self.services.lock();
+            let found = guard.iter_mut().find(|e| e.service.id() == service);
+            found.filter(|e| !e.is_leaving).map(|e| {
                 e.busy += 1;
                 e.service
             })
-    };
-    let Some(answerer) = answerer else {
-        return Err(Status::Errno(EPROTONOSUPPORT));
-    };
-    let r = answerer.handle(from, op, body);
-    {
-        let mut guard = SERVICES.lock();
-        if let Some(e) = guard.iter_mut().find(|e| e.service.id() == service) {
-            e.busy -= 1;
+        };
+        let Some(answerer) = answerer else {
+            return Err(Status::Errno(EPROTONOSUPPORT));
+        };
+        let r = answerer.handle(from, op.op, body);
+        let is_last = {
+            let mut guard = self.services.lock();
+            let found = guard.iter_mut().find(|e| e.service.id() == service);
+            found.is_some_and(|e| {
+                e.busy -= 1;
+                e.busy == 0 && e.is_leaving
+            })
+        };
+        if is_last {
+            self.idle.notify_all();
+        }
+        r
+    }
+
+    /// Answers a request here and now.
+    pub(crate) fn run(&self, job: Job) {
+        let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
+            self.handle(job.from, &job.op, &job.body)
+        } else {
+            // Cancelled, or its asker was declared down, before it began.
+            Err(Status::Errno(EINTR))
+        };
+        job.peer.finish(job.epoch, job.xid, job.op.class, result);
+        // After `finish` nobody interrupts this thread for the request.
+        kthread::interruption_done();
+        if job.order != 0 {
+            job.peer.post_done(job.epoch, job.op.class);
         }
     }
-    DRAIN.fetch_add(1, Full);
-    r
-}
 
-fn run(job: Job) {
-    let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
-        handle(job.from, job.service, job.op, &job.body)
-    } else {
-        // Cancelled, or its asker was declared down, before it began.
-        Err(Status::Errno(EINTR))
-    };
-    job.peer.finish(job.epoch, job.xid, job.class, result);
-    // After `finish` nobody interrupts this thread for the request.
-    kthread::interruption_done();
-    if job.order != 0 {
-        job.peer.post_done(job.epoch, job.class);
+    /// Answers for a service from now on.
+    ///
+    /// # Errors
+    /// `EEXIST` if somebody does; `ENOSPC`.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        service: &'static dyn Service,
+    ) -> Result<Registration> {
+        let mut guard = self.services.lock();
+        if guard.iter().any(|e| e.service.id() == service.id()) {
+            return Err(EEXIST);
+        }
+        let entry = Entry {
+            service,
+            busy: 0,
+            is_leaving: false,
+        };
+        guard.push_within_capacity(entry).map_err(|_| ENOSPC)?;
+        Ok(Registration {
+            pool: self.clone(),
+            service: service.id(),
+        })
     }
 }
 
 /// A registered service. Dropping it waits until none of its handlers runs.
-pub struct Registration(u16);
+pub struct Registration {
+    pool: Arc<Pool>,
+    service: u16,
+}
 
-/// Answers for a service from now on.
+/// Answers for a service of this node from now on.
 ///
 /// # Errors
-/// `EEXIST` if somebody does; `ENOSPC`.
+/// `EEXIST` if somebody does; `ENOSPC`; `ENODEV` at module unload.
 pub fn register(service: &'static dyn Service) -> Result<Registration> {
-    let mut guard = SERVICES.lock();
-    if guard.iter().any(|e| e.service.id() == service.id()) {
-        return Err(EEXIST);
-    }
-    guard
-        .push_within_capacity(Entry { service, busy: 0 })
-        .map_err(|_| ENOSPC)?;
-    Ok(Registration(service.id()))
+    current().ok_or(ENODEV)?.register(service)
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        loop {
-            let gone = {
-                let mut guard = SERVICES.lock();
-                match guard.iter().position(|e| e.service.id() == self.0) {
-                    Some(i) if guard.get(i).is_some_and(|e| e.busy > 0) => false,
-                    Some(i) => guard.remove(i).is_ok(),
-                    None => true,
-                }
+        let is_mine = |e: &Entry| e.service.id() == self.service;
+        self.pool.idle.wait_until(|| {
+            let mut guard = self.pool.services.lock();
+            let Some(i) = guard.iter().position(is_mine) else {
+                return true;
             };
-            if gone {
-                return;
+            match guard.get_mut(i) {
+                Some(e) if e.busy > 0 => {
+                    e.is_leaving = true;
+                    false
+                }
+                _ => guard.remove(i).is_ok(),
             }
-            ssi::task::yield_now();
-        }
+        });
     }
 }

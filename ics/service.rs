@@ -73,14 +73,18 @@ impl From<Error> for Status {
 pub trait Op {
     /// The service's number.
     const SERVICE: u16;
-    /// The message's number in it.
+    /// The service's version.
+    const VERSION: u16;
+    /// The message's number in the service.
     const OP: u16;
     /// Its class.
     const CLASS: Class;
     /// Its name, for people.
     const NAME: &'static str;
-    /// Whether doing it twice is as doing it once.
-    const IDEMPOTENT: bool;
+    /// Failpoint of the caller, before the request is sent.
+    const ASK: &'static str;
+    /// Failpoint of the caller, when it has the reply.
+    const ANSWERED: &'static str;
     /// Fixed part of the request.
     type Req: zerocopy::IntoBytes
         + zerocopy::FromBytes
@@ -95,13 +99,44 @@ pub trait Op {
         + zerocopy::Unaligned;
 }
 
+/// What names an op to another node: the constants of its [`Op`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpId {
+    pub(crate) service: u16,
+    pub(crate) version: u16,
+    pub(crate) op: u16,
+    pub(crate) class: Class,
+}
+
+impl OpId {
+    /// That of `O`.
+    pub(crate) const fn of<O: Op>() -> Self {
+        Self {
+            service: O::SERVICE,
+            version: O::VERSION,
+            op: O::OP,
+            class: O::CLASS,
+        }
+    }
+}
+
 /// What answers the calls of one service. `service!` implements it.
 pub trait Service: Sync {
     /// The service's number.
     fn id(&self) -> u16;
 
+    /// Its version: a request of another one is refused.
+    fn version(&self) -> u16;
+
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
+
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
+
+    /// Whether the handler of an op waits for nothing but memory and locks that are held briefly: then the stream's
+    /// receiving thread runs it, which spares the way over a thread of its class.
+    fn is_prompt(&self, op: u16) -> bool;
 
     /// Decodes `body` (fixed part, then tail), does it, and encodes the reply.
     ///
@@ -134,6 +169,7 @@ pub mod __private {
     pub use kernel;
     pub use kernel::alloc::KVVec;
     pub use kernel::error::Result;
+    pub use ssi::failpoint::hit;
     pub use zerocopy;
     pub use zerocopy_derive;
 
@@ -154,6 +190,17 @@ pub mod __private {
         Ok(out)
     }
 
+    /// Fixed part, with room for a tail of `len` bytes.
+    pub fn encode_for<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        fixed: &T,
+        len: usize,
+    ) -> Result<KVVec<u8>> {
+        let bytes = fixed.as_bytes();
+        let mut out = KVVec::with_capacity(bytes.len() + len, GFP_KERNEL)?;
+        out.extend_from_slice(bytes, GFP_KERNEL)?;
+        Ok(out)
+    }
+
     /// Splits a body.
     pub fn decode<
         T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + zerocopy::Unaligned,
@@ -166,7 +213,9 @@ pub mod __private {
 
 /// Declares a service: its messages' numbers, classes, layouts, client types, server trait and dispatch.
 ///
-/// The fields' types are wire types: little-endian integers and byte arrays.
+/// The fields' types are wire types: little-endian integers and byte arrays. `prompt` behind the class and the rest:
+/// see `Service::is_prompt`. Each message has four failpoints, `Service.Op.ask` and `.answered` at the caller, `.serve`
+/// and `.served` at the one who answers.
 #[macro_export]
 macro_rules! service {
     (
@@ -174,16 +223,18 @@ macro_rules! service {
         service $service:ident { id: $id:literal, version: $version:literal }
         $(
             $(#[$odoc:meta])*
-            op $num:literal $op:ident (class: $class:ident, idempotent: $idem:literal)
+            op $num:literal $op:ident (class: $class:ident $(, $prompt:ident)?)
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
-        $crate::service! { @names $(#[$sdoc])* $service $id
-            $( $(#[$odoc])* $num $op $class $idem { $($rf : $rt),* } { $($pf : $pt),* } )* }
+        $crate::service! { @names $(#[$sdoc])* $service $id $version
+            $( $(#[$odoc])* $num $op $class [$($prompt)?] { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
+    (@is_prompt prompt) => { true };
+    (@is_prompt) => { false };
     (
-        @names $(#[$sdoc:meta])* $service:ident $id:literal
-        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident $idem:literal
+        @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident [$($prompt:ident)?]
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
         ::kernel::macros::paste! {
@@ -209,10 +260,13 @@ macro_rules! service {
 
                 impl $crate::__private::Op for $op {
                     const SERVICE: u16 = $id;
+                    const VERSION: u16 = $version;
                     const OP: u16 = $num;
                     const CLASS: $crate::__private::Class = $crate::__private::Class::$class;
                     const NAME: &'static str = concat!(stringify!($service), ".", stringify!($op));
-                    const IDEMPOTENT: bool = $idem;
+                    const ASK: &'static str = concat!(stringify!($service), ".", stringify!($op), ".ask");
+                    const ANSWERED: &'static str =
+                        concat!(stringify!($service), ".", stringify!($op), ".answered");
                     type Req = [<$op Req>];
                     type Rep = [<$op Rep>];
                 }
@@ -228,10 +282,25 @@ macro_rules! service {
                     $id
                 }
 
+                fn version(&self) -> u16 {
+                    $version
+                }
+
+                fn name(&self) -> &'static str {
+                    stringify!($service)
+                }
+
                 fn class(&self, op: u16) -> Option<$crate::__private::Class> {
                     match op {
                         $( $num => Some($crate::__private::Class::$class), )*
                         _ => None,
+                    }
+                }
+
+                fn is_prompt(&self, op: u16) -> bool {
+                    match op {
+                        $( $num => $crate::service!(@is_prompt $($prompt)?), )*
+                        _ => false,
                     }
                 }
 
@@ -244,9 +313,11 @@ macro_rules! service {
                     match op {
                         $(
                             $num => {
+                                $crate::__private::hit(concat!(stringify!($service), ".", stringify!($op), ".serve"))?;
                                 let (req, tail) = $crate::__private::decode::<[<$op Req>]>(body)?;
                                 let (rep, tail) =
                                     $crate::__private::Handle::<$op>::handle(&self.0, from, req, tail)?;
+                                $crate::__private::hit(concat!(stringify!($service), ".", stringify!($op), ".served"))?;
                                 Ok($crate::__private::encode(&rep, tail)?)
                             }
                         )*

@@ -3,7 +3,8 @@
 //! Named places where a test makes a node die, hang, lose a message or fail.
 //!
 //! `/sys/kernel/debug/ssi/failpoints` lists `name hits armed`. Writing `NAME=panic|hang|drop|delay:MS|errno:N[@HIT]`
-//! arms a point (HIT counts from then, 1 by default), `NAME=off` disarms it, `reset` zeroes the counters.
+//! arms a point (HIT counts from then, 1 by default), `NAME=off` disarms it, `reset` zeroes the counters. Points cost one
+//! load and are not counted until something has been written.
 
 use crate::machine;
 use kernel::debugfs::Dir;
@@ -11,6 +12,8 @@ use kernel::debugfs::File;
 use kernel::error::Error;
 use kernel::fmt;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::uaccess::UserSliceReader;
 
@@ -95,11 +98,23 @@ pub(crate) fn init() {
     unsafe { TABLE.init() }
 }
 
+/// Whether anybody has written to the file: 0 no, 1 yes.
+static IN_USE: Atomic<u32> = Atomic::new(0);
+
 /// Counts a visit of the point `name`, at most 48 characters of the form `subsystem.what.role.step`. May sleep.
 ///
 /// # Errors
 /// Those armed with `errno:`; [`DROP`] if armed with `drop`.
+#[inline]
 pub fn hit(name: &'static str) -> Result {
+    if IN_USE.load(Relaxed) == 0 {
+        return Ok(());
+    }
+    hit_counted(name)
+}
+
+#[cold]
+fn hit_counted(name: &'static str) -> Result {
     let action = {
         let mut table = TABLE.lock();
         let Some(point) = table.find(name.as_bytes()) else {
@@ -235,6 +250,7 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
     let n = reader.len();
     let text = buf.get_mut(..n).ok_or(E2BIG)?;
     reader.read_slice(text)?;
+    IN_USE.store(1, Relaxed);
     text.split(|c| *c == b'\n').try_for_each(command)
 }
 

@@ -6,12 +6,14 @@
 //! and `vproc`'s. The images are byte strings that only the built-in half understands; it judges them as hostile.
 //!
 //! At the destination, in the new process's own context, the order is: [`create_memory`], [`restore_memory`],
-//! [`write_pages`] and [`install_guards`], [`finish_memory`], [`restore_task`], credentials, [`finish_task`]; then,
+//! pages by way of its [`Target`], [`finish_memory`], [`restore_task`], credentials, [`finish_task`]; then,
 //! about to enter user mode, [`install_registers`]; once it is the one that lives, [`start_timers`].
 
 use crate::bindings;
 use crate::movement::Refusal;
 
+use core::ptr::NonNull;
+use kernel::error::from_err_ptr;
 use kernel::error::to_result;
 use kernel::ffi::c_char;
 use kernel::ffi::c_void;
@@ -171,28 +173,66 @@ pub fn restore_memory(memory: &[u8]) -> Verdict {
     })
 }
 
-/// Puts pages into the current, new process; `buf` holds [`PAGE`] bytes for each.
+/// The memory of a process that is being made: any thread may fill it.
 ///
-/// # Errors
-/// `EINVAL` if it does not, or for an address where no page of the process's own can be; `ENOMEM`, `EFAULT`,
-/// `EINTR`.
-pub fn write_pages(addrs: &[u64], buf: &[u8]) -> Result {
-    if addrs.len().checked_mul(PAGE) != Some(buf.len()) {
-        return Err(EINVAL);
+/// # Invariants
+/// The pointer is a counted reference, given back once, by `Drop`.
+pub struct Target(NonNull<bindings::mm_struct>);
+
+// SAFETY: A reference to an mm may be given back by any task.
+unsafe impl Send for Target {}
+// SAFETY: The functions below take the mm's locks.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// That of the current, new process.
+    ///
+    /// # Errors
+    /// `EINVAL` if the current process is not being made.
+    pub fn current() -> Result<Self> {
+        // SAFETY: Looks at the current task only.
+        let mm = from_err_ptr(unsafe { bindings::pproc_pages_target() })?;
+        // INVARIANT: The reference is ours.
+        NonNull::new(mm).map(Self).ok_or(EINVAL)
     }
-    // SAFETY: `buf` is readable for a page for each of `addrs`, as just checked.
-    to_result(unsafe {
-        bindings::pproc_pages_write(addrs.as_ptr(), addrs.len(), buf.as_ptr().cast())
-    })
+
+    /// Puts pages into it; `buf` holds [`PAGE`] bytes for each. Sleeps.
+    ///
+    /// # Errors
+    /// `EINVAL` if it does not, or for an address where no page of the process's own can be; `ENOMEM`, `EFAULT`,
+    /// `EINTR`.
+    pub fn write_pages(&self, addrs: &[u64], buf: &[u8]) -> Result {
+        if addrs.len().checked_mul(PAGE) != Some(buf.len()) {
+            return Err(EINVAL);
+        }
+        // SAFETY: By the type invariant; `buf` is readable for a page for each of `addrs`, as just checked.
+        to_result(unsafe {
+            bindings::pproc_pages_write(
+                self.0.as_ptr(),
+                addrs.as_ptr(),
+                addrs.len(),
+                buf.as_ptr().cast(),
+            )
+        })
+    }
+
+    /// Makes guard pages in it; [`Pages::GUARD`] in an address does not count. Sleeps.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOMEM`.
+    pub fn install_guards(&self, addrs: &[u64]) -> Result {
+        // SAFETY: By the type invariant; `addrs` is readable for its length.
+        to_result(unsafe {
+            bindings::pproc_guards_install(self.0.as_ptr(), addrs.as_ptr(), addrs.len())
+        })
+    }
 }
 
-/// Makes guard pages in the current, new process; [`Pages::GUARD`] in an address does not count.
-///
-/// # Errors
-/// `EINVAL`, `ENOMEM`.
-pub fn install_guards(addrs: &[u64]) -> Result {
-    // SAFETY: `addrs` is readable for its length.
-    to_result(unsafe { bindings::pproc_guards_install(addrs.as_ptr(), addrs.len()) })
+impl Drop for Target {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this is the one release.
+        unsafe { bindings::pproc_pages_target_put(self.0.as_ptr()) }
+    }
 }
 
 /// Gives the mappings what must come after their pages.

@@ -15,8 +15,12 @@ use kernel::str::CStr;
 /// A running or ended thread. Dropping it sleeps until it has ended: whoever drops it has told it to.
 ///
 /// # Invariants
-/// The pointer is live and owns one count.
-pub struct KThread(NonNull<bindings::task_struct>);
+/// `task` is live and owns one count; `free` fits `arg`, which is the thread's closure as long as it has not begun.
+pub struct KThread {
+    task: NonNull<bindings::task_struct>,
+    arg: *mut c_void,
+    free: unsafe fn(*mut c_void),
+}
 
 // SAFETY: A thread may be joined and interrupted from any task.
 unsafe impl Send for KThread {}
@@ -34,6 +38,15 @@ unsafe extern "C" fn main<F: FnOnce() + Send + 'static>(arg: *mut c_void) -> c_i
     0
 }
 
+/// Drops the closure of a thread that has ended without running it.
+///
+/// # Safety
+/// `arg` is a `KBox<F>` given up for this call.
+unsafe fn free<F>(arg: *mut c_void) {
+    // SAFETY: By the contract.
+    drop(unsafe { KBox::from_raw(arg.cast::<F>()) });
+}
+
 impl KThread {
     /// Starts a thread. Sleeps.
     ///
@@ -46,7 +59,11 @@ impl KThread {
             unsafe { bindings::ssi_kthread_start(Some(main::<F>), arg.cast(), name.as_char_ptr()) };
         match from_err_ptr(ptr) {
             // INVARIANT: C took a count for us.
-            Ok(p) => NonNull::new(p).map(Self).ok_or(ENOMEM),
+            Ok(p) => Ok(Self {
+                task: NonNull::new(p).ok_or(ENOMEM)?,
+                arg: arg.cast(),
+                free: free::<F>,
+            }),
             Err(e) => {
                 // SAFETY: The thread does not exist: the box is still ours.
                 drop(unsafe { KBox::from_raw(arg) });
@@ -58,14 +75,18 @@ impl KThread {
     /// Interrupts what the thread waits for, if it has called [`allow_interrupt`].
     pub fn interrupt(&self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::ssi_kthread_interrupt(self.0.as_ptr()) }
+        unsafe { bindings::ssi_kthread_interrupt(self.task.as_ptr()) }
     }
 }
 
 impl Drop for KThread {
     fn drop(&mut self) {
         // SAFETY: By the type invariant; the count is given back here.
-        unsafe { bindings::ssi_kthread_join(self.0.as_ptr()) }
+        let has_run = unsafe { bindings::ssi_kthread_join(self.task.as_ptr()) };
+        if !has_run {
+            // SAFETY: By the type invariant: the thread was joined before it began.
+            unsafe { (self.free)(self.arg) }
+        }
     }
 }
 

@@ -6,12 +6,37 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::error::from_err_ptr;
 use kernel::error::to_result;
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::time::Msecs;
 
 /// An IPv4 address in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4(pub u32);
+
+/// An address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: Ipv4,
+    /// The port.
+    pub port: u16,
+}
+
+impl Address {
+    /// Nobody's: of what came from no network.
+    pub const NONE: Self = Self {
+        ip: Ipv4(0),
+        port: 0,
+    };
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.ip.0.to_be_bytes();
+        write!(f, "{}.{}.{}.{}:{}", a, b, c, d, self.port)
+    }
+}
 
 /// The most parts that [`Socket::send`] takes.
 pub const MAX_PIECES: usize = bindings::SSI_MAX_PIECES as usize;
@@ -126,6 +151,33 @@ impl Socket {
         })
     }
 
+    /// Receives what is there, at least one byte and at most as many as `buf` holds. Sleeps. Returns how many.
+    ///
+    /// # Errors
+    /// `ECONNRESET` at the end of the stream; `EAGAIN` after the time-out.
+    pub fn receive_some(&self, buf: &mut [u8]) -> Result<usize> {
+        // SAFETY: By the type invariant; `buf` is writable for its length.
+        let n = unsafe {
+            bindings::ssi_tcp_recv_some(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
+        };
+        // CAST: errnos fit.
+        usize::try_from(n).map_err(|_| kernel::error::Error::from_errno(n as i32))
+    }
+
+    /// Receives exactly `n` bytes behind what `vec` holds. Sleeps.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `ECONNRESET` at the end of the stream.
+    pub fn receive_onto(&self, vec: &mut KVVec<u8>, n: usize) -> Result {
+        vec.reserve(n, GFP_KERNEL)?;
+        let room = vec.spare_capacity_mut().get_mut(..n).ok_or(ENOMEM)?;
+        // SAFETY: By the type invariant; `room` is writable for `n` bytes.
+        to_result(unsafe { bindings::ssi_tcp_recv(self.0.as_ptr(), room.as_mut_ptr().cast(), n) })?;
+        // SAFETY: `n` bytes of the spare capacity have just been written.
+        unsafe { vec.inc_len(n) };
+        Ok(())
+    }
+
     /// Sends a datagram; does not wait for room.
     ///
     /// # Errors
@@ -143,18 +195,34 @@ impl Socket {
         })
     }
 
-    /// Receives a datagram; what does not fit is cut. Sleeps. Returns its length.
+    /// Receives a datagram; what does not fit is cut. Sleeps. Returns its length and who sent it.
     ///
     /// # Errors
     /// `EAGAIN` after the time-out.
-    pub fn receive_datagram(&self, buf: &mut [u8]) -> Result<usize> {
-        // SAFETY: By the type invariant; `buf` is writable for its length.
-        let n =
-            unsafe { bindings::ssi_udp_recv(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    pub fn receive_datagram(&self, buf: &mut [u8]) -> Result<(usize, Address)> {
+        let mut from = Address::NONE;
+        // SAFETY: By the type invariant; `buf` is writable for its length, and so are the two numbers.
+        let n = unsafe {
+            bindings::ssi_udp_recv(
+                self.0.as_ptr(),
+                buf.as_mut_ptr().cast(),
+                buf.len(),
+                &mut from.ip.0,
+                &mut from.port,
+            )
+        };
         if n < 0 {
             return Err(to_result(n).err().unwrap_or(EIO));
         }
-        Ok(n as usize)
+        Ok((n as usize, from))
+    }
+
+    /// The other end of a stream; [`Address::NONE`] if it is gone.
+    pub fn peer(&self) -> Address {
+        let mut a = Address::NONE;
+        // SAFETY: By the type invariant; both numbers are writable.
+        unsafe { bindings::ssi_sock_peer(self.0.as_ptr(), &mut a.ip.0, &mut a.port) };
+        a
     }
 
     /// Makes everybody who sleeps on the socket return.

@@ -188,6 +188,48 @@ pub fn signal(
     })
 }
 
+/// Which processes a signal to many is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Many {
+    /// The members of a process group.
+    Group(ClusterPid),
+    /// Everybody but init.
+    All,
+}
+
+/// What became of a signal to many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signalled {
+    /// Processes that have it.
+    pub sent: u32,
+    /// Processes that the sender may not signal.
+    pub refused: u32,
+    /// Last other error, or 0.
+    pub error: i32,
+}
+
+/// Signals processes of this node for a sender elsewhere, judged with the current credentials. Those on their way to
+/// or from this node are left out where they do not live. Source: `kernel/signal.c` `kill_something_info()`.
+///
+/// # Errors
+/// `EINVAL` bad signal.
+pub fn signal_many(whom: Many, sig: i32, info: &SigInfo, sender_sid: u32) -> Result<Signalled> {
+    let pgid = match whom {
+        Many::Group(g) => g.0,
+        Many::All => 0,
+    };
+    let mut n = bindings::ssi_signalled::default();
+    // SAFETY: `info` is as large as a `struct kernel_siginfo`; it and `n` live through the call.
+    to_result(unsafe {
+        bindings::pproc_signal_many(pgid, sig, info.0.as_ptr().cast(), sender_sid, &mut n)
+    })?;
+    Ok(Signalled {
+        sent: n.sent,
+        refused: n.refused,
+        error: n.error,
+    })
+}
+
 /// A signal of the kernel for the members here of a process group.
 ///
 /// # Errors

@@ -17,6 +17,11 @@ pub fn current_session() -> ClusterPid {
     pproc::ids(current_tgid()).map_or(ClusterPid(0), |i| i.sid)
 }
 
+/// The process group of the current process.
+pub fn current_group() -> ClusterPid {
+    pproc::ids(current_tgid()).map_or(ClusterPid(0), |i| i.pgid)
+}
+
 /// Lets others run before trying again what only they can make possible.
 pub fn yield_now() {
     // SAFETY: No arguments; the caller may sleep.

@@ -94,6 +94,9 @@ impl Event {
         timeout: Option<isize>,
         mut cond: impl FnMut() -> bool,
     ) -> bool {
+        if cond() {
+            return true;
+        }
         let mut left = timeout.unwrap_or(isize::MAX);
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // 1 is WQ_FLAG_EXCLUSIVE.

@@ -5,6 +5,10 @@
 use crate::nodes;
 use crate::proto::Locate;
 use crate::proto::LocateReq;
+use crate::proto::Search;
+use crate::proto::SearchOver;
+use crate::proto::SearchOverReq;
+use crate::proto::SearchReq;
 use crate::proto::Syscall;
 use crate::proto::SyscallReq;
 use ics::CallError;
@@ -59,29 +63,80 @@ pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
     if nodes::is_alias(pid) {
         return pid.origin().filter(|n| clms::is_up(*n)).ok_or(ESRCH);
     }
+    let Some(origin) = nodes::live_origin(pid) else {
+        pid.origin().ok_or(ESRCH)?;
+        return search(pid);
+    };
     let req = LocateReq {
         pid: Le32::new(pid.0),
     };
-    let origin = pid.origin().ok_or(ESRCH)?;
-    if origin != nodes::this() && !clms::is_up(origin) {
-        return search(&req);
-    }
     match ics::call::<Locate>(origin, &req, &[]) {
         Ok((rep, _)) => NodeId::new(rep.node.get()).ok_or(EPROTO),
-        Err(CallError::Down(_)) => Err(ESRCH),
+        Err(CallError::Down(_)) => search(pid),
         Err(e) => Err(e.to_errno()),
     }
 }
 
-/// Where a process executes whose origin is down: each member is asked whether it has it.
-fn search(req: &LocateReq) -> Result<NodeId> {
+/// Where a process executes whose origin is down: each member is asked whether it has it, or where it went.
+///
+/// # Errors
+/// `ESRCH` if no member does.
+fn search(pid: ClusterPid) -> Result<NodeId> {
+    let req = LocateReq {
+        pid: Le32::new(pid.0),
+    };
     for node in clms::view().members.iter() {
-        // A member that dies meanwhile does not have it any more.
-        if let Ok((rep, _)) = ics::call::<Locate>(node, req, &[]) {
-            return NodeId::new(rep.node.get()).ok_or(EPROTO);
+        match ics::call::<Locate>(node, &req, &[]) {
+            Ok((rep, _)) => return NodeId::new(rep.node.get()).ok_or(EPROTO),
+            // A member that dies meanwhile does not have it any more.
+            Err(CallError::Down(_)) => {}
+            Err(CallError::Remote(e)) if e == ESRCH => {}
+            Err(e) => return Err(e.to_errno()),
         }
     }
     Err(ESRCH)
+}
+
+/// Whether a process whose origin is down runs anywhere. Waits for movements of it, and nobody who said "no" takes it
+/// meanwhile, so that it is not missed on its way.
+pub(crate) fn search_all(pid: ClusterPid) -> bool {
+    loop {
+        let view = clms::view();
+        let mut newest = view.id;
+        let found = view.members.iter().any(|node| {
+            let (found, its_view) = has_it(pid, node);
+            newest = newest.max(its_view);
+            found
+        });
+        let req = SearchOverReq {
+            pid: Le32::new(pid.0),
+        };
+        for node in view.members.iter() {
+            // Whoever goes down knows nothing of it any more.
+            while let Err(CallError::Local(_)) = ics::call::<SearchOver>(node, &req, &[]) {
+                ssi::task::yield_now();
+            }
+        }
+        // A member that was not asked may have it.
+        if found || newest == view.id && clms::view().id == view.id {
+            return found;
+        }
+    }
+}
+
+/// Whether a process runs on `node`, and the view of who answers; 0 if that is down.
+fn has_it(pid: ClusterPid, node: NodeId) -> (bool, u64) {
+    let req = SearchReq {
+        pid: Le32::new(pid.0),
+    };
+    loop {
+        match ics::call::<Search>(node, &req, &[]) {
+            Ok((rep, _)) => return (rep.found.get() != 0, rep.view.get()),
+            Err(CallError::Down(_)) => return (false, 0),
+            // Without memory nobody is declared dead.
+            Err(_) => ssi::task::yield_now(),
+        }
+    }
 }
 
 /// Asks the node that executes `pid`, following the process if it moves. May sleep.

@@ -109,6 +109,19 @@ pub(crate) fn remove(parent: ClusterPid, child: ClusterPid) -> bool {
     gone.is_some()
 }
 
+/// Forgets a child of a process that leaves. May sleep. Returns how it ended, if it has and nobody has its status yet.
+pub(crate) fn take(parent: ClusterPid, child: ClusterPid) -> Option<Exit> {
+    let ended = {
+        let guard = RECORDS.lock();
+        match guard.as_ref()?.get(&(parent.0, child.0))?.state {
+            ChildState::Ended(exit) => Some(exit),
+            ChildState::Alive | ChildState::Reaped => None,
+        }
+    };
+    remove(parent, child);
+    ended
+}
+
 fn has_children(table: &RBTree<Key, Child>, parent: ClusterPid) -> bool {
     table
         .cursor_lower_bound(&(parent.0, 0))
@@ -164,16 +177,29 @@ pub(crate) fn of(parent: ClusterPid) -> Result<KVec<(ClusterPid, ClusterPid, Opt
 /// # Errors
 /// `ENOMEM`.
 pub(crate) fn alive() -> Result<KVec<(ClusterPid, ClusterPid)>> {
+    list(Child::is_alive)
+}
+
+/// Every (parent, child).
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn all() -> Result<KVec<(ClusterPid, ClusterPid)>> {
+    list(|_| true)
+}
+
+fn list(chosen: impl Fn(&Child) -> bool) -> Result<KVec<(ClusterPid, ClusterPid)>> {
     let mut list = KVec::new();
     loop {
+        // No allocation under the spinlock: reserve for what is there, look again.
         let n = {
             let guard = RECORDS.lock();
             let Some(table) = guard.as_ref() else {
                 return Ok(list);
             };
-            let n = table.values().filter(|c| c.is_alive()).count();
+            let n = table.values().filter(|c| chosen(c)).count();
             if n <= list.capacity() {
-                for (key, _) in table.iter().filter(|(_, c)| c.is_alive()) {
+                for (key, _) in table.iter().filter(|(_, c)| chosen(c)) {
                     let _ = list.push_within_capacity((ClusterPid(key.0), ClusterPid(key.1)));
                 }
                 return Ok(list);

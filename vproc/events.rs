@@ -5,18 +5,16 @@
 use crate::calls;
 use crate::calls::Answer;
 use crate::children;
-use crate::home;
-use crate::home::state::Effect;
-use crate::home::state::Event as HomeEvent;
 use crate::movement;
 use crate::nodes;
 use crate::proto::*;
+use crate::recovery;
 use crate::signals;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use ssi::ids::ClusterPid;
-use ssi::ids::NodeId;
 use ssi::kthread::KThread;
+use ssi::movement::Late;
 use ssi::pproc;
 use ssi::pproc::Event;
 use ssi::pproc::Exit;
@@ -67,6 +65,14 @@ fn act(ev: Event) {
             sig,
             info,
         } => {
+            let kept = Late {
+                process: Le32::new(u32::from(process)),
+                sig: Le32::new(sig as u32), // CAST: same bits.
+                info: info.0,
+            };
+            if movement::hold(nr, &kept) {
+                return;
+            }
             let target = if process {
                 Target::Process
             } else {
@@ -79,20 +85,26 @@ fn act(ev: Event) {
     }
 }
 
-/// A process of this node, whose parent is elsewhere, has ended: the origin first, then the parent's node, so
-/// that the number is not free before somebody holds the status.
+/// A process of this node, whose parent is elsewhere, has ended.
 fn child_exited(child: ClusterPid, parent: ClusterPid, exit: Exit) {
+    movement::end_is_told(child);
+    tell_parent(parent, child, exit);
+}
+
+/// Tells a parent elsewhere how its child ended: the child's origin first, then the parent's node, so that the number
+/// is not free before somebody holds the status.
+pub(crate) fn tell_parent(parent: ClusterPid, child: ClusterPid, exit: Exit) {
     let Ok(parent_node) = calls::locate(parent) else {
         // The parent is dead as well: nobody waits.
         gone(child);
         return;
     };
-    if let Ok(origin) = nodes::origin_of(child) {
+    if let Some(origin) = nodes::live_origin(child) {
         let req = ZombieReq {
             pid: Le32::new(child.0),
             record_at: Le32::new(parent_node.number()),
         };
-        // A dead origin is rebuilt from what the nodes report.
+        // A dead origin has no table.
         let _down = ics::call::<Zombie>(origin, &req, &[]);
     }
     let req = ChildEndedReq {
@@ -109,7 +121,7 @@ fn child_exited(child: ClusterPid, parent: ClusterPid, exit: Exit) {
     };
     let told = calls::on_process(parent, |node| {
         if node == nodes::this() {
-            Answer::Done(end_child(parent, child, exit))
+            Answer::from_local(end_child(parent, child, exit).map(|_kept| ()))
         } else {
             Answer::from_call(ics::call::<ChildEnded>(node, &req, &[]).map(|_| ()))
         }
@@ -119,22 +131,23 @@ fn child_exited(child: ClusterPid, parent: ClusterPid, exit: Exit) {
     }
 }
 
-/// A child elsewhere of a process of this node has ended.
+/// A child elsewhere of a process of this node has ended. Returns whether the parent will wait for it.
 ///
 /// # Errors
 /// `ESRCH` if there is no such parent or child.
-pub(crate) fn end_child(parent: ClusterPid, child: ClusterPid, exit: Exit) -> Result {
+pub(crate) fn end_child(parent: ClusterPid, child: ClusterPid, exit: Exit) -> Result<bool> {
     let parent = nodes::to_local(parent);
     if !children::ended(parent, child, exit) {
         return Err(ESRCH);
     }
-    if !pproc::child_ended(parent, child, &exit) {
+    let kept = pproc::child_ended(parent, child, &exit);
+    if !kept {
         children::remove(parent, child);
         gone(child);
     }
     // After the record says so: a waiter that wakes must find it.
     pproc::wake_waiters(parent);
-    Ok(())
+    Ok(kept)
 }
 
 /// A kept number lost its last task here, or its status has been taken.
@@ -145,8 +158,7 @@ fn idle(nr: ClusterPid) {
     if pproc::has_task(nr) || !pproc::pins(nr).contains(Pins::EXEC) {
         return;
     }
-    let parent_was_elsewhere = movement::forget_arrival(nr);
-    if let Some(false) = parent_was_elsewhere {
+    if movement::forget_arrival(nr) {
         // Its parent, here, has its status.
         gone(nr);
     }
@@ -155,13 +167,13 @@ fn idle(nr: ClusterPid) {
 
 /// Tells the origin that nobody uses the number any more.
 fn gone(pid: ClusterPid) {
-    let Ok(origin) = nodes::origin_of(pid) else {
+    let Some(origin) = nodes::live_origin(pid) else {
         return;
     };
     let req = GoneReq {
         pid: Le32::new(pid.0),
     };
-    // A dead origin is rebuilt from what the nodes report.
+    // A dead origin has no table.
     let _down = ics::call::<Gone>(origin, &req, &[]);
 }
 
@@ -177,50 +189,6 @@ pub(crate) fn parent_exits(parent: ClusterPid) {
             gone(child);
             continue;
         }
-        let req = OrphanReq {
-            child: Le32::new(child.0),
-        };
-        // ESRCH: it ended meanwhile; its node finds no parent and frees it.
-        let _ended = calls::on_process(child, |node| {
-            if node == nodes::this() {
-                Answer::from_local(pproc::reparent_to_init(child))
-            } else {
-                Answer::from_call(ics::call::<Orphan>(node, &req, &[]).map(|_| ()))
-            }
-        });
-    }
-}
-
-/// A node is down: processes of our range that ran there are dead, and so are children of processes here.
-pub(crate) fn node_down(node: NodeId) {
-    let mut lost = KVec::new();
-    if home::at_node(node, &mut lost).is_err() {
-        return;
-    }
-    for pid in lost {
-        let effect = home::step(pid, HomeEvent::NodeDown(node.number()));
-        if matches!(effect, Ok(Effect::Lost)) {
-            lose(pid);
-        }
-    }
-}
-
-/// Status of a process that was lost with its node: killed.
-const LOST_STATUS: i32 = 9;
-
-/// Tells the parent, if it is here, that a child died with its node.
-fn lose(child: ClusterPid) {
-    let Ok(alive) = children::alive() else {
-        return;
-    };
-    for (parent, c) in alive {
-        if c == child {
-            let exit = Exit {
-                status: LOST_STATUS,
-                exit_signal: 17,
-                ..Exit::default()
-            };
-            let _no_parent = end_child(parent, child, exit);
-        }
+        recovery::adopt(child);
     }
 }

@@ -2,7 +2,10 @@
 
 //! The origin's table: where the processes of this node's number range are when they are not here.
 
+use crate::movement;
 use crate::nodes;
+use crate::progress;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
@@ -24,45 +27,113 @@ global_lock! {
     unsafe(uninit) static TABLE: Mutex<Option<RBTree<u32, Place>>> = None;
 }
 
-/// Makes the table. Once, at module load.
+global_lock! {
+    // SAFETY: Initialised in `init()`, which the module calls before anything else.
+    /// Members that have not said yet which numbers of this node's range are in use there.
+    /// Lock: level 39 `vproc::awaited`, mutex.
+    unsafe(uninit) static AWAITED: Mutex<KVec<NodeId>> = KVec::new();
+}
+
+/// Makes the tables. Once, at module load.
 pub(crate) fn init() {
     // SAFETY: Called exactly once, from module init.
     unsafe { TABLE.init() };
+    // SAFETY: As above.
+    unsafe { AWAITED.init() };
     *TABLE.lock() = Some(RBTree::new());
 }
 
-/// Frees the table at module unload.
+/// Frees the tables at module unload.
 pub(crate) fn clear() {
     *TABLE.lock() = None;
+    *AWAITED.lock() = KVec::new();
 }
 
-/// Where a process of this node's range executes.
+/// A member will say which numbers of this node's range are in use there: this node may have had another life.
+pub(crate) fn await_report(node: NodeId) {
+    while AWAITED.lock().push(node, GFP_KERNEL).is_err() {
+        ssi::task::yield_now();
+    }
+}
+
+/// A member has said all, or is down.
+pub(crate) fn no_report(node: NodeId) {
+    AWAITED.lock().retain(|n| *n != node);
+    progress::notify();
+}
+
+/// Where a process executes, as far as this node knows: its origin does, for others it is a hint. Sleeps until each
+/// member has reported, if this node has just joined and the number is of its range.
 ///
 /// # Errors
-/// `ESRCH` if it exists nowhere.
+/// `ESRCH` if it does not know.
 pub(crate) fn locate(pid: ClusterPid) -> Result<NodeId> {
+    if pid.origin() == Some(nodes::this()) && where_is(pid).is_err() {
+        progress::wait_until(|| AWAITED.lock().is_empty());
+    }
+    where_is(pid)
+}
+
+fn where_is(pid: ClusterPid) -> Result<NodeId> {
     let this = nodes::this();
     let place = TABLE.lock().as_ref().and_then(|t| t.get(&pid.0).copied());
     match place {
         Some(Place::At { node, .. }) => NodeId::new(node).ok_or(ESRCH),
-        Some(Place::Zombie { .. }) => Err(ESRCH),
-        None if pproc::exists(pid) => Ok(this),
-        None => Err(ESRCH),
+        Some(Place::Zombie { .. } | Place::Lost) => Err(ESRCH),
+        None if pproc::exists(pid) || movement::is_coming(pid) => Ok(this),
+        // Of its own range this node knows everything.
+        None if pid.origin() == Some(nodes::this()) => Err(ESRCH),
+        None => movement::leaving::went_to(pid).ok_or(ESRCH),
     }
 }
 
-/// Takes one step for `pid` and keeps the pin in line with the entry: a number with an entry stays taken.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
+/// Takes one step for `pid` and keeps the pin in line with the entry: a number with an entry stays taken. May sleep.
+pub(crate) fn step(pid: ClusterPid, ev: Event) -> Effect {
+    step_with(pid, || ev)
+}
+
+/// The commit point: `from` gives `pid` to `to`. May sleep.
+pub(crate) fn commit(pid: ClusterPid, from: Caller, to: NodeId, movement: u64) -> Effect {
+    let is_here = pproc::exists(pid);
+    // Who is a member is read while the table is held: a node's death changes the view first and the table then, so
+    // that no process is given by or to a node whose processes have been counted as lost.
+    step_with(pid, || Event::Move {
+        from: from.node.number(),
+        to: to.number(),
+        movement,
+        from_is_up: clms::is_member(from.node, from.incarnation),
+        to_is_up: clms::is_up(to),
+        is_here,
+    })
+}
+
+/// The status of a lost process waits at `keeper`, or for nobody. May sleep.
+pub(crate) fn mourned(pid: ClusterPid, keeper: Option<NodeId>) {
+    // As in `commit`: a keeper that dies now is seen by `NodeDown`, one that is down keeps nothing.
+    let is_up = |n: &NodeId| clms::is_up(*n);
+    let _freed = step_with(pid, || {
+        Event::Mourned(keeper.filter(is_up).map(NodeId::number))
+    });
+}
+
+/// `ev` is called with the table held.
+fn step_with(pid: ClusterPid, ev: impl Fn() -> Event) -> Effect {
     let this = nodes::this().number();
     // Reserve before the lock; commit without failing.
-    let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
-    let had = pproc::pins(pid).contains(Pins::ORIGIN);
-    if !had {
-        pproc::pin(pid, Pins::ORIGIN)?;
-    }
+    let spare = loop {
+        let had = pproc::pins(pid).contains(Pins::ORIGIN);
+        let pinned = if had {
+            Ok(())
+        } else {
+            pproc::pin(pid, Pins::ORIGIN)
+        };
+        match (pinned, RBTreeNodeReservation::new(GFP_KERNEL)) {
+            (Ok(()), Ok(spare)) => break spare,
+            // A number that no process can have.
+            (Err(e), _) if e != ENOMEM && e != EAGAIN => return Effect::NotThere,
+            _ => ssi::task::yield_now(),
+        }
+    };
     let effect;
     let after;
     // Freed after unlocking.
@@ -70,10 +141,10 @@ pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
     {
         let mut guard = TABLE.lock();
         let Some(table) = guard.as_mut() else {
-            return Err(ESHUTDOWN);
+            return Effect::NotThere;
         };
         let before = table.get(&pid.0).copied();
-        (after, effect) = state::step(this, before, ev);
+        (after, effect) = state::step(this, before, ev());
         match after {
             Some(place) => match table.get_mut(&pid.0) {
                 Some(p) => *p = place,
@@ -85,25 +156,39 @@ pub(crate) fn step(pid: ClusterPid, ev: Event) -> Result<Effect> {
     if after.is_none() {
         pproc::unpin(pid, Pins::ORIGIN);
     }
-    Ok(effect)
+    effect
 }
 
-/// Appends the numbers whose entry names `node`.
+/// Every number with an entry, and the node that the entry names; 0 if none.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub(crate) fn at_node(node: NodeId, out: &mut KVec<ClusterPid>) -> Result {
+pub(crate) fn all() -> Result<KVec<(ClusterPid, u32)>> {
+    let mut out = KVec::new();
     let guard = TABLE.lock();
     if let Some(table) = guard.as_ref() {
         for (pid, place) in table.iter() {
-            let n = match place {
+            let node = match place {
                 Place::At { node, .. } => *node,
                 Place::Zombie { record_at } => *record_at,
+                Place::Lost => 0,
             };
-            if n == node.number() {
-                out.push(ClusterPid(*pid), GFP_KERNEL)?;
-            }
+            out.push((ClusterPid(*pid), node), GFP_KERNEL)?;
         }
     }
-    Ok(())
+    Ok(out)
+}
+
+/// The numbers whose entry names `node`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn at_node(node: NodeId) -> Result<KVec<ClusterPid>> {
+    let mut out = KVec::new();
+    for (pid, n) in all()? {
+        if n == node.number() {
+            out.push(pid, GFP_KERNEL)?;
+        }
+    }
+    Ok(out)
 }

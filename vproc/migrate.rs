@@ -34,8 +34,11 @@ pub(crate) const KIND_MOVE: u32 = 2;
 /// How long a process may take until it is on its way to user mode.
 const CATCH_MS: u32 = 5000;
 
-/// Pages of one message: with their addresses they stay below a message's size.
-const BATCH: usize = 240;
+/// Pages of one message: enough that its own cost does not count, few enough that several can be under way.
+const BATCH: usize = 64;
+
+/// Messages with pages that may be without an answer.
+const AHEAD: usize = 6;
 
 /// How far a departure is.
 #[derive(Clone, Copy)]
@@ -261,31 +264,45 @@ fn send(
     rexec::verdict(rep.errno.get(), &why)
 }
 
+/// Sends the pages, a few messages ahead of what the destination has put in.
 fn send_pages(d: &Departure) -> Result {
     let mut addrs = [0u64; BATCH];
     let mut walk = image::Pages::new();
-    let mut tail = KVVec::<u8>::with_capacity(BATCH * (image::PAGE + 8), GFP_KERNEL)?;
+    let mut ahead = KVec::<ics::UnderWay<crate::proto::Pages>>::with_capacity(AHEAD, GFP_KERNEL)?;
     loop {
         let n = walk.next(&mut addrs)?;
         let batch = addrs.get(..n).ok_or(EIO)?;
+        while ahead.len() >= AHEAD || (batch.is_empty() && !ahead.is_empty()) {
+            let oldest = ahead.remove(0).map_err(|_| EIO)?;
+            oldest.wait().map_err(|e| e.to_errno())?;
+        }
         if batch.is_empty() {
             return Ok(());
         }
-        tail.clear();
-        for a in batch {
-            tail.extend_from_slice(&a.to_le_bytes(), GFP_KERNEL)?;
-        }
-        // Guard pages have no content: the others are read in runs between them.
-        for run in batch.split(|a| a & image::Pages::GUARD != 0) {
-            let at = tail.len();
-            tail.resize(at + run.len() * image::PAGE, 0, GFP_KERNEL)?;
-            image::read_pages(run, tail.get_mut(at..).ok_or(EIO)?)?;
-        }
-        let req = PagesReq {
-            pid: Le32::new(d.pid.0),
-            n_pages: Le32::new(n as u32), // CAST: at most BATCH.
-            movement: Le64::new(d.movement),
-        };
-        ics::call::<crate::proto::Pages>(d.to, &req, &tail).map_err(|e| e.to_errno())?;
+        let request = pages_request(d, batch).map_err(|e| e.to_errno())?;
+        let sent = request.send(d.to).map_err(|e| e.to_errno())?;
+        ahead.push(sent, GFP_KERNEL)?;
     }
+}
+
+/// The message with these pages of the current process.
+fn pages_request(
+    d: &Departure,
+    batch: &[u64],
+) -> core::result::Result<ics::Request<crate::proto::Pages>, ics::CallError> {
+    let req = PagesReq {
+        pid: Le32::new(d.pid.0),
+        n_pages: Le32::new(batch.len() as u32), // CAST: at most BATCH.
+        movement: Le64::new(d.movement),
+    };
+    let mut request = ics::Request::new(&req, batch.len() * (image::PAGE + 8))?;
+    for a in batch {
+        request.extend(&a.to_le_bytes())?;
+    }
+    // Guard pages have no content: the others are read in runs between them.
+    for run in batch.split(|a| a & image::Pages::GUARD != 0) {
+        let contents = request.extend_zeroed(run.len() * image::PAGE)?;
+        image::read_pages(run, contents).map_err(ics::CallError::Local)?;
+    }
+    Ok(request)
 }

@@ -2,17 +2,20 @@
 
 //! One process on its way from one node to another: source and destination, step by step.
 //!
-//! The only commit point is the origin's table (`home`). The destination runs a process only on the origin's word,
-//! the source lets go only on the origin's word. From the moment [`commit`] has asked the origin until it has an
-//! answer, the source can do nothing but wait.
+//! The commit point is the origin's table (`home`), or the destination itself when the origin is down. The destination
+//! runs a process only on its judge's word, the source lets go only on that word. From the moment [`commit`] has asked
+//! until it has an answer, the source can do nothing but wait. Who decides what is in `state`.
 
 use crate::agent;
 use crate::children;
+use crate::events;
 use crate::migrate;
 use crate::nodes;
+use crate::progress;
 use crate::proto::*;
 use crate::rexec;
 use ics::CallError;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -32,29 +35,30 @@ use ssi::pproc::Pins;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
 use ssi::wait::Event;
-use ssi::wait::Queue;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy::FromBytes;
 use zerocopy::IntoBytes;
 
 pub(crate) mod image;
+pub(crate) mod leaving;
+pub(crate) mod state;
 
-/// How far a process that comes here is.
-#[derive(Clone, Copy)]
-enum Stage {
-    /// It makes itself from its image.
-    Making,
-    /// It waits for pages.
-    Filling,
-    /// It waits for the origin's word.
-    Parked,
-    /// It cannot be made, for that reason.
-    Failed(Refusal),
-    /// It lives.
-    Active,
-    /// It is to end silently.
-    Aborted,
+use state::Answer;
+use state::Effect;
+use state::Event as Happened;
+use state::Judge as Asked;
+use state::Stage;
+
+/// The memory of a process that waits for its pages. Who brings pages puts them in himself, and answers then: what is
+/// under way is bounded by what the source sends ahead, and by the threads of the pages' class.
+struct Filling {
+    /// `None`: not yet, or not any more.
+    target: Option<Arc<ssi::image::Target>>,
+    /// Handlers that put pages in now.
+    busy: u32,
+    /// The last page has been put in.
+    complete: bool,
 }
 
 /// A process that comes here.
@@ -63,31 +67,42 @@ pub(crate) struct Arrival {
     /// Who it is.
     pub(crate) spawn: Spawn,
     /// Where it comes from.
-    pub(crate) from: NodeId,
+    from: Caller,
     /// Whether it is a moved process, not a program to start.
     is_move: bool,
     /// The fixed part of what it is made of.
     header: image::Header,
     /// The rest.
     pub(crate) image: KVVec<u8>,
+    /// How far it is; changed by [`Arrival::step`] alone. Lock: level 46 `vproc::stage`, spin.
     #[pin]
     stage: kernel::sync::SpinLock<Stage>,
-    /// Pages on their way into it. `None` is the end.
-    pages: Arc<Queue<Option<KVVec<u8>>>>,
-    /// Signals that were pending at the source.
+    /// Whether its source is down and the origin must be asked.
+    source_is_down: Atomic<u32>,
+    /// Whether its end has been reported to its parent's node.
+    end_is_told: Atomic<u32>,
+    /// Its memory while pages come. Lock: `vproc::filling`, spin, a leaf.
     #[pin]
-    late: kernel::sync::Mutex<KVVec<u8>>,
+    filling: kernel::sync::SpinLock<Filling>,
+    /// Held for each step. Lock: level 44 `vproc::turn`, mutex.
+    #[pin]
+    turn: kernel::sync::Mutex<Turn>,
     /// Told at every change of `stage`.
     #[pin]
     changed: Event,
 }
 
-impl Arrival {
-    fn set(&self, stage: Stage) {
-        *self.stage.lock() = stage;
-        self.changed.notify_all();
-    }
+/// What is kept for a process until it lives here.
+struct Turn {
+    /// Signals that were pending at the source, or came since.
+    signals: KVVec<u8>,
+    /// Whether its parent has died meanwhile.
+    is_orphan: bool,
+    /// Why it cannot be made.
+    why: Option<Refusal>,
+}
 
+impl Arrival {
     /// The fixed part of what it is made of.
     pub(crate) fn header(&self) -> &image::Header {
         &self.header
@@ -97,13 +112,136 @@ impl Arrival {
         *self.stage.lock()
     }
 
+    fn is_active(&self) -> bool {
+        self.stage() == Stage::Active
+    }
+
+    /// Takes one step; what makes the process live here is done before anybody sees that it does.
+    fn step(&self, ev: Happened) -> Effect {
+        let mut effect;
+        {
+            let mut turn = self.turn.lock();
+            let before = self.stage();
+            let (mut after, e) = state::arriving(before, ev);
+            effect = e;
+            if effect == Effect::Run
+                && before != Stage::Active
+                && self.bring_alive(&mut turn).is_err()
+            {
+                pr_err!("process {} died before it lived here\n", self.spawn.nr.0);
+                (after, effect) = (Stage::Aborted, Effect::Never);
+            }
+            *self.stage.lock() = after;
+        }
+        if effect == Effect::AskOrigin {
+            self.source_is_down.store(1, Relaxed);
+        }
+        self.changed.notify_all();
+        progress::notify();
+        effect
+    }
+
+    fn fail(&self, why: Refusal) {
+        self.turn.lock().why = Some(why);
+        let _failed = self.step(Happened::Failed);
+    }
+
     fn verdict(&self) -> core::result::Result<(), Refusal> {
         match self.stage() {
-            Stage::Failed(why) => Err(why),
+            Stage::Failed => Err(self.turn.lock().why.unwrap_or(ECANCELED.into())),
             Stage::Aborted => Err(ECANCELED.into()),
             _ => Ok(()),
         }
     }
+
+    /// Makes the parked process the one that lives.
+    ///
+    /// # Errors
+    /// `ESRCH` if it has no task any more.
+    fn bring_alive(&self, turn: &mut Turn) -> Result {
+        let pid = self.spawn.nr;
+        // Before it can be waited for, or exit.
+        let parts = self.header.parts(&self.image)?;
+        for c in parts.children.chunks_exact(8) {
+            let (child, pgid) = c.split_at(4);
+            let number = |b: &[u8]| ClusterPid(b.try_into().map_or(0, u32::from_le_bytes));
+            // It is committed: there is no way back.
+            while children::insert(pid, number(child), number(pgid), None).is_err() {
+                ssi::task::yield_now();
+            }
+        }
+        let parent = nodes::to_local(self.spawn.ppid);
+        let local = pproc::exists(parent) && !nodes::is_foreign_alias(self.spawn.ppid);
+        movement::activate(pid, local.then_some(parent))?;
+        if local {
+            // After it is in its parent's list: a wait must not miss it.
+            children::remove(parent, pid);
+        } else if turn.is_orphan {
+            // ESRCH: it has ended.
+            let _ended = pproc::reparent_to_init(pid);
+        }
+        leaving::came_back(pid);
+        let signals = core::mem::take(&mut turn.signals);
+        for chunk in signals.chunks_exact(core::mem::size_of::<LateSignal>()) {
+            let Ok(l) = LateSignal::read_from_bytes(chunk) else {
+                continue;
+            };
+            let target = if l.process.get() != 0 {
+                Target::Process
+            } else {
+                Target::Thread { tgid: None }
+            };
+            // CAST: same bits. A signal that the process ignores is gone here as it would have been there.
+            let _ = pproc::signal(pid, target, l.sig.get() as i32, &SigInfo(l.info), 0, true);
+        }
+        Ok(())
+    }
+
+    /// The source is down: asks the origin what has become of the movement. Only in the parked process.
+    fn settle(&self) {
+        self.source_is_down.store(0, Relaxed);
+        let req = AskReq {
+            pid: Le32::new(self.spawn.nr.0),
+            from: Le32::new(self.from.node.number()),
+            incarnation: Le64::new(self.from.incarnation.0),
+            movement: Le64::new(self.spawn.movement),
+        };
+        let answer = loop {
+            let Some(origin) = nodes::live_origin(self.spawn.nr) else {
+                break Answer::Down;
+            };
+            match ics::call::<Ask>(origin, &req, &[]) {
+                Ok((rep, _)) => break answer_of(rep.answer.get()),
+                Err(CallError::Down(_)) => {}
+                // The origin has not seen the source's end yet, or there is no memory: nobody has decided.
+                Err(_) => ssi::machine::sleep_ms(RETRY_MS),
+            }
+        };
+        let _done = self.step(Happened::OriginSays(answer));
+    }
+}
+
+/// How long to wait before a question is asked again that could not be answered.
+const RETRY_MS: u32 = 20;
+
+/// An answer from the wire. An unknown one is as good as none.
+fn answer_of(wire: u32) -> Answer {
+    match wire {
+        1 => Answer::Committed,
+        2 => Answer::Refused,
+        3 => Answer::NotThere,
+        _ => Answer::Down,
+    }
+}
+
+/// An answer for the wire.
+pub(crate) fn answer_to_wire(a: Answer) -> Le32 {
+    Le32::new(match a {
+        Answer::Committed => 1,
+        Answer::Refused => 2,
+        Answer::NotThere => 3,
+        Answer::Down => 0,
+    })
 }
 
 global_lock! {
@@ -133,12 +271,14 @@ pub(crate) fn init() {
     unsafe { ARRIVALS.init() };
     // SAFETY: As above.
     unsafe { REFUSALS.init() };
+    leaving::init();
 }
 
 /// Frees the tables at module unload.
 pub(crate) fn clear() {
     *ARRIVALS.lock() = KVec::new();
     *REFUSALS.lock() = KVec::new();
+    leaving::clear();
 }
 
 /// The node is about to leave: nothing starts to move any more.
@@ -175,18 +315,63 @@ fn arrival(pid: ClusterPid, movement: u64) -> Option<Arc<Arrival>> {
         .cloned()
 }
 
+fn any_arrival(pid: ClusterPid) -> Option<Arc<Arrival>> {
+    let guard = ARRIVALS.lock();
+    guard.iter().find(|a| a.spawn.nr == pid).cloned()
+}
+
+/// Processes that are about to live here.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn coming() -> Result<KVec<ClusterPid>> {
+    let mut out = KVec::new();
+    let guard = ARRIVALS.lock();
+    for a in guard.iter().filter(|a| !a.is_active()) {
+        out.push(a.spawn.nr, GFP_KERNEL)?;
+    }
+    Ok(out)
+}
+
+/// Whether a process is about to live here.
+pub(crate) fn is_coming(pid: ClusterPid) -> bool {
+    any_arrival(pid)
+        .is_some_and(|a| matches!(a.stage(), Stage::Making | Stage::Filling | Stage::Parked))
+}
+
+/// Whether a process lives here, once no movement of it from or to here is under way; if not it does not come here
+/// until [`leaving::unbar`]. Sleeps.
+pub(crate) fn is_here_for_good(pid: ClusterPid, searcher: NodeId) -> Result<bool> {
+    leaving::bar(pid, searcher)?;
+    // Its end was told before it was in the table, or will be.
+    if !clms::is_up(searcher) {
+        leaving::unbar(pid, searcher);
+    }
+    progress::wait_until(|| !is_coming(pid) && !leaving::is_leaving(pid));
+    let is_here = pproc::exists(pid);
+    if is_here {
+        leaving::unbar(pid, searcher);
+    }
+    Ok(is_here)
+}
+
 fn forget(pid: ClusterPid) -> Option<Arc<Arrival>> {
-    let mut guard = ARRIVALS.lock();
-    let i = guard.iter().position(|a| a.spawn.nr == pid)?;
-    guard.remove(i).ok()
+    let gone = {
+        let mut guard = ARRIVALS.lock();
+        let i = guard.iter().position(|a| a.spawn.nr == pid)?;
+        guard.remove(i).ok()
+    };
+    progress::notify();
+    gone
 }
 
 fn forget_one(pid: ClusterPid, m: u64) {
-    let mut guard = ARRIVALS.lock();
-    let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
-    if let Some(i) = guard.iter().position(is) {
-        let _gone = guard.remove(i);
-    }
+    let _gone = {
+        let mut guard = ARRIVALS.lock();
+        let is = |a: &Arc<Arrival>| a.spawn.nr == pid && a.spawn.movement == m;
+        guard.iter().position(is).map(|i| guard.remove(i))
+    };
+    progress::notify();
 }
 
 // ---- Destination -------------------------------------------------------------------------------------------
@@ -196,7 +381,7 @@ fn forget_one(pid: ClusterPid, m: u64) {
 /// # Errors
 /// `EPROTO` bad image; `EEXIST` the number is in use here; `EHOSTUNREACH` this node leaves; those of making it.
 pub(crate) fn prepare(
-    from: NodeId,
+    from: Caller,
     req: &PrepareReq,
     tail: &[u8],
 ) -> core::result::Result<(), Refusal> {
@@ -221,24 +406,46 @@ pub(crate) fn prepare(
             is_move,
             header: *header,
             image: bytes,
-            pages: Queue::new()?,
+            filling <- kernel::new_spinlock!(
+                Filling { target: None, busy: 0, complete: false },
+                "vproc::filling"
+            ),
             stage <- kernel::new_spinlock!(Stage::Making, "vproc::stage"),
-            late <- kernel::new_mutex!(KVVec::new(), "vproc::late"),
+            source_is_down: Atomic::new(0),
+            end_is_told: Atomic::new(0),
+            turn <- kernel::new_mutex!(
+                Turn { signals: KVVec::new(), is_orphan: false, why: None },
+                "vproc::turn"
+            ),
             changed <- Event::new(),
-        }? Error),
+        }),
         GFP_KERNEL,
     )?;
-    ARRIVALS
-        .lock()
-        .push(a.clone(), GFP_KERNEL)
-        .map_err(Error::from)?;
+    {
+        let mut guard = ARRIVALS.lock();
+        // One that was destroyed and whose end has not been seen yet is of no interest any more.
+        guard.retain(|a| a.spawn.nr != pid || !matches!(a.stage(), Stage::Failed | Stage::Aborted));
+        guard.push(a.clone(), GFP_KERNEL).map_err(Error::from)?;
+    }
+    // The end of its source was told before it was in the table, or will be told to it.
+    if !clms::is_member(from.node, from.incarnation) {
+        let _destroyed = a.step(Happened::SourceDown);
+    }
+    // Somebody who looks for it was told that it is not here.
+    if leaving::is_barred(pid) {
+        forget_one(pid, movement);
+        return Err(Refusal::new(EAGAIN, b"its parent's node looks for it"));
+    }
+    let was_pinned = pproc::pins(pid).contains(Pins::EXEC);
     let made = pproc::pin(pid, Pins::EXEC).and_then(|()| agent::spawn(spawn));
     if let Err(e) = made {
         forget_one(pid, movement);
-        pproc::unpin(pid, Pins::EXEC);
+        if !was_pinned {
+            pproc::unpin(pid, Pins::EXEC);
+        }
         return Err(e.into());
     }
-    a.changed.wait_until(|| !matches!(a.stage(), Stage::Making));
+    a.changed.wait_until(|| a.stage() != Stage::Making);
     a.verdict()
 }
 
@@ -248,7 +455,8 @@ pub(crate) fn prepare(
 /// `ESRCH` if it is not known here; those of making it.
 pub(crate) fn complete(pid: ClusterPid, m: u64) -> core::result::Result<(), Refusal> {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    a.pages.push(None)?;
+    a.filling.lock().complete = true;
+    a.changed.notify_all();
     a.changed
         .wait_until(|| !matches!(a.stage(), Stage::Making | Stage::Filling));
     a.verdict()
@@ -268,7 +476,7 @@ pub(crate) fn arrive(pid: ClusterPid, movement: u64) -> Result {
         }
     });
     if let Err(why) = made {
-        a.set(Stage::Failed(why));
+        a.fail(why);
         return Err(why.errno);
     }
     Ok(())
@@ -279,17 +487,16 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     let parts = a.header.parts(&a.image)?;
     ssi::image::create_memory(parts.rest)?;
     ssi::image::restore_memory(parts.rest)?;
-    {
-        let mut stage = a.stage.lock();
-        if matches!(*stage, Stage::Making) {
-            *stage = Stage::Filling;
-        }
-    }
-    a.changed.notify_all();
-    while let Some(batch) = a.pages.wait() {
-        fill(&batch)?;
-    }
-    if matches!(a.stage(), Stage::Aborted) {
+    let target = Arc::new(ssi::image::Target::current()?, GFP_KERNEL).map_err(Error::from)?;
+    a.filling.lock().target = Some(target);
+    let _filling = a.step(Happened::Laid);
+    a.changed
+        .wait_until(|| a.filling.lock().complete || a.stage() == Stage::Aborted);
+    // Whoever still puts pages in ends first, and nobody begins.
+    let target = a.filling.lock().target.take();
+    drop(target);
+    a.changed.wait_until(|| a.filling.lock().busy == 0);
+    if a.stage() == Stage::Aborted {
         return Err(ECANCELED.into());
     }
     ssi::image::finish_memory(parts.rest)?;
@@ -300,10 +507,8 @@ fn make(a: &Arrival) -> core::result::Result<(), Refusal> {
     Ok(())
 }
 
-/// Puts a batch of pages into the current, new process.
-fn fill(batch: &[u8]) -> Result {
-    let (n, bytes) = batch.split_at_checked(8).ok_or(EPROTO)?;
-    let n = u64::from_le_bytes(n.try_into().map_err(|_| EPROTO)?) as usize;
+/// Puts `n` pages into a new process: their addresses, then the contents of those that are no guard pages.
+fn fill(target: &ssi::image::Target, n: usize, bytes: &[u8]) -> Result {
     let len = n.checked_mul(8).ok_or(EPROTO)?;
     let (list, mut contents) = bytes.split_at_checked(len).ok_or(EPROTO)?;
     let mut addrs = KVec::with_capacity(n, GFP_KERNEL)?;
@@ -314,12 +519,12 @@ fn fill(batch: &[u8]) -> Result {
     let is_guard = |a: &u64| a & ssi::image::Pages::GUARD != 0;
     for run in addrs.chunk_by(|a, b| is_guard(a) == is_guard(b)) {
         if run.first().is_some_and(is_guard) {
-            ssi::image::install_guards(run)?;
+            target.install_guards(run)?;
         } else {
             let len = run.len().checked_mul(ssi::image::PAGE).ok_or(EPROTO)?;
             let (these, rest) = contents.split_at_checked(len).ok_or(EPROTO)?;
             contents = rest;
-            ssi::image::write_pages(run, these)?;
+            target.write_pages(run, these)?;
         }
     }
     Ok(())
@@ -350,23 +555,21 @@ fn park(m: u64) -> UserReturn {
     } else {
         Ok(())
     };
-    {
-        let mut stage = a.stage.lock();
-        if matches!(*stage, Stage::Making | Stage::Filling) {
-            *stage = match ready {
-                Ok(()) => Stage::Parked,
-                Err(e) => Stage::Failed(e.into()),
-            };
+    match ready {
+        Ok(()) => {
+            let _parked = a.step(Happened::Made);
         }
+        Err(e) => a.fail(e.into()),
     }
-    a.changed.notify_all();
-    if ready.is_err() {
-        return UserReturn::Vanish;
-    }
-    a.changed
-        .wait_until(|| matches!(a.stage(), Stage::Active | Stage::Aborted));
-    if matches!(a.stage(), Stage::Aborted) {
-        return UserReturn::Vanish;
+    loop {
+        let asks = || a.source_is_down.load(Relaxed) != 0;
+        a.changed
+            .wait_until(|| a.stage() != Stage::Parked || asks());
+        match a.stage() {
+            Stage::Parked => a.settle(),
+            Stage::Active => break,
+            _ => return UserReturn::Vanish,
+        }
     }
     if a.is_move {
         // Accepted before: cannot be torn.
@@ -379,46 +582,21 @@ fn park(m: u64) -> UserReturn {
 /// The origin's word: the process is ours. Repeated words change nothing.
 ///
 /// # Errors
-/// `ESRCH` if it is not known here.
+/// `ESRCH` if it is not known here, or was destroyed.
 pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
-    let a = arrival(pid, m).ok_or(ESRCH)?;
-    if matches!(a.stage(), Stage::Active) {
-        return Ok(());
+    match arrival(pid, m).map(|a| a.step(Happened::Activate)) {
+        Some(Effect::Run) => Ok(()),
+        _ => Err(ESRCH),
     }
-    // Before it can be waited for, or exit.
-    let parts = a.header.parts(&a.image)?;
-    for c in parts.children.chunks_exact(8) {
-        let (child, pgid) = c.split_at(4);
-        let number = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
-        children::insert(
-            pid,
-            ClusterPid(number(child)),
-            ClusterPid(number(pgid)),
-            None,
-        )?;
+}
+
+/// The source asks for its commit, as the origin is down.
+pub(crate) fn judge(pid: ClusterPid, m: u64) -> Answer {
+    match arrival(pid, m).map(|a| a.step(Happened::Judge)) {
+        // What is not known any more was complete, and has run.
+        Some(Effect::Run) | None => Answer::Committed,
+        Some(_) => Answer::Refused,
     }
-    let parent = nodes::to_local(a.spawn.ppid);
-    let local = pproc::exists(parent) && !nodes::is_foreign_alias(a.spawn.ppid);
-    movement::activate(pid, local.then_some(parent))?;
-    if local {
-        // After it is in its parent's list: a wait must not miss it.
-        children::remove(parent, pid);
-    }
-    let late = core::mem::take(&mut *a.late.lock());
-    for chunk in late.chunks_exact(core::mem::size_of::<LateSignal>()) {
-        let Ok(l) = LateSignal::read_from_bytes(chunk) else {
-            continue;
-        };
-        let target = if l.process.get() != 0 {
-            Target::Process
-        } else {
-            Target::Thread { tgid: None }
-        };
-        // CAST: same bits. A signal that the process ignores is gone here as it would have been there.
-        let _ = pproc::signal(pid, target, l.sig.get() as i32, &SigInfo(l.info), 0, true);
-    }
-    a.set(Stage::Active);
-    Ok(())
 }
 
 /// Signals that were pending at the source.
@@ -427,60 +605,99 @@ pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
 /// `ESRCH` if the process is not known here; `ENOMEM`.
 pub(crate) fn late(pid: ClusterPid, m: u64, tail: &[u8]) -> Result {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    let mut late = a.late.lock();
-    late.extend_from_slice(tail, GFP_KERNEL)?;
+    let mut turn = a.turn.lock();
+    turn.signals.extend_from_slice(tail, GFP_KERNEL)?;
     Ok(())
 }
 
-/// Pages of a process that comes here. Sleeps while too many wait to be put in.
+/// Keeps a signal that came for a process which is about to live here, or is about to leave. Returns whether it did;
+/// if not the signal is for a process that is where it is.
+pub(crate) fn hold(pid: ClusterPid, signal: &LateSignal) -> bool {
+    if leaving::hold(pid, signal) {
+        return true;
+    }
+    let Some(a) = any_arrival(pid) else {
+        return false;
+    };
+    let mut turn = a.turn.lock();
+    let holds = matches!(a.stage(), Stage::Making | Stage::Filling | Stage::Parked);
+    while holds
+        && turn
+            .signals
+            .extend_from_slice(signal.as_bytes(), GFP_KERNEL)
+            .is_err()
+    {
+        ssi::task::yield_now();
+    }
+    holds
+}
+
+/// A process has died: those that come here are its children no more.
+pub(crate) fn parent_is_lost(parent: ClusterPid) {
+    let mut children = KVec::new();
+    {
+        let guard = ARRIVALS.lock();
+        for a in guard.iter().filter(|a| a.spawn.ppid == parent) {
+            // Without memory it keeps the dead parent's number.
+            let _ = children.push(a.clone(), GFP_KERNEL);
+        }
+    }
+    for a in children {
+        a.turn.lock().is_orphan = true;
+    }
+}
+
+/// Pages of a process that comes here: puts them into it. Sleeps.
 ///
 /// # Errors
-/// `ESRCH` if the process is not known here; `ENOMEM`.
+/// `ESRCH` if the process is not known here; `ECANCELED` if it does not wait for pages; `EPROTO`; those of writing them.
 pub(crate) fn pages(pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Result {
     let a = arrival(pid, m).ok_or(ESRCH)?;
-    let mut batch = KVVec::with_capacity(tail.len() + 8, GFP_KERNEL)?;
-    batch.extend_from_slice(&u64::from(n_pages).to_le_bytes(), GFP_KERNEL)?;
-    batch.extend_from_slice(tail, GFP_KERNEL)?;
-    a.pages.push(Some(batch))?;
-    Ok(())
+    let target = {
+        let mut f = a.filling.lock();
+        let t = f.target.clone().ok_or(ECANCELED)?;
+        f.busy += 1;
+        t
+    };
+    let r = fill(&target, n_pages as usize, tail);
+    // Before the process is told that it has its memory to itself.
+    drop(target);
+    let is_waited_for = {
+        let mut f = a.filling.lock();
+        f.busy -= 1;
+        f.busy == 0 && f.target.is_none()
+    };
+    if is_waited_for {
+        a.changed.notify_all();
+    }
+    r
 }
 
 /// A movement to here will not be: what was prepared goes. One that is committed stays.
 pub(crate) fn abort(pid: ClusterPid, m: u64) {
     if let Some(a) = arrival(pid, m) {
-        let aborted = {
-            let mut stage = a.stage.lock();
-            if !matches!(*stage, Stage::Active) {
-                *stage = Stage::Aborted;
-            }
-            matches!(*stage, Stage::Aborted)
-        };
-        if aborted {
-            a.changed.notify_all();
-            // It may wait for pages.
-            while a.pages.push(None).is_err() {
-                ssi::task::yield_now();
-            }
-        }
+        let _destroyed = a.step(Happened::Abort);
     }
 }
 
-/// A process that came here lost its last task. Returns whether it had lived here and its parent is elsewhere;
-/// `None` if it never lived here or has moved on.
-pub(crate) fn forget_arrival(pid: ClusterPid) -> Option<bool> {
-    let a = forget(pid)?;
-    if !matches!(a.stage(), Stage::Active) {
-        return None;
+/// The end of a process that came here has been reported to its parent's node.
+pub(crate) fn end_is_told(pid: ClusterPid) {
+    if let Some(a) = any_arrival(pid) {
+        a.end_is_told.store(1, Relaxed);
     }
-    let parent = nodes::to_local(a.spawn.ppid);
-    Some(!pproc::exists(parent))
+}
+
+/// A process that came here lost its last task. Returns whether it had lived here and nobody has been told of its end.
+pub(crate) fn forget_arrival(pid: ClusterPid) -> bool {
+    forget(pid).is_some_and(|a| a.is_active() && a.end_is_told.load(Relaxed) == 0)
 }
 
 // ---- Source ------------------------------------------------------------------------------------------------
 
-/// Asks the origin to give the current process to `to`, which has it prepared, and lets go of it here.
+/// Asks for the current process to be given to `to`, which has it prepared, and lets go of it here.
 ///
-/// On success the caller makes the process vanish. On failure it is as before.
+/// On success the caller makes the process vanish: it is at `to`, or nobody is left who knows whether it ran there.
+/// On failure it is as before.
 ///
 /// # Errors
 /// `EAGAIN` the process is being killed; `EHOSTDOWN`; `ENOMEM`.
@@ -496,27 +713,61 @@ pub(crate) fn commit(spawn: &Spawn, to: NodeId) -> Result {
             children::remove(parent, pid);
         }
     };
+    if let Err(e) = leaving::begin(pid) {
+        undo();
+        return Err(e);
+    }
+    let stay = |e: Error| {
+        movement::unmark_moved();
+        undo();
+        leaving::stays(pid);
+        Err(e)
+    };
     let late = match movement::mark_moved() {
         Ok(l) => l,
         Err(e) => {
             undo();
+            leaving::stays(pid);
             return Err(e);
         }
     };
-    let r = hand_over(pid, spawn.movement, to, &late);
-    if r.is_err() {
-        movement::unmark_moved();
-        undo();
-        return r;
+    if let Err(e) = send_late(pid, spawn.movement, to, &late) {
+        return stay(e);
+    }
+    // Nobody has been asked yet: it can stay.
+    if !clms::is_up(to) {
+        return stay(EHOSTDOWN);
+    }
+    match ask(pid, spawn.movement, to) {
+        state::Source::Vanish => {}
+        _ => return stay(EHOSTDOWN),
     }
     // The process is the destination's now: what follows cannot be undone, and does not fail but for memory.
     while movement::detach().is_err() {
         ssi::task::yield_now();
     }
-    for (child, _, _) in children::of(pid).unwrap_or_default() {
-        children::remove(pid, child);
+    let mut ended = KVec::new();
+    loop {
+        // Reaped ones, which have no place in the list, go by themselves.
+        let Ok(list) = children::of(pid) else {
+            ssi::task::yield_now();
+            continue;
+        };
+        let mut again = false;
+        for (child, _, _) in list {
+            if let Some(exit) = children::take(pid, child) {
+                again |= ended.push((child, exit), GFP_KERNEL).is_err();
+            }
+        }
+        if !again {
+            break;
+        }
     }
     forget(pid);
+    leaving::left(pid, to);
+    for (child, exit) in ended {
+        events::tell_parent(pid, child, exit);
+    }
     Ok(())
 }
 
@@ -526,26 +777,52 @@ fn local_parent(spawn: &Spawn) -> Option<ClusterPid> {
     (!nodes::is_foreign_alias(spawn.ppid) && pproc::exists(parent)).then_some(parent)
 }
 
-fn hand_over(pid: ClusterPid, m: u64, to: NodeId, late: &[LateSignal]) -> Result {
-    let id = Le32::new(pid.0);
-    let movement = Le64::new(m);
-    if !late.is_empty() {
-        let req = LateReq { pid: id, movement };
-        ics::call::<Late>(to, &req, late.as_bytes()).map_err(|e| e.to_errno())?;
+fn send_late(pid: ClusterPid, m: u64, to: NodeId, late: &[LateSignal]) -> Result {
+    if late.is_empty() {
+        return Ok(());
     }
-    let req = MoveReq {
-        pid: id,
-        from: Le32::new(nodes::this().number()),
-        to: Le32::new(to.number()),
-        movement,
+    let req = LateReq {
+        pid: Le32::new(pid.0),
+        movement: Le64::new(m),
     };
+    ics::call::<Late>(to, &req, late.as_bytes()).map_err(|e| e.to_errno())?;
+    Ok(())
+}
+
+/// Asks for the commit until somebody has decided.
+fn ask(pid: ClusterPid, m: u64, to: NodeId) -> state::Source {
+    let origin = pid.origin();
+    let mut judge = state::first_judge(nodes::live_origin(pid).is_some());
     loop {
-        let origin = nodes::origin_of(pid)?;
-        match ics::call::<Move>(origin, &req, &[]) {
-            Ok(_) => return Ok(()),
-            // The origin died with or without having flipped: its surrogate knows or decides afresh.
-            Err(CallError::Down(_)) => continue,
-            Err(e) => return Err(e.to_errno()),
+        let r = match (judge, origin) {
+            (Asked::Origin, Some(origin)) => {
+                let req = MoveReq {
+                    pid: Le32::new(pid.0),
+                    to: Le32::new(to.number()),
+                    movement: Le64::new(m),
+                };
+                ics::call::<Move>(origin, &req, &[]).map(|(rep, _)| rep.answer)
+            }
+            _ => {
+                let req = JudgeReq {
+                    pid: Le32::new(pid.0),
+                    movement: Le64::new(m),
+                };
+                ics::call::<Judge>(to, &req, &[]).map(|(rep, _)| rep.answer)
+            }
+        };
+        let answer = match r {
+            Ok(answer) => answer_of(answer.get()),
+            Err(CallError::Down(_)) => Answer::Down,
+            // Without memory there, or here: nobody has decided, or the answer got lost.
+            Err(_) => {
+                ssi::machine::sleep_ms(RETRY_MS);
+                continue;
+            }
+        };
+        match state::answered(judge, answer, origin == Some(to)) {
+            state::Source::Ask(next) => judge = next,
+            done => return done,
         }
     }
 }
@@ -556,8 +833,13 @@ pub(crate) fn give_up(pid: ClusterPid, m: u64, to: NodeId) {
         pid: Le32::new(pid.0),
         movement: Le64::new(m),
     };
-    // A destination that is down has nothing to destroy.
-    let _down = ics::call::<Abort>(to, &req, &[]);
+    // A destination that is down has nothing to destroy. One that is not must know, or it waits for ever.
+    while let Err(e) = ics::call::<Abort>(to, &req, &[]) {
+        match e {
+            CallError::Down(_) => return,
+            _ => ssi::machine::sleep_ms(RETRY_MS),
+        }
+    }
 }
 
 /// The children of the current process on this node, as its image records them.
@@ -633,17 +915,24 @@ pub(crate) fn any_relations() -> bool {
     !ARRIVALS.lock().is_empty() || children::alive().map_or(true, |l| !l.is_empty())
 }
 
-/// A node is down: what it was sending here and has not been committed goes.
+/// A node is down: what it was sending here and is not complete goes, what is complete asks the origin.
 pub(crate) fn node_down(node: NodeId) {
-    let mut gone = KVec::new();
-    {
-        let guard = ARRIVALS.lock();
-        for a in guard.iter().filter(|a| a.from == node) {
-            // Without memory the process stays parked; it does no harm.
-            let _ = gone.push((a.spawn.nr, a.spawn.movement), GFP_KERNEL);
+    leaving::searcher_down(node);
+    loop {
+        let mut coming = KVec::new();
+        let complete = {
+            let guard = ARRIVALS.lock();
+            guard
+                .iter()
+                .filter(|a| a.from.node == node && !a.is_active())
+                .all(|a| coming.push(a.clone(), GFP_KERNEL).is_ok())
+        };
+        for a in &coming {
+            let _parked_ones_ask = a.step(Happened::SourceDown);
         }
-    }
-    for (pid, m) in gone {
-        abort(pid, m);
+        if complete {
+            return;
+        }
+        ssi::task::yield_now();
     }
 }

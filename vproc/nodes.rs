@@ -9,6 +9,8 @@ use crate::home;
 use crate::listing;
 use crate::migrate;
 use crate::movement;
+use crate::progress;
+use crate::recovery;
 use kernel::prelude::*;
 use ssi::failpoint;
 use ssi::ids::ClusterPid;
@@ -20,16 +22,20 @@ pub(crate) fn this() -> NodeId {
     clms::this_node()
 }
 
-/// The node that answers for a number: its origin, or while that is down its surrogate, the lowest member.
+/// The origin of a number, if it is a member.
+pub(crate) fn live_origin(pid: ClusterPid) -> Option<NodeId> {
+    pid.origin().filter(|o| *o == this() || clms::is_up(*o))
+}
+
+/// The node that is asked first for a process: its origin, or while that is down the lowest member.
 ///
 /// # Errors
 /// `ESRCH` for a node-private number.
 pub(crate) fn origin_of(pid: ClusterPid) -> Result<NodeId> {
-    let origin = pid.origin().ok_or(ESRCH)?;
-    if origin == this() || clms::is_up(origin) {
-        return Ok(origin);
-    }
-    clms::view().members.first().ok_or(ESRCH)
+    pid.origin().ok_or(ESRCH)?;
+    live_origin(pid)
+        .or_else(|| clms::view().members.first())
+        .ok_or(ESRCH)
 }
 
 /// Locals below this name processes from before the join, on their own node only.
@@ -70,7 +76,7 @@ impl State {
     /// Makes the tables. Once, at module load.
     ///
     /// # Errors
-    /// None yet.
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         agent::init();
         events::init();
@@ -78,7 +84,9 @@ impl State {
         children::init();
         listing::init();
         migrate::init();
+        recovery::init();
         movement::init();
+        progress::init()?;
         Ok(Self(()))
     }
 }
@@ -86,6 +94,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         movement::clear();
+        progress::clear();
         migrate::clear();
         listing::clear();
         children::clear();
@@ -112,6 +121,7 @@ impl clms::ViewObserver for Observer {
     fn joined(&self, this: NodeId) -> Result {
         agent::start(this)?;
         events::start()?;
+        recovery::start()?;
         movement::allow_new();
         Ok(())
     }
@@ -130,15 +140,20 @@ impl clms::ViewObserver for Observer {
             movement::allow_new();
             return free;
         }
+        recovery::stop();
         events::stop();
         agent::stop();
         Ok(())
     }
 
-    fn node_up(&self, _node: NodeId, _incarnation: Incarnation) {}
+    fn node_up(&self, node: NodeId, _incarnation: Incarnation) {
+        home::await_report(node);
+        recovery::node_up(node);
+    }
 
     fn node_down(&self, node: NodeId, _incarnation: Incarnation) {
         movement::node_down(node);
-        events::node_down(node);
+        home::no_report(node);
+        recovery::node_down(node);
     }
 }

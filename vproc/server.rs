@@ -9,8 +9,11 @@ use crate::home::state::Effect;
 use crate::home::state::Event as HomeEvent;
 use crate::listing;
 use crate::movement;
+use crate::movement::state::Answer;
 use crate::nodes;
 use crate::proto::*;
+use crate::recovery;
+use ics::CallError;
 use ics::Caller;
 use ics::Handle;
 use ics::Reply;
@@ -18,10 +21,12 @@ use ics::Status;
 use kernel::prelude::*;
 use kernel::str::CString;
 use ssi::ids::ClusterPid;
+use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::movement::Refusal;
 use ssi::pproc;
 use ssi::pproc::Exit;
+use ssi::pproc::Many;
 use ssi::pproc::RemoteCall;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
@@ -42,14 +47,10 @@ pub(crate) static SERVER: VprocService<Server> = VprocService(Server);
 
 /// A process that is not here: say where it is, if this node knows.
 fn not_here(pid: ClusterPid) -> Status {
-    if pid.origin() == Some(nodes::this()) {
-        if let Ok(node) = home::locate(pid) {
-            if node != nodes::this() {
-                return Status::Moved(node);
-            }
-        }
+    match home::locate(pid) {
+        Ok(node) if node != nodes::this() => Status::Moved(node),
+        _ => Status::Errno(ESRCH),
     }
-    Status::Errno(ESRCH)
 }
 
 /// Turns "no such process" into the place where it is.
@@ -230,6 +231,24 @@ impl Handle<SignalGroup> for Server {
     }
 }
 
+impl Handle<SignalMany> for Server {
+    fn handle(&self, _from: Caller, req: &SignalManyReq, _tail: &[u8]) -> Reply<SignalMany> {
+        let whom = match req.pgid.get() {
+            0 => Many::All,
+            g => Many::Group(ClusterPid(g)),
+        };
+        let sig = req.sig.get() as i32; // CAST: same bits.
+        let send = || pproc::signal_many(whom, sig, &SigInfo(req.info), req.sender_sid.get());
+        let n = req.cred.act(send).map_err(Status::Errno)?;
+        let rep = SignalManyRep {
+            sent: Le32::new(n.sent),
+            refused: Le32::new(n.refused),
+            error: Le32::new(n.error.unsigned_abs()),
+        };
+        Ok((rep, KVVec::new()))
+    }
+}
+
 impl Handle<ChildEnded> for Server {
     fn handle(&self, _from: Caller, req: &ChildEndedReq, _tail: &[u8]) -> Reply<ChildEnded> {
         let parent = ClusterPid(req.parent.get());
@@ -256,15 +275,14 @@ impl Handle<Zombie> for Server {
         let event = HomeEvent::Zombie {
             record_at: req.record_at.get(),
         };
-        let _noted = home::step(ClusterPid(req.pid.get()), event).map_err(Status::Errno)?;
+        let _noted = home::step(own_range(req.pid)?, event);
         Ok((ZombieRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Gone> for Server {
     fn handle(&self, _from: Caller, req: &GoneReq, _tail: &[u8]) -> Reply<Gone> {
-        let _noted =
-            home::step(ClusterPid(req.pid.get()), HomeEvent::Gone).map_err(Status::Errno)?;
+        let _noted = home::step(own_range(req.pid)?, HomeEvent::Gone);
         Ok((GoneRep {}, KVVec::new()))
     }
 }
@@ -272,14 +290,14 @@ impl Handle<Gone> for Server {
 impl Handle<Orphan> for Server {
     fn handle(&self, _from: Caller, req: &OrphanReq, _tail: &[u8]) -> Reply<Orphan> {
         let child = ClusterPid(req.child.get());
-        at(child, pproc::reparent_to_init(child))?;
+        at(child, recovery::adopt_here(child))?;
         Ok((OrphanRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Prepare> for Server {
     fn handle(&self, from: Caller, req: &PrepareReq, tail: &[u8]) -> Reply<Prepare> {
-        let (errno, why) = told(movement::prepare(from.node, req, tail))?;
+        let (errno, why) = told(movement::prepare(from, req, tail))?;
         Ok((PrepareRep { errno }, why))
     }
 }
@@ -293,29 +311,119 @@ impl Handle<Abort> for Server {
 
 /// The commit point. The origin flips its entry, then tells the destination, then the source.
 impl Handle<Move> for Server {
-    fn handle(&self, _from: Caller, req: &MoveReq, _tail: &[u8]) -> Reply<Move> {
-        let pid = ClusterPid(req.pid.get());
+    fn handle(&self, from: Caller, req: &MoveReq, _tail: &[u8]) -> Reply<Move> {
+        let pid = own_range(req.pid)?;
         let to = NodeId::new(req.to.get()).ok_or(Status::Errno(EPROTO))?;
-        let movement = req.movement.get();
-        let event = HomeEvent::Move {
-            from: req.from.get(),
-            to: to.number(),
-            movement,
-            to_is_up: clms::is_up(to),
-        };
-        match home::step(pid, event).map_err(Status::Errno)? {
+        let answer = match home::commit(pid, from, to, req.movement.get()) {
             Effect::Committed | Effect::AlreadyCommitted => {
-                let req = ActivateReq {
-                    pid: req.pid,
-                    movement: req.movement,
-                };
-                // If the destination dies now the process dies with it: node_down says so to its parent.
-                let _down = ics::call::<Activate>(to, &req, &[]);
-                Ok((MoveRep {}, KVVec::new()))
+                if !activated(to, req)
+                    && home::step(pid, HomeEvent::NodeDown(to.number())) == Effect::Lost
+                {
+                    recovery::mourn(pid);
+                }
+                Answer::Committed
             }
-            Effect::DestinationDown => Err(Status::Errno(EHOSTDOWN)),
-            _ => Err(Status::Errno(ESTALE)),
+            Effect::DestinationDown => Answer::Refused,
+            _ => Answer::NotThere,
+        };
+        let answer = movement::answer_to_wire(answer);
+        Ok((MoveRep { answer }, KVVec::new()))
+    }
+}
+
+/// Tells the destination that the process lives there. Returns whether it does, as far as the destination knows: what
+/// died with it is not looked at here, the process may have gone on from there before.
+fn activated(to: NodeId, req: &MoveReq) -> bool {
+    let req = ActivateReq {
+        pid: req.pid,
+        movement: req.movement,
+    };
+    loop {
+        match ics::call::<Activate>(to, &req, &[]) {
+            Ok(_) | Err(CallError::Down(_)) => return true,
+            // Without memory to ask.
+            Err(CallError::Local(_)) => ssi::task::yield_now(),
+            Err(_) => return false,
         }
+    }
+}
+
+/// A number of this node's range from the wire.
+fn own_range(pid: Le32) -> core::result::Result<ClusterPid, Status> {
+    Some(ClusterPid(pid.get()))
+        .filter(|p| p.origin() == Some(nodes::this()))
+        .ok_or(Status::Errno(EPROTO))
+}
+
+impl Handle<Judge> for Server {
+    fn handle(&self, _from: Caller, req: &JudgeReq, _tail: &[u8]) -> Reply<Judge> {
+        let answer = movement::judge(ClusterPid(req.pid.get()), req.movement.get());
+        let answer = movement::answer_to_wire(answer);
+        Ok((JudgeRep { answer }, KVVec::new()))
+    }
+}
+
+impl Handle<Ask> for Server {
+    fn handle(&self, _from: Caller, req: &AskReq, _tail: &[u8]) -> Reply<Ask> {
+        let pid = own_range(req.pid)?;
+        let source = NodeId::new(req.from.get()).ok_or(Status::Errno(EPROTO))?;
+        if clms::is_member(source, Incarnation(req.incarnation.get())) {
+            // A movement of it could still come.
+            return Err(Status::Errno(EAGAIN));
+        }
+        let event = HomeEvent::Ask {
+            movement: req.movement.get(),
+        };
+        let answer = match home::step(pid, event) {
+            Effect::AlreadyCommitted => Answer::Committed,
+            _ => Answer::NotThere,
+        };
+        let answer = movement::answer_to_wire(answer);
+        Ok((AskRep { answer }, KVVec::new()))
+    }
+}
+
+impl Handle<Lost> for Server {
+    fn handle(&self, _from: Caller, req: &LostReq, _tail: &[u8]) -> Reply<Lost> {
+        let kept = recovery::lost(ClusterPid(req.pid.get()));
+        let kept = Le32::new(u32::from(kept));
+        Ok((LostRep { kept }, KVVec::new()))
+    }
+}
+
+impl Handle<Search> for Server {
+    fn handle(&self, from: Caller, req: &SearchReq, _tail: &[u8]) -> Reply<Search> {
+        let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from.node)
+            .map_err(Status::Errno)?;
+        let rep = SearchRep {
+            found: Le32::new(u32::from(is_here)),
+            view: Le64::new(clms::view().id),
+        };
+        Ok((rep, KVVec::new()))
+    }
+}
+
+impl Handle<SearchOver> for Server {
+    fn handle(&self, from: Caller, req: &SearchOverReq, _tail: &[u8]) -> Reply<SearchOver> {
+        movement::leaving::unbar(ClusterPid(req.pid.get()), from.node);
+        Ok((SearchOverRep {}, KVVec::new()))
+    }
+}
+
+impl Handle<Here> for Server {
+    fn handle(&self, from: Caller, _req: &HereReq, tail: &[u8]) -> Reply<Here> {
+        let numbers = tail.chunks_exact(4).filter_map(|c| c.try_into().ok());
+        for pid in numbers.map(|n| ClusterPid(u32::from_le_bytes(n))) {
+            if pid.origin() == Some(nodes::this()) {
+                let event = HomeEvent::Reported {
+                    at: from.node.number(),
+                    is_here: pproc::exists(pid),
+                };
+                let _noted = home::step(pid, event);
+            }
+        }
+        home::no_report(from.node);
+        Ok((HereRep {}, KVVec::new()))
     }
 }
 

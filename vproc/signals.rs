@@ -8,12 +8,16 @@ use crate::nodes;
 use crate::proto::Signal;
 use crate::proto::SignalGroup;
 use crate::proto::SignalGroupReq;
+use crate::proto::SignalMany;
+use crate::proto::SignalManyReq;
 use crate::proto::SignalReq;
+use ics::CallError;
 use kernel::prelude::*;
 use ssi::cred::WireCred;
 use ssi::hooks::SignalCall;
 use ssi::ids::ClusterPid;
 use ssi::pproc;
+use ssi::pproc::Many;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
 use ssi::task;
@@ -29,8 +33,7 @@ const RT_TGSIGQUEUEINFO: u32 = 297;
 /// What a signal call names.
 enum Whom {
     One(ClusterPid, Target, i32),
-    /// A process group, or everybody with -1: members elsewhere are not reached yet.
-    Many,
+    Many(Many, i32),
 }
 
 /// Continues a signal call whose local part found nobody, or has done its members of a group.
@@ -39,7 +42,11 @@ pub(crate) fn send(call: SignalCall, info: &SigInfo) -> isize {
     let arg = |i: usize| call.args.get(i).copied().unwrap_or(0) as i32;
     let whom = match call.nr {
         KILL if arg(0) > 0 => Whom::One(ClusterPid(arg(0) as u32), Target::Process, arg(1)),
-        KILL => Whom::Many,
+        KILL => match arg(0) {
+            -1 => Whom::Many(Many::All, arg(1)),
+            0 => Whom::Many(Many::Group(task::current_group()), arg(1)),
+            g => Whom::Many(Many::Group(ClusterPid(g.unsigned_abs())), arg(1)),
+        },
         RT_SIGQUEUEINFO => Whom::One(ClusterPid(arg(0) as u32), Target::Process, arg(1)),
         TKILL => Whom::One(
             ClusterPid(arg(0) as u32),
@@ -60,7 +67,59 @@ pub(crate) fn send(call: SignalCall, info: &SigInfo) -> isize {
             Ok(()) => 0,
             Err(e) => e.to_errno() as isize,
         },
-        Whom::Many => call.native,
+        Whom::Many(whom, sig) => to_many(whom, sig, info, call.native),
+    }
+}
+
+/// Signals the members on other nodes, after those here were: `native` is what that gave. One message to each node.
+///
+/// Returns what `kill` does: 0 if one has it; else `EPERM` if one may not have it; else `ESRCH`.
+fn to_many(whom: Many, sig: i32, info: &SigInfo, native: isize) -> isize {
+    let [eperm, esrch] = [EPERM, ESRCH].map(|e| e.to_errno() as isize);
+    let pgid = match whom {
+        // From before the join: no member elsewhere.
+        Many::Group(g) if g.origin().is_none() => return native,
+        Many::Group(g) => g.0,
+        Many::All => 0,
+    };
+    if ![0, eperm, esrch].contains(&native) {
+        return native;
+    }
+    let Ok(cred) = WireCred::current() else {
+        return native;
+    };
+    let req = SignalManyReq {
+        pgid: Le32::new(pgid),
+        sig: Le32::new(sig as u32), // CAST: same bits, decoded as i32.
+        sender_sid: Le32::new(sender_sid()),
+        info: info.0,
+        cred,
+    };
+    let mut sent = native == 0;
+    let mut refused = native == eperm;
+    let mut error = None;
+    for node in clms::view().members.iter() {
+        if node == nodes::this() {
+            continue;
+        }
+        match ics::call::<SignalMany>(node, &req, &[]) {
+            Ok((rep, _)) => {
+                sent |= rep.sent.get() != 0;
+                refused |= rep.refused.get() != 0;
+                if rep.error.get() != 0 {
+                    error = Some(-(rep.error.get() as isize)); // CAST: an errno.
+                }
+            }
+            // Its processes are gone with it.
+            Err(CallError::Down(_)) => {}
+            Err(e) => error = Some(e.to_errno().to_errno() as isize),
+        }
+    }
+    match error {
+        _ if sent => 0,
+        Some(e) => e,
+        None if refused => eperm,
+        None => esrch,
     }
 }
 
@@ -70,10 +129,14 @@ pub(crate) fn send(call: SignalCall, info: &SigInfo) -> isize {
 /// `ESRCH`, `EPERM`, `EINVAL`, `EAGAIN`.
 pub(crate) fn to_process(pid: ClusterPid, target: Target, sig: i32, info: &SigInfo) -> Result {
     let cred = WireCred::current()?;
-    // A session from before the join has a number that another node may have as well.
+    deliver(pid, target, sig, info, sender_sid(), false, cred)
+}
+
+/// The session of the current process for the wire; 0 if other nodes may have one of the same number: it is from before
+/// the join.
+fn sender_sid() -> u32 {
     let sid = Some(task::current_session()).filter(|s| s.origin().is_some());
-    let sid = sid.map_or(0, |s| s.0);
-    deliver(pid, target, sig, info, sid, false, cred)
+    sid.map_or(0, |s| s.0)
 }
 
 /// Signals one process or thread, wherever it is, on the kernel's behalf.

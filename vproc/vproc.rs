@@ -11,6 +11,7 @@ mod agent;
 mod calls;
 mod children;
 mod cluster_calls;
+mod debugfs;
 mod events;
 mod home;
 mod hooks;
@@ -19,7 +20,9 @@ mod migrate;
 mod movement;
 mod nodes;
 mod procfs;
+mod progress;
 mod proto;
+mod recovery;
 mod rexec;
 mod server;
 mod signals;
@@ -27,6 +30,7 @@ mod signals;
 /// The module.
 struct Vproc {
     // Fields are dropped in this order: first nobody calls us, then the state goes.
+    _debugfs: Pin<KBox<debugfs::Debugfs>>,
     _observer: nodes::Registration,
     _service: ics::Registration,
     _hooks: hooks::Registration,
@@ -39,6 +43,7 @@ impl kernel::Module for Vproc {
         let hooks = hooks::register(module)?;
         let service = ics::register(&server::SERVER)?;
         Ok(Self {
+            _debugfs: debugfs::Debugfs::new()?,
             _observer: nodes::register()?,
             _service: service,
             _hooks: hooks,

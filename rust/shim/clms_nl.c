@@ -114,13 +114,25 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 	return 0;
 }
 
+/* Not GENL_ADMIN_PERM, which asks for CAP_NET_ADMIN: who joins gives this machine's processes away. */
+static int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
+{
+	if (netlink_capable(skb, CAP_SYS_ADMIN))
+		return 0;
+	GENL_SET_ERR_MSG(info, "only an administrator (CAP_SYS_ADMIN) may join or leave");
+	return -EPERM;
+}
+
 int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ssi_clms_join *j;
 	struct nlattr *a;
 	const char *why = NULL;
-	int ret = -EINVAL, rem;
+	int ret, rem;
 
+	ret = ssi_clms_check_admin(skb, info);
+	if (ret)
+		return ret;
 	if (GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_NAME) ||
 	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_THIS_NODE) ||
 	    GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_KEY))
@@ -135,6 +147,7 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 		j->detect_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_DETECT_MS]);
 	if (j->key_len < SSI_CLMS_MIN_KEY) {
 		GENL_SET_ERR_MSG(info, "the cluster key is shorter than 16 bytes");
+		ret = -EINVAL;
 		goto out;
 	}
 	nlmsg_for_each_attr_type(a, SSI_CLMS_A_CLMS_NODE, info->nlhdr, GENL_HDRLEN, rem) {
@@ -154,8 +167,11 @@ out:
 int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	const char *why = NULL;
-	int ret = ssi_clms_ops->leave(&why);
+	int ret = ssi_clms_check_admin(skb, info);
 
+	if (ret)
+		return ret;
+	ret = ssi_clms_ops->leave(&why);
 	if (why)
 		GENL_SET_ERR_MSG_FMT(info, "%s", why);
 	return ret;

@@ -42,11 +42,11 @@ const struct genl_split_ops ssi_clms_nl_ops[3] = {
 		.doit		= ssi_clms_nl_join_doit,
 		.policy		= ssi_clms_join_nl_policy,
 		.maxattr	= SSI_CLMS_A_CLMS_DETECT_MS,
-		.flags		= GENL_ADMIN_PERM | GENL_CMD_CAP_DO,
+		.flags		= GENL_CMD_CAP_DO,
 	},
 	{
 		.cmd	= SSI_CLMS_CMD_LEAVE,
 		.doit	= ssi_clms_nl_leave_doit,
-		.flags	= GENL_ADMIN_PERM | GENL_CMD_CAP_DO,
+		.flags	= GENL_CMD_CAP_DO,
 	},
 };

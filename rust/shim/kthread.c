@@ -28,10 +28,13 @@ struct task_struct *ssi_kthread_start(int (*fn)(void *), void *arg, const char *
 }
 EXPORT_SYMBOL_GPL(ssi_kthread_start);
 
-/* Sleeps until the thread has ended, and gives the count back. */
-void ssi_kthread_join(struct task_struct *t)
+/*
+ * Sleeps until the thread has ended, and gives the count back. Return: whether it has run; one that is
+ * joined before its first turn never does. Its function returns 0.
+ */
+bool ssi_kthread_join(struct task_struct *t)
 {
-	kthread_stop_put(t);
+	return kthread_stop_put(t) != -EINTR;
 }
 EXPORT_SYMBOL_GPL(ssi_kthread_join);
 

@@ -178,6 +178,17 @@ int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_recv);
 
+/* Receives what is there, at least a byte. Sleeps. Return: bytes, -ECONNRESET at the end of the stream, ... */
+ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec kv = { .iov_base = buf, .iov_len = len };
+	int ret = kernel_recvmsg(sock, &msg, &kv, 1, len, 0);
+
+	return ret ?: -ECONNRESET;
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_recv_some);
+
 /* Return: a datagram socket on @port of every address, or ERR_PTR. */
 struct socket *ssi_udp_open(u16 port)
 {
@@ -201,15 +212,36 @@ int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t 
 }
 EXPORT_SYMBOL_GPL(ssi_udp_send);
 
-/* Return: bytes of the next datagram, or an error. */
-int ssi_udp_recv(struct socket *sock, void *buf, size_t len)
+/* Return: bytes of the next datagram, or an error. @ip and @port get its sender. */
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len, u32 *ip, u16 *port)
 {
-	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct sockaddr_in addr = {};
+	struct msghdr msg = {
+		.msg_flags = MSG_NOSIGNAL,
+		.msg_name = &addr,
+		.msg_namelen = sizeof(addr),
+	};
 	struct kvec kv = { .iov_base = buf, .iov_len = len };
+	int ret = kernel_recvmsg(sock, &msg, &kv, 1, len, 0);
 
-	return kernel_recvmsg(sock, &msg, &kv, 1, len, 0);
+	*ip = ntohl(addr.sin_addr.s_addr);
+	*port = ntohs(addr.sin_port);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(ssi_udp_recv);
+
+/* @ip and @port get the other end of a stream; they are left alone if it is gone. */
+void ssi_sock_peer(struct socket *sock, u32 *ip, u16 *port)
+{
+	struct sockaddr_storage addr;
+	struct sockaddr_in *in = (struct sockaddr_in *)&addr;
+
+	if (kernel_getpeername(sock, (struct sockaddr *)&addr) >= 0) {
+		*ip = ntohl(in->sin_addr.s_addr);
+		*port = ntohs(in->sin_port);
+	}
+}
+EXPORT_SYMBOL_GPL(ssi_sock_peer);
 
 /* Makes every sleeper on the socket return. */
 void ssi_sock_shutdown(struct socket *sock)

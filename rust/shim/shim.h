@@ -9,6 +9,7 @@
 #include <linux/types.h>
 #include <linux/ssi.h>
 #include <linux/ssi_image.h>
+#include <linux/ssi_signal.h>
 
 struct socket;
 struct task_struct;
@@ -21,6 +22,12 @@ struct ssi_piece {
 
 #define SSI_MAX_PIECES	4
 
+/* The key of one direction of a stream, ready for use. */
+struct ssi_frame_key {
+	u8 r[16];
+	u64 pads[4];
+};
+
 /* net.c; addresses and ports in host byte order */
 struct socket *ssi_tcp_listen(u16 port);
 struct socket *ssi_tcp_accept(struct socket *listener);
@@ -29,16 +36,18 @@ void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms);
 int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n);
 int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait);
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
+ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len);
 struct socket *ssi_udp_open(u16 port);
 int ssi_udp_send(struct socket *sock, u32 ip, u16 port, const void *buf, size_t len);
-int ssi_udp_recv(struct socket *sock, void *buf, size_t len);
+int ssi_udp_recv(struct socket *sock, void *buf, size_t len, u32 *ip, u16 *port);
+void ssi_sock_peer(struct socket *sock, u32 *ip, u16 *port);
 void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
 struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
-void ssi_kthread_join(struct task_struct *t);
+bool ssi_kthread_join(struct task_struct *t);
 void ssi_kthread_make_realtime(void);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);
@@ -46,6 +55,8 @@ void ssi_kthread_interrupted_done(void);
 
 /* crypto.c */
 void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_piece *pieces, u32 n);
+void ssi_frame_key_init(struct ssi_frame_key *k, const u8 *key);
+void ssi_frame_tag(u8 *tag, const struct ssi_frame_key *k, u64 number, const struct ssi_piece *pieces, u32 n);
 bool ssi_mac_equal(const u8 *a, const u8 *b, u32 len);
 void ssi_random(u8 *out, u32 len);
 

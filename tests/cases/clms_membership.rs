@@ -6,6 +6,7 @@ use anyhow::Result;
 use anyhow::ensure;
 use rig::control::Event;
 use rig::control::Power;
+use rig::images::Root;
 
 use crate::cluster;
 use crate::context::Context;
@@ -36,6 +37,13 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 90,
         run: leave_refused,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_only_an_administrator",
+        promise: "join and leave need CAP_SYS_ADMIN: an ordinary user, and one with CAP_NET_ADMIN only, gets EPERM",
+        root: Root::Debian,
+        run: only_administrator,
         ..Case::DEFAULT
     },
     Case {
@@ -129,13 +137,46 @@ fn leave_refused(c: &Context) -> Result<()> {
     c.wait(3, Event::Join, boots)
 }
 
+fn only_administrator(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    c.sh(3, "umask 022; echo a-key-that-everybody-may-read >/tmp/key")?;
+    // Name of the capability, its bit, and what joining once more ends with.
+    for (capability, mask, errno) in [
+        ("", 0u64, "EPERM"),
+        ("net_admin", 1 << 12, "EPERM"),
+        ("sys_admin", 1 << 21, "EALREADY"),
+    ] {
+        let with = |verb: &str| {
+            let caps = if capability.is_empty() { "-all".to_owned() } else { format!("-all,+{capability}") };
+            format!(
+                "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps={caps} --ambient-caps={caps} \
+                 sh -c 'grep CapEff /proc/self/status; cluster {verb} 2>&1; echo status $?'"
+            )
+        };
+        let joined = c.sh(3, &with("join --key /tmp/key"))?;
+        ensure!(
+            joined.starts_with(&format!("CapEff:\t{mask:016x}\n")) && joined.contains(errno) && joined.ends_with("status 1"),
+            "join with {capability:?}: {joined}"
+        );
+        if errno == "EPERM" {
+            let left = c.sh(3, &with("leave"))?;
+            ensure!(
+                left.contains("EPERM") && left.contains("CAP_SYS_ADMIN") && left.ends_with("status 1"),
+                "leave with {capability:?}: {left}"
+            );
+        }
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 1)?, before)
+}
+
 fn wrong_key(c: &Context) -> Result<()> {
     for node in 1..=2 {
         c.background(node, &["cluster", "join"])?;
     }
     let before = cluster::agree(c, &[1, 2], 20)?;
-    let refused = |node| c.sh(node, "dmesg | grep -c 'ssi_ics: refused' || true");
-    same("refused before", (refused(1)?, refused(2)?), ("0".into(), "0".into()))?;
+    for node in 1..=2 {
+        same("refused before", cluster::refused(c, node)?.values().sum::<u64>(), 0)?;
+    }
 
     c.sh(3, "umask 077; echo another-key-of-the-cluster >/tmp/key")?;
     let out = c.exec(3, &["timeout", "5", "cluster", "join", "--key", "/tmp/key"])?;
@@ -146,10 +187,18 @@ fn wrong_key(c: &Context) -> Result<()> {
         same("view", now.view, before.view)?;
     }
     for node in 1..=2 {
-        let line = c.sh(node, "dmesg | grep 'ssi_ics: refused' | tail -n 1 || true")?;
-        let count = line.rsplit_once('(').and_then(|(_, n)| n.strip_suffix(" times)"));
-        let count: u32 = count.and_then(|n| n.parse().ok()).unwrap_or(0);
-        ensure!(count > 0, "node {node} neither logs nor counts a refusal: {line:?}");
+        let count = cluster::refused(c, node)?;
+        ensure!(
+            count["admission"] > 0 && count["tag"] > 0,
+            "node {node} does not count streams and heartbeats of node 3: {count:?}"
+        );
+        let lines = c.sh(node, "dmesg | grep 'ssi_ics: refused from'")?;
+        for what in ["cluster key", "heartbeat"] {
+            ensure!(
+                lines.lines().any(|l| l.contains("10.73.1.3:") && l.contains(what)),
+                "node {node} does not log the {what} of node 3's address: {lines}"
+            );
+        }
     }
     same("its own view", cluster::status(c, 3)?.members(), [0; 0])?;
 

@@ -2,6 +2,8 @@
 
 //! What cases ask the cluster's own commands.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
@@ -112,6 +114,21 @@ pub(crate) fn agree(c: &Context, nodes: &[u32], seconds: u32) -> Result<Status> 
         Ok(is_one.then(|| last[0].clone()))
     });
     found.with_context(|| format!("last seen: {last:#?}"))
+}
+
+/// What a node has refused to hear since its modules were loaded, by kind.
+///
+/// # Errors
+/// The counters are not there.
+pub(crate) fn refused(c: &Context, node: u32) -> Result<BTreeMap<String, u64>> {
+    let text = c.sh(node, "cat /sys/kernel/debug/ssi/ics_refused")?;
+    let mut all = BTreeMap::new();
+    for line in text.lines() {
+        let (kind, count) = line.split_once(' ').with_context(|| format!("{line:?}"))?;
+        all.insert(kind.to_owned(), count.parse()?);
+    }
+    ensure!(!all.is_empty(), "node {node}: no counters");
+    Ok(all)
 }
 
 /// Runs a Python program after [`PYTHON`]; gives its standard output.

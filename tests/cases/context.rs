@@ -4,6 +4,8 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -152,6 +154,30 @@ impl Context {
     /// All that a node's console shows since the instance came up.
     pub(crate) fn console(&self, node: u32) -> String {
         console::since(&self.client.console(node), 0)
+    }
+
+    /// Names in a directory below `/shared`, as the host has it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn shared_names(&self, dir: &str) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.client.dir().join("shared").join(dir)).with_context(|| dir.to_owned())?;
+        Ok(entries
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect())
+    }
+
+    /// Text of a file below `/shared`, as the host has it; `None` if it is not there or not complete: without a newline.
+    pub(crate) fn shared_text(&self, file: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.client.dir().join("shared").join(file)).ok()?;
+        text.ends_with('\n').then_some(text)
+    }
+
+    /// A number that no other call gives while this program runs.
+    pub(crate) fn unique(&self) -> u32 {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Options for an instance of the case's own: this one's kernel, and it ends with this process.

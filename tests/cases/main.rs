@@ -28,15 +28,18 @@ cases! {
     rig_power
     rig_reboot_restarts_node
     rig_instances
+    kernel_modules
     clms_membership
     clms_node_loss
     ics_calls
+    ics_strangers
     vproc_signals
     vproc_proc_files
     vproc_onnode
     vproc_migrate
     vproc_migrate_leftovers
     vproc_migrate_refused
+    vproc_crash
 }
 
 fn main() -> ExitCode {

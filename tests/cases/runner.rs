@@ -55,6 +55,8 @@ pub(crate) struct Case {
     pub(crate) fresh: bool,
     /// Also run on the debug kernel, with `--debug`.
     pub(crate) debug: bool,
+    /// Takes many minutes: runs only with `--long`, or by its full name.
+    pub(crate) long: bool,
     /// Words of console lines that look like a bug and are meant to be there.
     pub(crate) expected: &'static [&'static str],
     /// What is not as promised yet: such a case is shown as skipped, and runs only with `--broken` or by its full name.
@@ -80,6 +82,7 @@ impl Case {
         append: "",
         fresh: false,
         debug: false,
+        long: false,
         expected: &[],
         broken: "",
         seconds: 60,
@@ -114,6 +117,9 @@ struct Options {
     /// Run the subset that is meant for the debug kernel, on it
     #[arg(long, conflicts_with_all = ["kernel", "kunit"])]
     debug: bool,
+    /// Also run the cases that take many minutes
+    #[arg(long)]
+    long: bool,
     /// Also run the cases that are known to fail
     #[arg(long)]
     broken: bool,
@@ -161,8 +167,9 @@ pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
     if options.list {
         for c in &cases {
             let debug = if c.debug { " [debug]" } else { "" };
+            let long = if c.long { " [long]" } else { "" };
             println!(
-                "{:36} {} node(s), faults: {}{debug}\n{:36} {}",
+                "{:36} {} node(s), faults: {}{debug}{long}\n{:36} {}",
                 c.name, c.nodes, c.faults, "", c.promise
             );
             if !c.broken.is_empty() {
@@ -202,9 +209,11 @@ pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
 
 fn is_chosen(case: &Case, options: &Options) -> bool {
     let is_named = options.filter.is_empty() || options.filter.iter().any(|f| case.name.contains(f.as_str()));
+    let is_by_name = options.filter.iter().any(|f| f == case.name);
     let is_debug = options.debug || options.kernel == Some(Kernel::Debug);
-    let fits = case.kernel != Kernel::Debug || is_debug || options.filter.iter().any(|f| f == case.name);
-    is_named && fits && (!options.debug || case.debug)
+    let fits = case.kernel != Kernel::Debug || is_debug || is_by_name;
+    let is_in_time = !case.long || options.long || options.list || is_by_name;
+    is_named && fits && is_in_time && (!options.debug || case.debug)
 }
 
 fn shape(case: &Case, options: &Options) -> Shape {

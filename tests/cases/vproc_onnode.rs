@@ -59,7 +59,6 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_parent_killed_orphans_child",
         promise: "the child on another node of a parent that is killed becomes a child of init",
-        broken: "killed from the origin node, the child is not seen to end within 10 s",
         root: Root::Debian,
         run: orphan,
         ..Case::DEFAULT
@@ -95,7 +94,6 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_parents_node_killed_orphans_child",
         promise: "a child whose parent's node dies becomes a child of init and can still be found and killed",
-        broken: "numbers of a dead node are not found: nobody rebuilds its table of processes",
         root: Root::Debian,
         faults: "power cut of node 3",
         seconds: 90,

@@ -40,7 +40,6 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_kill_group_from_any_node",
         promise: "a signal to a process group reaches its members on other nodes",
-        broken: "kill(-pgid) reaches members on the caller's node only, ESRCH if there is none",
         root: Root::Debian,
         run: kill_group,
         ..Case::DEFAULT
@@ -146,16 +145,24 @@ fn kill(c: &Context) -> Result<()> {
 }
 
 fn kill_group(c: &Context) -> Result<()> {
-    let group = c.background(3, &["sh", "-c", "sleep 1001 & sleep 1002 & wait"])?;
-    c.until("the group", 10, || {
-        let n = c.sh(3, "pgrep -c -f '^sleep 100[12]' || true")?;
-        Ok((n == "2").then_some(()))
-    })?;
-    c.sh(1, &format!("/bin/kill -KILL -- -{}", group.pid))?;
-    c.until("the end of the group", 10, || {
-        let n = c.sh(3, "pgrep -c -f 'sleep 100[12]$' || true")?;
-        Ok((n == "0").then_some(()))
-    })
+    // One group with members on nodes 3 and 2; the second form has none on the sender's node.
+    for (sender, victims) in [(3, 2), (1, 2)] {
+        let group = c.background(3, &["sh", "-c", "sleep 1001 & onnode 2 sleep 1002 & wait"])?;
+        let count = || -> Result<usize> {
+            let rows = c.sh(1, &format!("ps -e -o pgid=,args= | grep '^ *{} .*sleep 100[12]$' || true", group.pid))?;
+            Ok(rows.lines().filter(|l| !l.contains("sh -c") && !l.contains("onnode")).count())
+        };
+        c.until("the group", 10, || Ok((count()? == victims).then_some(())))?;
+        // A stranger may not, and learns so as locally.
+        let out = c.exec_as("user", sender, &["/bin/kill", "-KILL", "--", &format!("-{}", group.pid)])?;
+        ensure!(out.code == 1 && out.error_text().contains("not permitted"), "a stranger: {out:?}");
+        same("after that", count()?, victims)?;
+        c.sh(sender, &format!("/bin/kill -KILL -- -{}", group.pid))?;
+        c.until("the end of the group", 10, || Ok((count()? == 0).then_some(())))?;
+    }
+    let out = c.exec(1, &["/bin/kill", "-KILL", "--", "-3145727"])?;
+    ensure!(out.code == 1 && out.error_text().contains("No such process"), "no group: {out:?}");
+    Ok(())
 }
 
 fn bad_signal(c: &Context) -> Result<()> {

@@ -6,8 +6,8 @@
 #
 # VARIANT is plain (as shipped), debug (KASAN, lockdep, ..., KUnit) or unpatched (plain's configuration
 # without the series, for `make bench`). A tree lives outside the checkout and is named by a hash of
-# everything that goes into it. A new one starts as a copy of the newest tree of its variant, with the
-# time stamps of unchanged files kept, so that only what differs is compiled.
+# everything that goes into it. A new one starts as a copy of that tree of its variant which differs least, with
+# the time stamps of unchanged files kept, so that only what differs is compiled.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -24,7 +24,9 @@ fragments=("$CONFIG/base.config")
 patched=y; [ "$variant" = unpatched ] && patched=
 [ -n "$patched" ] && fragments+=("$CONFIG/ssi.config")
 
+# The key is part of the kernel's version, and so of the version magic of its modules: no other kernel takes them.
 inputs() {
+	[ -n "$patched" ] && echo "LOCALVERSION=-ssi-KEY"
 	echo "$KERNEL_VERSION $RUSTC_VERSION"
 	"clang$LLVM_SUFFIX" --version | head -n 1
 	bindgen --version
@@ -39,6 +41,8 @@ key=$(inputs | sha256sum | cut -c1-16)
 tree=$CACHE/kernel/$variant-$KERNEL_VERSION-$key
 [ -n "$path_only" ] && { echo "$tree"; exit 0; }
 
+# A finished tree is never changed: no need to wait for whoever builds another one.
+[ -f "$tree/.ssi-done" ] && { touch "$tree"; echo "$tree"; exit 0; }
 mkdir -p "$CACHE/kernel"
 exec 9>"$CACHE/kernel/$variant.lock"
 flock 9
@@ -97,8 +101,22 @@ keep_times() {
 	rm -rf "$work/.ssi-old"
 }
 
+# The finished tree of this variant that needs least to be compiled anew; of equal ones the newest.
+closest() {
+	local t n
+	find "$CACHE/kernel" -mindepth 2 -maxdepth 2 -path "*/$variant-$KERNEL_VERSION-*/.ssi-done" -printf '%T@ %h\n' |
+		sort -rn | cut -d' ' -f2 | while read -r t; do
+		n=$(cat "${fragments[@]}" | cmp -s - "$t/.ssi-config" || echo 10000)
+		if [ -n "$patched" ]; then
+			# Patches and headers touch what many others include.
+			n=$((n + $(diff -rq "$t/.ssi-series" "$TOP/patches" | awk '{ n += /\.patch|\.h |\/include/ ? 100 : 1 } END { print n + 0 }')))
+		fi
+		echo "$((n)) $t"
+	done | sort -sn | awk 'NR==1{print $2}'
+}
+
 rm -rf "$work"
-previous=$(find "$CACHE/kernel" -mindepth 2 -maxdepth 2 -path "*/$variant-$KERNEL_VERSION-*/.ssi-done" -printf '%T@ %h\n' | sort -rn | awk 'NR==1{print $2}')
+previous=$(closest)
 if [ -n "$previous" ]; then
 	say "kernel: starting $variant from $(basename "$previous")"
 	cp -a --reflink=auto "$previous" "$work"
@@ -113,6 +131,7 @@ keep_times
 KMAKE=(make -C "$work" LLVM="$LLVM_SUFFIX" RUST_LIB_SRC="$(rust_lib_src)" -j"$(nproc)" --no-print-directory
 	KBUILD_BUILD_USER=ssi KBUILD_BUILD_HOST=openssi)
 command -v ccache >/dev/null && KMAKE+=("CC=ccache clang$LLVM_SUFFIX")
+[ -n "$patched" ] && KMAKE+=("LOCALVERSION=-ssi-${key:0:8}")
 
 cat "${fragments[@]}" >"$work/.ssi-config"
 {

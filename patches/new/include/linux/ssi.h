@@ -54,8 +54,7 @@ extern unsigned int ssi_pid_lo, ssi_pid_hi;
 extern unsigned long ssi_sysmap[];
 
 bool __ssi_syscall_hooked(unsigned long nr);
-long ssi_syscall(struct pt_regs *regs, unsigned int nr);
-long x64_sys_call(const struct pt_regs *regs, unsigned int nr);
+void ssi_syscall(struct pt_regs *regs, unsigned int nr);
 void __ssi_user_return(struct pt_regs *regs);
 void __ssi_exit(struct task_struct *tsk);
 long __ssi_do_wait(struct wait_opts *wo);
@@ -75,7 +74,7 @@ bool __ssi_proc_fill(struct file *file, struct dir_context *ctx, unsigned int of
 		     unsigned int upto);
 extern const struct file_operations proc_ssi_goto_operations;
 
-/* arch/x86/entry/syscall_64.c do_syscall_x64(). */
+/* arch/x86/entry/syscall_64.c do_syscall_x64(), after the native call. */
 #define ssi_syscall_hooked(nr)	(ssi_vproc_enabled() && __ssi_syscall_hooked(nr))
 
 /* include/linux/resume_user_mode.h, user registers final. Sleeps; may not return. */
@@ -172,7 +171,7 @@ static inline bool ssi_proc_fill(struct file *file, struct dir_context *ctx,
 #else /* !CONFIG_SSI */
 
 #define ssi_syscall_hooked(nr)			false
-#define ssi_syscall(regs, nr)			(-ENOSYS)
+#define ssi_syscall(regs, nr)			do { } while (0)
 #define ssi_user_return(regs)			do { } while (0)
 #define ssi_pid_init(pid)			do { } while (0)
 #define ssi_pid_max(_ns)			READ_ONCE((_ns)->pid_max)

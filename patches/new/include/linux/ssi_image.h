@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct file;
+struct mm_struct;
 struct path;
 
 /*
@@ -39,10 +40,11 @@ bool pproc_file_same(const struct ssi_file_id *a, const struct ssi_file_id *b);
 /*
  * The image of the current process is three things: the task (everything but memory), the mappings, the pages. The
  * first two are byte strings that only the functions here understand; their bytes come from another node and are
- * judged as hostile; they are aligned to 8 bytes. Order at the destination, all in the new process's own context:
+ * judged as hostile; they are aligned to 8 bytes. Order at the destination, all in the new process's own context but
+ * for what fills its memory, which any thread may do:
  *
- *	pproc_mm_create, pproc_mm_restore, pproc_pages_write and pproc_guards_install (any number of times),
- *	pproc_mm_finish, pproc_task_restore, [credentials] pproc_task_finish, [about to enter user mode]
+ *	pproc_mm_create, pproc_mm_restore, pproc_pages_target, pproc_pages_write and pproc_guards_install (any number
+ *	of times), pproc_pages_target_put, pproc_mm_finish, pproc_task_restore, [credentials] pproc_task_finish, [about to enter user mode]
  *	pproc_regs_install, [it is the one that lives] pproc_timers_start.
  */
 #define SSI_TASK_MAX		(64 << 10)	/* bytes of a task's image */
@@ -63,8 +65,10 @@ int pproc_pages_read(const u64 *addrs, size_t n, void *buf);
 
 int pproc_mm_create(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_mm_restore(const void *buf, size_t len, char *why, size_t why_len);
-int pproc_pages_write(const u64 *addrs, size_t n, const void *buf);
-int pproc_guards_install(const u64 *addrs, size_t n);
+struct mm_struct *pproc_pages_target(void);
+void pproc_pages_target_put(struct mm_struct *mm);
+int pproc_pages_write(struct mm_struct *mm, const u64 *addrs, size_t n, const void *buf);
+int pproc_guards_install(struct mm_struct *mm, const u64 *addrs, size_t n);
 int pproc_mm_finish(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_task_restore(const void *buf, size_t len, char *why, size_t why_len);
 int pproc_task_finish(const void *buf, size_t len);

@@ -218,21 +218,39 @@ err:
 }
 
 /**
- * pproc_pages_write() - put pages into the current, new process
+ * pproc_pages_target() - the memory of the current, new process, for others to fill
+ *
+ * Return: it, to be given to pproc_pages_target_put(), or an ERR_PTR.
+ */
+struct mm_struct *pproc_pages_target(void)
+{
+	if (!ssi_arriving() || !current->mm)
+		return ERR_PTR(-EINVAL);
+	mmget(current->mm);
+	return current->mm;
+}
+EXPORT_SYMBOL_SSI(pproc_pages_target);
+
+void pproc_pages_target_put(struct mm_struct *mm)
+{
+	mmput(mm);
+}
+EXPORT_SYMBOL_SSI(pproc_pages_target_put);
+
+/**
+ * pproc_pages_write() - put pages into a new process
+ * @mm: from pproc_pages_target()
  * @addrs: their addresses
  * @n: how many
  * @buf: their contents one after the other
  *
  * Return: 0, -EINVAL for an address where no page of the process's own can be, -ENOMEM, -EFAULT, -EINTR.
  */
-int pproc_pages_write(const u64 *addrs, size_t n, const void *buf)
+int pproc_pages_write(struct mm_struct *mm, const u64 *addrs, size_t n, const void *buf)
 {
-	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma = NULL;
 	int ret = 0;
 
-	if (!ssi_arriving())
-		return -EINVAL;
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	for (size_t i = 0; i < n && !ret; i++, buf += PAGE_SIZE) {
@@ -254,8 +272,8 @@ int pproc_pages_write(const u64 *addrs, size_t n, const void *buf)
 		if (ret == -EEXIST || ret == -EAGAIN) {
 			/* Something is there already: the slow way. */
 			mmap_read_unlock(mm);
-			ret = access_process_vm(current, addr, (void *)buf, PAGE_SIZE,
-						FOLL_WRITE | FOLL_FORCE) == PAGE_SIZE ? 0 : -EFAULT;
+			ret = access_remote_vm(mm, addr, (void *)buf, PAGE_SIZE,
+					       FOLL_WRITE | FOLL_FORCE) == PAGE_SIZE ? 0 : -EFAULT;
 			vma = NULL;
 			if (mmap_read_lock_killable(mm))
 				return -EINTR;
@@ -274,26 +292,25 @@ int pproc_pages_write(const u64 *addrs, size_t n, const void *buf)
 EXPORT_SYMBOL_SSI(pproc_pages_write);
 
 /**
- * pproc_guards_install() - make guard pages in the current, new process
+ * pproc_guards_install() - make guard pages in a new process
+ * @mm: from pproc_pages_target()
  * @addrs: their addresses; SSI_PAGE_GUARD in them does not count
  * @n: how many
  *
  * Return: 0, -EINVAL, -ENOMEM.
  */
-int pproc_guards_install(const u64 *addrs, size_t n)
+int pproc_guards_install(struct mm_struct *mm, const u64 *addrs, size_t n)
 {
 	size_t run;
 	int ret = 0;
 
-	if (!ssi_arriving())
-		return -EINVAL;
 	for (size_t i = 0; i < n && !ret; i += run) {
 		u64 addr = addrs[i] & ~SSI_PAGE_GUARD;
 
 		run = ssi_run(addrs + i, n - i);
 		if (!ssi_user_range(addr, addr + run * PAGE_SIZE))
 			return -EINVAL;
-		ret = do_madvise(current->mm, addr, run * PAGE_SIZE, MADV_GUARD_INSTALL);
+		ret = do_madvise(mm, addr, run * PAGE_SIZE, MADV_GUARD_INSTALL);
 	}
 	return ret;
 }

@@ -8,6 +8,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/ssi_signal.h>
 #include "internal.h"
 
 static_assert(sizeof(struct kernel_siginfo) == sizeof_field(struct ssi_event, info));
@@ -123,3 +124,67 @@ int pproc_signal_pgrp(u32 pgid, s32 sig)
 	return ret;
 }
 EXPORT_SYMBOL_SSI(pproc_signal_pgrp);
+
+/* Return: as group_send_sig_info(), without a permission check for SIGCONT within the sender's session. */
+static int ssi_signal_member(struct task_struct *p, s32 sig, struct kernel_siginfo *info,
+			     u32 sender_sid, enum pid_type type)
+{
+	if (sig == SIGCONT && sender_sid && task_session_nr_ns(p, &init_pid_ns) == sender_sid)
+		return do_send_sig_info(sig, info, p, type);
+	return group_send_sig_info(sig, info, p, type);
+}
+
+static void ssi_signal_count(struct ssi_signalled *n, int ret)
+{
+	if (!ret)
+		n->sent++;
+	else if (ret == -EPERM)
+		n->refused++;
+	else
+		n->error = ret;
+}
+
+/**
+ * pproc_signal_many() - signal the members here of a group, or everybody, for a sender elsewhere
+ * @pgid: the group, or 0 for every process here but init
+ * @sig: signal, 0 only tests
+ * @info: struct kernel_siginfo of the sender
+ * @sender_sid: the sender's session, for SIGCONT
+ * @n: filled in
+ *
+ * Judged with the current credentials. Those that are not alive here are left out. Source: kill_something_info().
+ * Return: 0 or -EINVAL.
+ */
+int pproc_signal_many(u32 pgid, s32 sig, const void *info, u32 sender_sid,
+		      struct ssi_signalled *n)
+{
+	struct kernel_siginfo si;
+	struct task_struct *p;
+	struct pid *pid;
+
+	memset(n, 0, sizeof(*n));
+	if (sig < 0 || !valid_signal(sig))
+		return -EINVAL;
+	memcpy(&si, info, sizeof(si));
+	read_lock(&tasklist_lock);
+	if (pgid) {
+		pid = find_pid_ns(pgid, &init_pid_ns);
+		if (pid) {
+			do_each_pid_task(pid, PIDTYPE_PGID, p) {
+				if (!__ssi_hidden(p))
+					ssi_signal_count(n, ssi_signal_member(p, sig, &si, sender_sid,
+									      PIDTYPE_PGID));
+			} while_each_pid_task(pid, PIDTYPE_PGID, p);
+		}
+	} else {
+		for_each_process(p) {
+			if (is_global_init(p) || p->flags & PF_KTHREAD || __ssi_hidden(p))
+				continue;
+			ssi_signal_count(n, ssi_signal_member(p, sig, &si, sender_sid,
+							      PIDTYPE_MAX));
+		}
+	}
+	read_unlock(&tasklist_lock);
+	return 0;
+}
+EXPORT_SYMBOL_SSI(pproc_signal_many);

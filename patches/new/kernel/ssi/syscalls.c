@@ -175,24 +175,29 @@ static long ssi_signal_elsewhere(struct pt_regs *regs, unsigned int nr, long nat
 }
 
 /*
- * A hooked call. Context: system call entry, interrupts on, no locks; sleeps.
+ * A hooked call, after the native one: its result is replaced if the call goes on. Context: system call entry,
+ * interrupts on, no locks; sleeps.
  */
-long ssi_syscall(struct pt_regs *regs, unsigned int nr)
+void ssi_syscall(struct pt_regs *regs, unsigned int nr)
 {
 	const struct ssi_sysdesc *d;
 	struct ssi_remote_call *call;
-	long ret = x64_sys_call(regs, nr);
+	long ret = regs->ax;
 
 	if (task_active_pid_ns(current) != &init_pid_ns)
-		return ret;
+		return;
 	d = ssi_sysdesc(nr);
-	if (!d)
-		return ssi_signal_elsewhere(regs, nr, ret);
+	if (!d) {
+		regs->ax = ssi_signal_elsewhere(regs, nr, ret);
+		return;
+	}
 	if (ret != -ESRCH)
-		return ret;
+		return;
 	call = kzalloc_obj(*call, GFP_KERNEL);
-	if (!call)
-		return -ENOMEM;
+	if (!call) {
+		regs->ax = -ENOMEM;
+		return;
+	}
 	call->nr = nr;
 	call->args[0] = regs->di;
 	call->args[1] = regs->si;
@@ -205,8 +210,8 @@ long ssi_syscall(struct pt_regs *regs, unsigned int nr)
 		ret = ssi_call_elsewhere(d, call);
 	kfree(call);
 	if (ret == -ERESTARTNOINTR)	/* it came here meanwhile */
-		ret = x64_sys_call(regs, nr);
-	return ret;
+		ret = sys_call_table[nr](regs);
+	regs->ax = ret;
 }
 
 /**

@@ -6,6 +6,7 @@
 #include <linux/export.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/nospec.h>
 #include <linux/ptrace.h>
 #include <linux/regset.h>
 #include <linux/sched.h>
@@ -53,7 +54,7 @@ long pproc_syscall(u32 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 
 	if (nr >= NR_syscalls)
 		return -ENOSYS;
-	return x64_sys_call(&regs, nr);
+	return sys_call_table[array_index_nospec(nr, NR_syscalls)](&regs);
 }
 EXPORT_SYMBOL_FOR_MODULES(pproc_syscall, "ssi*");
 

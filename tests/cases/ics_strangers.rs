@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a node refuses to hear: a node that has not joined says to another one, by hand, what no honest node says.
+
+use anyhow::Result;
+use anyhow::ensure;
+use rig::images::Root;
+
+use crate::cluster;
+use crate::cluster::python;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+
+pub(crate) const CASES: &[Case] = &[Case {
+    name: "ics_strangers_are_refused",
+    promise: "a stream without admission, a frame or heartbeat with a wrong tag or of an old incarnation is refused, counted \
+              and logged with its sender; members do not notice",
+    root: Root::Debian,
+    join: false,
+    debug: true,
+    seconds: 120,
+    run: strangers,
+    ..Case::DEFAULT
+}];
+
+/// Says one thing to node 1; `step` names it. Prints nothing if node 1 then does what it should.
+const STRANGER: &str = r#"
+import hashlib, socket, struct
+NODE = ('10.73.1.1', 7373)
+def mac(key, *parts, n=32):
+    return hashlib.blake2s(b''.join(parts), key=key, digest_size=n).digest()
+key = open('/run/cluster/key', 'rb').read().strip()
+try:
+    key = bytes.fromhex(key.decode())
+except ValueError:
+    pass
+K = mac(b'OpenSSI cluster key, version 1..', key)
+CLUSTER = mac(b'OpenSSI cluster name, version 1.', open('/run/cluster/clustername', 'rb').read().strip())[:16]
+
+def siphash(key, number):
+    k0, k1 = struct.unpack('<QQ', key)
+    v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
+    M = (1 << 64) - 1
+    def rotate(x, n):
+        return (x << n | x >> 64 - n) & M
+    def rounds(n):
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) & M; v[1] = rotate(v[1], 13) ^ v[0]; v[0] = rotate(v[0], 32)
+            v[2] = (v[2] + v[3]) & M; v[3] = rotate(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) & M; v[3] = rotate(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) & M; v[1] = rotate(v[1], 17) ^ v[2]; v[2] = rotate(v[2], 32)
+    for word in (number, 8 << 56):
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    v[2] ^= 0xff
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+def frame_tag(key, seq, *parts):
+    r = int.from_bytes(mac(key, b'OpenSSI frames: multiplier', n=16), 'little') & 0x0ffffffc0ffffffc0ffffffc0fffffff
+    pads = mac(key, b'OpenSSI frames: pads')
+    data = b''.join(p + bytes(-len(p) % 16) for p in parts)
+    sum = 0
+    for i in range(0, len(data), 16):
+        sum = (sum + int.from_bytes(data[i:i + 16] + b'\1', 'little')) * r % ((1 << 130) - 5)
+    sum += siphash(pads[:16], seq) + (siphash(pads[16:], seq) << 64)
+    return (sum % (1 << 128)).to_bytes(16, 'little')
+
+def connect():
+    s = socket.create_connection(NODE, timeout=20)
+    return s
+def exactly(s, n):
+    got = b''
+    while len(got) < n:
+        more = s.recv(n - len(got))
+        if not more:
+            raise SystemExit('closed after %d of %d bytes' % (len(got), n))
+        got += more
+    return got
+def torn(s):
+    try:
+        got = s.recv(100)
+    except ConnectionResetError:
+        got = b''
+    if got:
+        raise SystemExit('answered with %r' % got)
+def admit(node, incarnation, key=K):
+    s = connect()
+    a = struct.pack('<4sI16sIIQ16s', b'SSIH', 2, CLUSTER, node, 1, incarnation, os.urandom(16))
+    s.sendall(a)
+    b = exactly(s, 56)
+    proof = exactly(s, 32)
+    if proof != mac(K, b'B', a, b):
+        raise SystemExit('node 1 has another key')
+    s.sendall(mac(key, b'A', a, b))
+    return s, mac(key, b'SA', a, b)
+def frame(key, seq, body=b'\0\0\0\0', length=None):
+    # A request of Echo.EchoL1.
+    head = struct.pack('<4sIQQQQHHBBHII', b'SSI1', len(body) if length is None else length, seq, 1, 0, 0, 2, 4, 1, 3, 1, 0, 0)
+    return head + body + frame_tag(key, seq, head, body)
+def heartbeat(node, incarnation, seq, key=K):
+    d = struct.pack('<4sIQQ16s192s', b'SSIB', node, incarnation, seq, CLUSTER, b'')
+    return d + mac(key, b'H', d, n=16)
+def tell(datagram):
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(datagram, NODE)
+
+step, member = sys.argv[1], int(sys.argv[2])
+if step == 'garbage':
+    s = connect()
+    s.sendall(b'GET / HTTP/1.0\r\n\r\n' * 20)
+    torn(s)
+elif step == 'half a hello':
+    s = connect()
+    s.sendall(b'SSIH')
+    s.shutdown(socket.SHUT_WR)
+    torn(s)
+elif step == 'wrong key':
+    torn(admit(3, 1000, key=b'k' * 32)[0])
+elif step == 'unknown node':
+    torn(admit(9, 1000)[0])
+elif step == 'wrong tag':
+    s, key = admit(3, 1001)
+    f = bytearray(frame(key, 1))
+    f[-1] ^= 1
+    s.sendall(f)
+    torn(s)
+elif step == 'changed body':
+    s, key = admit(3, 1002)
+    f = bytearray(frame(key, 1))
+    f[56] ^= 1
+    s.sendall(f)
+    torn(s)
+elif step == 'wrong number':
+    s, key = admit(3, 1003)
+    s.sendall(frame(key, 2))
+    torn(s)
+elif step == 'too long':
+    s, key = admit(3, 1004)
+    s.sendall(frame(key, 1, length=0x7fffffff))
+    torn(s)
+elif step == 'old incarnation':
+    s, key = admit(3, 1003)
+    s.sendall(frame(key, 1))
+    torn(s)
+elif step == 'old life of a member':
+    s, key = admit(2, member - 1)
+    s.sendall(frame(key, 1))
+    torn(s)
+elif step == 'heartbeat with a wrong tag':
+    d = bytearray(heartbeat(2, member, 1 << 40))
+    d[-1] ^= 1
+    tell(d)
+elif step == 'heartbeat with a wrong key':
+    tell(heartbeat(2, member, 1 << 40, key=b'k' * 32))
+elif step == 'half a heartbeat':
+    tell(heartbeat(2, member, 1 << 40)[:100])
+elif step == 'heartbeat of an old life':
+    tell(heartbeat(2, member - 1, 1 << 40))
+elif step == 'heartbeat from before':
+    tell(heartbeat(2, member, 1))
+else:
+    raise SystemExit('no such step')
+"#;
+
+/// Step, the counter that it moves, and words of the line that it leaves in the log.
+const STEPS: &[(&str, &str, &[&str])] = &[
+    ("garbage", "admission", &["from 10.73.1.3:", "no hello"]),
+    ("half a hello", "admission", &["from 10.73.1.3:", "half of one"]),
+    ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
+    ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),
+    ("wrong tag", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
+    ("changed body", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
+    ("wrong number", "replay", &["from node 3 at 10.73.1.3:", "out of its order"]),
+    ("too long", "torn", &["from node 3 at 10.73.1.3:", "too long"]),
+    ("old incarnation", "stale", &["from node 3 at 10.73.1.3:", "old incarnation"]),
+    ("old life of a member", "stale", &["from node 2 at 10.73.1.3:", "old incarnation"]),
+    ("heartbeat with a wrong tag", "tag", &["from 10.73.1.3:", "heartbeat"]),
+    ("heartbeat with a wrong key", "tag", &["from 10.73.1.3:", "heartbeat"]),
+    ("half a heartbeat", "torn", &["from 10.73.1.3:", "no heartbeat"]),
+    ("heartbeat of an old life", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
+    ("heartbeat from before", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
+];
+
+fn strangers(c: &Context) -> Result<()> {
+    for node in 1..=2 {
+        c.background(node, &["cluster", "join"])?;
+    }
+    let before = cluster::agree(c, &[1, 2], 20)?;
+    let member = before.node(2)?.incarnation.to_string();
+    let mut counts = cluster::refused(c, 1)?;
+    same("refused before", counts.values().sum::<u64>(), 0)?;
+    for (step, kind, words) in STEPS {
+        python(c, "root", 3, STRANGER, &[step, &member])?;
+        *counts.entry((*kind).to_owned()).or_default() += 1;
+        let mut now = counts.clone();
+        let counted = c.until("the counter", 5, || {
+            now = cluster::refused(c, 1)?;
+            Ok((now[*kind] >= counts[*kind]).then_some(()))
+        });
+        ensure!(counted.is_ok() && now == counts, "{step}: want {counts:?}, got {now:?}");
+        let line = c.sh(1, "dmesg | grep 'ssi_ics: refused from' | tail -n 1")?;
+        ensure!(
+            words.iter().all(|w| line.contains(w)),
+            "{step}: {words:?} is not in {line:?}"
+        );
+    }
+    // Nobody else noticed.
+    same("the view", cluster::agree(c, &[1, 2], 1)?, before)?;
+    same("refused by node 2", cluster::refused(c, 2)?.values().sum::<u64>(), 0)?;
+    let echo = "/sys/kernel/debug/ssi/ics_echo";
+    for (from, to) in [(1, 2), (2, 1)] {
+        let said = c.sh(from, &format!("echo {to} 3 50 1000 2 0 >{echo} && cat {echo}"))?;
+        ensure!(said.starts_with("calls 100 errors 0 "), "node {from}: {said}");
+    }
+    // The real node 3 is let in.
+    let out = c.exec(3, &["cluster", "join"])?;
+    ensure!(out.code == 0, "node 3 joins: {out:?}");
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    same("refused at its join", cluster::refused(c, 1)?, counts)
+}
