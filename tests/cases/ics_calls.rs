@@ -38,6 +38,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "ics_calls_survive_a_cut",
         promise: "calls and posts under way when the network is cut for a second complete, once and in order",
         faults: "cuts of 1 s",
+        debug: true,
         seconds: 90,
         run: survive_cut,
         ..Case::DEFAULT
@@ -46,6 +47,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "ics_calls_survive_loss",
         promise: "with 5 % of the frames lost, doubled and late, calls complete and the view stays",
         faults: "loss, duplication",
+        debug: true,
         seconds: 90,
         run: survive_loss,
         ..Case::DEFAULT
@@ -54,6 +56,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "ics_calls_end_with_the_node",
         promise: "calls that wait for a node end with an error within 3 s of its death, and new ones at once",
         faults: "power cut of node 2",
+        debug: true,
         seconds: 90,
         run: end_with_node,
         ..Case::DEFAULT
@@ -61,6 +64,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "ics_kill_reaches_class_p",
         promise: "a killed caller of class P ends at once, and its handler on the other node with it",
+        debug: true,
         run: kill_p,
         ..Case::DEFAULT
     },

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_migrate_shell",
         promise: "a computing shell that moves 2, 3, 1 ends with the right answer, and its parent has its status",
+        debug: true,
         run: shell,
         ..Case::DEFAULT
     },
@@ -39,6 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_migrate_memory",
         promise: "8 MiB of patterns are unchanged after 6 moves",
+        debug: true,
         seconds: 120,
         run: memory,
         ..Case::DEFAULT
@@ -54,6 +56,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "vproc_migrate_refused_by_name",
         promise: "what cannot move is refused before anything moved, with the cause in the message and in goto",
+        debug: true,
         run: refused,
         ..Case::DEFAULT
     },
@@ -171,7 +174,9 @@ fn bc(cx: &Context) -> Result<()> {
          for node in 2 3 1; do\n\
            migrate $node $pid || exit 9\n\
            for n in 1 2 3; do\n\
-             [ \"$(onnode $n ps -e -o pid= 2>/dev/null | grep -c \"^ *$pid$\")\" = 1 ] || exit 7\n\
+             list=$(onnode $n ps -e -o pid=,stat=,args=)\n\
+             [ $(echo \"$list\" | grep -c \"^ *$pid \") = 1 ] ||\n\
+               { echo \"$pid on $node, seen from $n, $(where_pid $pid): $list\"; exit 7; }\n\
            done\n\
          done\n\
          wait $pid",

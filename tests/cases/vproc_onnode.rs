@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "onnode_inherits",
         promise: "a command on another node keeps pid, parent, group, session, directory, mask, environment, user and nice",
         root: Root::Debian,
+        debug: true,
         run: inherits,
         ..Case::DEFAULT
     },
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "onnode_sigchld_and_wait",
         promise: "the parent of a command on another node gets SIGCHLD with pid and status, and can wait for it",
         root: Root::Debian,
+        debug: true,
         run: sigchld,
         ..Case::DEFAULT
     },
@@ -42,6 +44,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "onnode_bulk",
         promise: "megabytes go through a pipe to a command on another node and back unchanged",
         root: Root::Debian,
+        debug: true,
         run: bulk,
         ..Case::DEFAULT
     },
@@ -49,6 +52,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_ps_sees_onnode_child",
         promise: "a process that onnode started is in ps and /proc of every node, its origin included",
         root: Root::Debian,
+        debug: true,
         run: ps_of_child,
         ..Case::DEFAULT
     },
@@ -63,6 +67,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_bad_targets",
         promise: "onnode and migrate refuse each bad target with its errno",
         root: Root::Debian,
+        debug: true,
         run: bad_targets,
         ..Case::DEFAULT
     },
@@ -71,6 +76,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "onnode and migrate to a node that is down fail with EHOSTDOWN",
         root: Root::Debian,
         faults: "power cut of node 3",
+        debug: true,
         seconds: 90,
         run: down_target,
         ..Case::DEFAULT
@@ -80,6 +86,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "the parent of a process whose node dies learns that it was killed by signal 9",
         root: Root::Debian,
         faults: "power cut of node 3",
+        debug: true,
         seconds: 90,
         run: node_killed,
         ..Case::DEFAULT

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_proc_files",
         promise: "the files of /proc/<pid> read on another node as on the process's own",
         root: Root::Debian,
+        debug: true,
         run: files,
         ..Case::DEFAULT
     },

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_ps_sees_all",
         promise: "ps on every node shows the processes of all nodes, each once, with one pid",
         root: Root::Debian,
+        debug: true,
         run: ps,
         ..Case::DEFAULT
     },
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_where_pid",
         promise: "where_pid prints the node of a process on every node, and exits 1 if there is none",
         root: Root::Debian,
+        debug: true,
         run: where_pid,
         ..Case::DEFAULT
     },
@@ -31,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_kill_from_any_node",
         promise: "signals to a process or thread of another node do what they do locally",
         root: Root::Debian,
+        debug: true,
         run: kill,
         ..Case::DEFAULT
     },
@@ -45,6 +48,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_kill_bad_signal",
         promise: "a number that is no signal is EINVAL also for a process of another node",
         root: Root::Debian,
+        debug: true,
         run: bad_signal,
         ..Case::DEFAULT
     },
@@ -52,6 +56,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_kill_tells_the_sender",
         promise: "the receiver of a signal from another node learns pid, user and code of the sender",
         root: Root::Debian,
+        debug: true,
         run: sender,
         ..Case::DEFAULT
     },
@@ -59,6 +64,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "vproc_kill_errors_as_local",
         promise: "an ordinary user can neither signal, renice, schedule, limit nor move a stranger's process on another node",
         root: Root::Debian,
+        debug: true,
         seconds: 90,
         run: errors,
         ..Case::DEFAULT

@@ -18,6 +18,7 @@ mod qmp;
 pub mod spawn;
 pub mod supervisor;
 pub mod switch;
+mod tsc;
 pub mod up;
 
 pub use client::Client;

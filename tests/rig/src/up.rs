@@ -32,6 +32,7 @@ use crate::images::Places;
 use crate::images::Root;
 use crate::kvm;
 use crate::qemu;
+use crate::tsc;
 
 /// The kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -240,6 +241,24 @@ fn some_seed() -> u64 {
     Rng::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 ^ u64::from(std::process::id())).number() % 1_000_000
 }
 
+/// What the kernel of every guest is told.
+fn cmdline(is_debug: bool, accel: &str) -> String {
+    // A case lasts seconds: what hangs longer than this hangs for good.
+    let mut line = format!(
+        "sysctl.kernel.hung_task_timeout_secs={}",
+        if is_debug { 120 } else { 40 }
+    );
+    if is_debug {
+        // An interrupt while the kernel reads the processor's features anew finds none of them: KASAN then takes the
+        // direct map of five levels of page tables for wild memory.
+        line.push_str(" no5lvl");
+    }
+    if let Some(khz) = tsc::khz().filter(|_| accel == "tcg") {
+        line.push_str(&format!(" tsc_early_khz={khz}"));
+    }
+    line
+}
+
 impl Up {
     fn setup(&self, places: &Places) -> Result<Setup> {
         let is_debug = self.kernel == Kernel::Debug;
@@ -266,11 +285,12 @@ impl Up {
             images.push(("overlay".to_owned(), images::overlay(places, dir)?));
         }
         let seed = self.seed.unwrap_or_else(some_seed);
+        let accel = kvm::accel(places, &kernel_image, &initramfs);
         let mut key_rng = Rng::new(seed ^ u64::from(std::process::id()) << 32);
         Ok(Setup {
             nodes: self.nodes,
             kernel: self.kernel,
-            accel: kvm::accel(places, &kernel_image, &initramfs).to_owned(),
+            accel: accel.to_owned(),
             kernel_image,
             initramfs,
             images,
@@ -282,14 +302,7 @@ impl Up {
                 (true, _) => 768,
             }),
             links: self.links,
-            // A case lasts seconds: what hangs longer than this hangs for good.
-            // An interrupt while the kernel reads the processor's features anew finds none of them: KASAN then takes
-            // the direct map of five levels of page tables for wild memory.
-            cmdline: if is_debug {
-                "sysctl.kernel.hung_task_timeout_secs=120 no5lvl".into()
-            } else {
-                "sysctl.kernel.hung_task_timeout_secs=40".into()
-            },
+            cmdline: cmdline(is_debug, accel),
             append: self.append.clone(),
             modules: with_modules,
             join,
