@@ -232,6 +232,7 @@ impl Net {
             if r.is_err() {
                 break;
             }
+            link.dealt_with(seq);
             seq += 1;
         }
         link.tear();
@@ -453,7 +454,7 @@ impl Drop for Running {
         net.stopped.notify_all();
         net.transport.shutdown();
         for p in &net.peers {
-            p.fence();
+            p.close();
         }
         drop(core::mem::take(&mut self.threads));
         let accepted = core::mem::take(&mut *net.accepted.lock());
