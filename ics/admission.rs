@@ -17,13 +17,33 @@ use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 
 /// Version of everything on the wire below the services.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// "SSIH", little-endian.
 const MAGIC: u32 = 0x4849_5353;
 
-/// How long each step of the handshake may take.
-const STEP_MS: u32 = 2000;
+/// How long the handshake may take.
+const HANDSHAKE_MS: u64 = 3000;
+
+/// When the handshake has to be over.
+#[derive(Clone, Copy)]
+struct Deadline(u64);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(now_ms() + HANDSHAKE_MS)
+    }
+
+    /// `None`: it has passed.
+    fn left_ms(self) -> Option<u32> {
+        let left = self.0.checked_sub(now_ms()).filter(|ms| *ms > 0)?;
+        u32::try_from(left).ok()
+    }
+}
+
+fn now_ms() -> u64 {
+    ssi::machine::monotonic_ns() / 1_000_000
+}
 
 /// Who speaks.
 #[repr(C)]
@@ -109,16 +129,23 @@ fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
     crypto::mac(&me.key, &[letter, a.as_bytes(), b.as_bytes()])
 }
 
-/// Receives exactly `N` bytes; `what` they are is for people.
-fn receive<const N: usize>(s: &Stream, what: &'static str) -> Outcome<[u8; N]> {
+/// Receives exactly `N` bytes before the deadline, however few come at a time.
+///
+/// # Errors
+/// `ETIMEDOUT`; those of the socket.
+fn receive<const N: usize>(s: &Stream, end: Deadline) -> Result<[u8; N]> {
     let mut bytes = [0u8; N];
-    s.receive(&mut bytes).map_err(|_| Failed::Refused(what))?;
+    let mut done = 0;
+    while done < N {
+        s.set_receive_timeout(end.left_ms().ok_or(ETIMEDOUT)?);
+        done += s.receive_some(bytes.get_mut(done..).ok_or(EINVAL)?)?;
+    }
     Ok(bytes)
 }
 
-fn receive_hello(s: &Stream) -> Outcome<Hello> {
-    let bytes: [u8; HELLO] = receive(s, "no hello came, or half of one")?;
-    Hello::read_from_bytes(&bytes).map_err(|_| Failed::Torn)
+fn receive_hello(s: &Stream, end: Deadline) -> Result<Hello> {
+    let bytes: [u8; HELLO] = receive(s, end)?;
+    Hello::read_from_bytes(&bytes).map_err(|_| EPROTO)
 }
 
 /// The connecting end: expects `peer` there.
@@ -126,20 +153,18 @@ fn receive_hello(s: &Stream) -> Outcome<Hello> {
 /// # Errors
 /// See [`Failed`].
 pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId) -> Outcome<Session> {
-    s.set_receive_timeout(STEP_MS);
+    let end = Deadline::new();
     let a = hello(me, peer.number());
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
-    let mut bytes = [0u8; HELLO];
-    s.receive(&mut bytes).map_err(|_| Failed::Torn)?;
-    let b = Hello::read_from_bytes(&bytes).map_err(|_| Failed::Torn)?;
+    let b = receive_hello(s, end).map_err(|_| Failed::Torn)?;
     let (node, incarnation) = check(me, &b)?;
     if node != peer {
         return Err(Failed::Refused(
             "another node's number: correct the addresses in clustertab",
         ));
     }
-    let proof: [u8; PROOF] = receive(s, "no proof came")?;
+    let proof: [u8; PROOF] = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
     if !crypto::equal(&proof, &derive(me, b"B", &a, &b)) {
         return Err(Failed::Refused(ANOTHER_KEY));
     }
@@ -159,14 +184,16 @@ pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId) -> Outcome<Sessio
 /// # Errors
 /// See [`Failed`].
 pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
-    s.set_receive_timeout(STEP_MS);
-    let a = receive_hello(s)?;
+    let end = Deadline::new();
+    let no_hello = "no hello came, or half of one";
+    let a = receive_hello(s, end).map_err(|_| Failed::Refused(no_hello))?;
     let (node, incarnation) = check(me, &a)?;
     let b = hello(me, node.number());
     s.send(&[b.as_bytes(), &derive(me, b"B", &a, &b)])
         .map_err(|_| Failed::Torn)?;
     // Whoever has another key goes when it has seen our proof.
-    let proof: [u8; PROOF] = receive(s, "no proof of the cluster key came: another key?")?;
+    let no_proof = "no proof of the cluster key came: another key?";
+    let proof: [u8; PROOF] = receive(s, end).map_err(|_| Failed::Refused(no_proof))?;
     if !crypto::equal(&proof, &derive(me, b"A", &a, &b)) {
         return Err(Failed::Refused(ANOTHER_KEY));
     }

@@ -21,6 +21,17 @@ const MAGIC: u32 = 0x4249_5353;
 /// Bytes that a heartbeat carries for `clms`.
 pub(crate) const SAYS: usize = 192;
 
+/// What the number of a heartbeat says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It is the newest of its node.
+    New,
+    /// It came before: the other links bring the same one, and so may a stranger.
+    Again,
+    /// A newer one came before, or one of a later life; or it is of no node of the table.
+    Old,
+}
+
 /// A heartbeat that has passed its checks.
 pub struct Heartbeat {
     /// Who sent it.
@@ -69,16 +80,16 @@ impl Datagram {
         crypto::mac(&me.key, &[b"H", signed])
     }
 
-    /// Checks what came from `address`. `newest` says whether node, incarnation and number are news.
+    /// Checks what came from `address`. `news` says what node, incarnation and number are.
     ///
     /// # Errors
-    /// `EBADMSG`, `ESTALE`; counted.
+    /// `EBADMSG`, `ESTALE`, counted; `EALREADY`: it was heard on another link.
     pub(crate) fn check(
         me: &Identity,
         counters: &Counters,
         address: Address,
         bytes: &[u8],
-        mut newest: impl FnMut(NodeId, Incarnation, u64) -> bool,
+        mut news: impl FnMut(NodeId, Incarnation, u64) -> News,
     ) -> Result<Heartbeat> {
         let refuse = |why, node, what: &str| {
             counters.refuse(why, &Source { node, address }, &what);
@@ -98,9 +109,18 @@ impl Datagram {
         }
         let node = NodeId::new(d.node.get()).ok_or(EBADMSG)?;
         let incarnation = Incarnation(d.incarnation.get());
-        if node == me.node || !newest(node, incarnation, d.seq.get()) {
-            refuse(Refused::Stale, Some(node), "an old heartbeat");
-            return Err(ESTALE);
+        let news = if node == me.node {
+            News::Old
+        } else {
+            news(node, incarnation, d.seq.get())
+        };
+        match news {
+            News::New => {}
+            News::Again => return Err(EALREADY),
+            News::Old => {
+                refuse(Refused::Stale, Some(node), "an old heartbeat");
+                return Err(ESTALE);
+            }
         }
         Ok(Heartbeat {
             node,
@@ -124,11 +144,11 @@ mod tests {
     }
 
     /// What node 1 thinks of these bytes, and how much more it then has counted of each kind.
-    fn heard(c: &Counters, bytes: &[u8], is_news: bool) -> Result<(Result<Heartbeat>, [u64; 3])> {
+    fn heard(c: &Counters, bytes: &[u8], news: News) -> Result<(Result<Heartbeat>, [u64; 3])> {
         let count = || [Refused::Torn, Refused::Tag, Refused::Stale].map(|w| c.count(w));
         let me = identity(1, 1)?;
         let before = count();
-        let r = Datagram::check(&me, c, Address::NONE, bytes, |_, _, _| is_news);
+        let r = Datagram::check(&me, c, Address::NONE, bytes, |_, _, _| news);
         let mut n = count();
         for (n, b) in n.iter_mut().zip(before) {
             *n -= b;
@@ -140,7 +160,7 @@ mod tests {
     fn a_good_one_is_heard() -> Result {
         let d = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
         assert_eq!(d.as_bytes().len(), 248);
-        let (r, n) = heard(&*Counters::new()?, d.as_bytes(), true)?;
+        let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
         let h = r?;
         assert_eq!((h.node.number(), h.incarnation.0), (2, 7));
         assert_eq!(h.says, [3; SAYS]);
@@ -156,7 +176,7 @@ mod tests {
             let mut bytes = [0; LEN];
             bytes.copy_from_slice(d.as_bytes());
             bytes[i] ^= 1;
-            let (r, n) = heard(&counters, &bytes, true)?;
+            let (r, n) = heard(&counters, &bytes, News::New)?;
             assert!(r.is_err());
             // The first four are the magic.
             assert_eq!(n, if i < 4 { [1, 0, 0] } else { [0, 1, 0] });
@@ -174,17 +194,18 @@ mod tests {
         for (to, from) in long.iter_mut().zip(good.as_bytes()) {
             *to = *from;
         }
-        let cases: [(&[u8], bool, [u64; 3]); 6] = [
-            (good.as_bytes(), false, [0, 0, 1]),
-            (other_key.as_bytes(), true, [0, 1, 0]),
-            (reflected.as_bytes(), true, [0, 0, 1]),
-            (short, true, [1, 0, 0]),
-            (&long, true, [1, 0, 0]),
-            (&[], true, [1, 0, 0]),
+        let cases: [(&[u8], News, [u64; 3]); 7] = [
+            (good.as_bytes(), News::Old, [0, 0, 1]),
+            (good.as_bytes(), News::Again, [0, 0, 0]),
+            (other_key.as_bytes(), News::New, [0, 1, 0]),
+            (reflected.as_bytes(), News::New, [0, 0, 1]),
+            (short, News::New, [1, 0, 0]),
+            (&long, News::New, [1, 0, 0]),
+            (&[], News::New, [1, 0, 0]),
         ];
         let counters = Counters::new()?;
-        for (bytes, is_news, want) in cases {
-            let (r, n) = heard(&counters, bytes, is_news)?;
+        for (bytes, news, want) in cases {
+            let (r, n) = heard(&counters, bytes, news)?;
             assert!(r.is_err());
             assert_eq!(n, want);
         }

@@ -104,7 +104,7 @@ pub(crate) struct Link {
     counters: Arc<Counters>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
-    /// Number of the last frame that came.
+    /// Number of the last frame that was dealt with.
     seen: Atomic<u64>,
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
@@ -319,8 +319,12 @@ impl Link {
             self.refuse(Refused::Replay, &"a frame out of its order");
             return Err(EPROTO);
         }
-        self.seen.store(seq, Relaxed);
         Ok((head, body))
+    }
+
+    /// All frames up to this one are dealt with: the other end, when it is told, forgets the replies among them.
+    pub(crate) fn dealt_with(&self, seq: u64) {
+        self.seen.store(seq, Relaxed);
     }
 
     /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped.

@@ -8,6 +8,7 @@ use crate::admission;
 use crate::admission::Failed;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
+use crate::heartbeat::News;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
 use crate::link::Ahead;
@@ -21,6 +22,7 @@ use crate::refused::Source;
 use crate::service::Caller;
 use crate::transport::Stream;
 use crate::transport::Transport;
+use core::cmp::Ordering;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -39,7 +41,7 @@ use ssi::wait::Event;
 /// Between two attempts to connect.
 const RETRY_MS: u32 = 200;
 
-/// The most streams that may be in the handshake, or established, per configured node.
+/// The most streams that may be in the handshake, per configured node.
 const STREAMS_PER_NODE: usize = 4;
 
 /// A node of the cluster's table.
@@ -232,6 +234,7 @@ impl Net {
             if r.is_err() {
                 break;
             }
+            link.dealt_with(seq);
             seq += 1;
         }
         link.tear();
@@ -319,7 +322,10 @@ impl Net {
         while let Some(i) = list.iter().position(|(_, a)| a.ended.load(Relaxed) != 0) {
             let _joined = list.remove(i);
         }
-        if list.len() >= STREAMS_PER_NODE * (self.peers.len() + 1) {
+        // Of those that are proved there is one to each node, and one more while it takes over.
+        let is_unproved = |(_, a): &&(KThread, Arc<Accepted>)| a.link.as_ref().is_none();
+        let n = list.iter().filter(is_unproved).count();
+        if n >= STREAMS_PER_NODE * (self.peers.len() + 1) {
             self.refuse_stream(None, stream.peer(), "too many streams");
             return Err(EBUSY);
         }
@@ -351,8 +357,13 @@ impl Net {
                 return;
             }
             let bytes = bytes.get(..n).unwrap_or(&[]);
-            let fresh = |node, incarnation, seq| self.is_fresh(node, incarnation, seq);
-            if let Ok(h) = Datagram::check(&self.me, &self.counters, from, bytes, fresh) {
+            // Hashing is the expensive part: nobody but nodes of the table gets that far.
+            let is_known = |p: &Arc<Peer>| p.addresses.contains(&from.ip);
+            if !self.peers.iter().any(is_known) {
+                continue;
+            }
+            let news = |node, incarnation, seq| self.news(node, incarnation, seq);
+            if let Ok(h) = Datagram::check(&self.me, &self.counters, from, bytes, news) {
                 if let Some(peer) = self.peer(h.node) {
                     peer.heard(h.incarnation);
                 }
@@ -361,19 +372,20 @@ impl Net {
         }
     }
 
-    /// Whether a heartbeat is newer than what was heard of the node, which it then is.
-    fn is_fresh(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> bool {
+    /// What a heartbeat is; a new one is the newest from then on.
+    fn news(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> News {
         let mut heard = self.heard.lock();
         let Some(h) = heard.iter_mut().find(|h| h.0 == node) else {
-            return false;
+            return News::Old;
         };
-        // Heartbeats of several links carry the same number: the second one is no news, and no attack.
-        if incarnation < h.1 || (incarnation == h.1 && seq < h.2) {
-            return false;
+        match (incarnation, seq).cmp(&(h.1, h.2)) {
+            Ordering::Less => News::Old,
+            Ordering::Equal => News::Again,
+            Ordering::Greater => {
+                (h.1, h.2) = (incarnation, seq);
+                News::New
+            }
         }
-        h.1 = incarnation;
-        h.2 = seq;
-        true
     }
 }
 
@@ -453,7 +465,7 @@ impl Drop for Running {
         net.stopped.notify_all();
         net.transport.shutdown();
         for p in &net.peers {
-            p.fence();
+            p.close();
         }
         drop(core::mem::take(&mut self.threads));
         let accepted = core::mem::take(&mut *net.accepted.lock());

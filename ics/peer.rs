@@ -143,7 +143,9 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
-    /// The incarnation that all below is about.
+    /// The transport stops: there is no stream any more.
+    is_closed: bool,
+    /// The incarnation that all below, and the stream, is about. The member, if there is one.
     about: Option<Incarnation>,
     /// Counts those, so that what was begun for one does not end in another.
     epoch: u64,
@@ -245,6 +247,7 @@ impl Peer {
         let state = State {
             member: None,
             link: None,
+            is_closed: false,
             about: None,
             epoch: 0,
             next_xid: 1,
@@ -272,6 +275,12 @@ impl Peer {
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn n_waiting(&self, class: Class) -> u32 {
         self.state.lock().waiting[class as usize]
+    }
+
+    /// How many requests of a class the peer waits for.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_asked(&self, class: Class) -> u32 {
+        self.state.lock().asked[class as usize]
     }
 
     // ---- Asking --------------------------------------------------------------------------------------------
@@ -488,6 +497,12 @@ impl Peer {
                     link.refuse(Refused::Torn, &"more requests than credits");
                     return Err(EPROTO);
                 }
+                let posts = &s.posts[c];
+                if order != 0 && (order < posts.next || posts.parked.get(&order).is_some()) {
+                    drop(s);
+                    link.refuse(Refused::Torn, &"a post whose place is taken");
+                    return Err(EPROTO);
+                }
                 s.asked[c] += 1;
                 let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
                 let job = Job {
@@ -505,9 +520,6 @@ impl Peer {
                 if order == 0 {
                     (None, Some(job))
                 } else {
-                    if order < s.posts[c].next || s.posts[c].parked.get(&order).is_some() {
-                        return Err(EPROTO);
-                    }
                     let _none = s.posts[c].parked.insert(place.into_node(order, job));
                     (None, s.posts[c].take().map(|n| n.to_key_value().1))
                 }
@@ -528,8 +540,9 @@ impl Peer {
         let (epoch, xid, op, order) = (job.epoch, job.xid, job.op, job.order);
         let refusal = match self.pool.kind_of(&op) {
             Ok((class, _)) if class != op.class => EPROTO,
-            // A post is followed by others, which must not be done on this stack.
-            Ok((_, true)) if order == 0 => {
+            // A post is followed by others, which must not be done on this stack. A failpoint may hang or wait, which
+            // the stream must not.
+            Ok((_, true)) if order == 0 && !ssi::failpoint::in_use() => {
                 self.pool.run(job);
                 return Ok(());
             }
@@ -670,21 +683,22 @@ impl Peer {
     /// A stream has passed admission. Calls that wait are sent on it.
     ///
     /// # Errors
-    /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member.
+    /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member; `ESHUTDOWN` once
+    /// the transport stops.
     pub(crate) fn attach(&self, link: &Arc<Link>, incarnation: Incarnation) -> Result {
         let (old, end) = {
             let mut s = self.state.lock();
+            if s.is_closed {
+                return Err(ESHUTDOWN);
+            }
             if s.about.is_some_and(|a| incarnation < a) {
                 return Err(ESTALE);
             }
             if s.member.is_some_and(|m| m != incarnation) {
                 return Err(EAGAIN);
             }
-            let mut old = Ended::default();
-            if s.about != Some(incarnation) {
-                old = s.end_all();
-                s.about = Some(incarnation);
-            }
+            // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
+            let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
             old.link = old.link.or(replaced.map(|(l, _)| l));
             (old, s.next_xid)
@@ -734,7 +748,12 @@ impl Peer {
 
     /// `clms` says that this incarnation is a member.
     pub(crate) fn admit(&self, incarnation: Incarnation) {
-        self.state.lock().member = Some(incarnation);
+        let ended = {
+            let mut s = self.state.lock();
+            s.member = Some(incarnation);
+            s.turn_to(incarnation)
+        };
+        ended.end(self.node);
         self.changed.notify_all();
     }
 
@@ -748,9 +767,24 @@ impl Peer {
         ended.end(self.node);
         self.changed.notify_all();
     }
+
+    /// The transport stops: as [`Self::fence`], and no stream is attached any more.
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.fence();
+    }
 }
 
 impl State {
+    /// Makes the tables be about an incarnation: ends what is about another one.
+    fn turn_to(&mut self, incarnation: Incarnation) -> Ended {
+        if self.about == Some(incarnation) {
+            return Ended::default();
+        }
+        self.about = Some(incarnation);
+        self.end_all()
+    }
+
     /// Empties the tables: takes each whole, so that nothing is allocated or freed here.
     fn end_all(&mut self) -> Ended {
         self.epoch += 1;

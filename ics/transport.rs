@@ -60,6 +60,7 @@ impl Stream {
     ///
     /// # Errors
     /// As there.
+    #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn receive(&self, buf: &mut [u8]) -> Result {
         either!(self, s => s.receive(buf))
     }

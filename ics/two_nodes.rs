@@ -309,7 +309,6 @@ impl Node {
 fn two_nodes(s: &Scene) -> Result<(Node, Node)> {
     let hub = Hub::new()?;
     let (a, b) = (Node::new(&hub, 1)?, Node::new(&hub, 2)?);
-    // A first stream to an incarnation ends what was asked of earlier ones: clms admits only who has one.
     if !s.comes(|s| s.links.load(Relaxed) == 2) {
         return Err(ETIMEDOUT);
     }
@@ -485,6 +484,53 @@ mod tests {
         drop(asker);
         assert_eq!(ping_all(a.net(), id(2)?, 1), 0);
         s.open();
+        Ok(())
+    }
+
+    #[test]
+    fn calls_wait_for_the_first_stream_to_a_member() -> Result {
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let a = Node::new(&hub, 1)?;
+        a.admit(2, LIFE)?;
+        let (net, to) = (a.net().clone(), id(2)?);
+        let asker = KThread::run(c"ics_case", move || {
+            let r = call_from::<PingL1>(&net, to, &PingL1Req { n: Le64::new(1) }, &[]);
+            s.count(if r.is_ok() { &s.held } else { &s.errors });
+        })?;
+        let peer = a.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        assert!(until(|| peer.n_waiting(Class::L1) == 1));
+        let b = Node::new(&hub, 2)?;
+        b.admit(1, LIFE)?;
+        assert!(s.comes(|s| s.held.load(Relaxed) + s.errors.load(Relaxed) == 1));
+        assert_eq!(s.errors.load(Relaxed), 0);
+        drop(asker);
+        // What was asked of one life does not go to the next one.
+        peer.fence();
+        a.admit(2, Incarnation(LIFE.0 + 1))?;
+        assert_eq!(peer.n_waiting(Class::L1), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_post_whose_place_is_taken_takes_no_credit() -> Result {
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        // The first is done; the third waits for the second; then there are two for one place, parked and done.
+        for (xid, order, is_bad) in [(1, 1, false), (2, 3, false), (3, 3, true)] {
+            let mut head = stranger.ping(xid);
+            head.order = Le64::new(order);
+            stranger.send(&head, &[0; 8])?;
+            if is_bad {
+                assert!(stranger.is_torn());
+            } else if order == 1 {
+                assert_eq!(stranger.reply(xid)?.0, 0);
+            }
+        }
+        assert_eq!(peer.n_asked(Class::L1), 1);
+        assert_eq!(s.pings.load(Relaxed), 1);
+        assert_eq!(node.counters.count(Refused::Torn), 1);
         Ok(())
     }
 

@@ -101,13 +101,19 @@ pub(crate) fn init() {
 /// Whether anybody has written to the file: 0 no, 1 yes.
 static IN_USE: Atomic<u32> = Atomic::new(0);
 
+/// Whether points are counted and may be armed: whoever must not be held up by one takes another way then.
+#[inline]
+pub fn in_use() -> bool {
+    IN_USE.load(Relaxed) != 0
+}
+
 /// Counts a visit of the point `name`, at most 48 characters of the form `subsystem.what.role.step`. May sleep.
 ///
 /// # Errors
 /// Those armed with `errno:`; [`DROP`] if armed with `drop`.
 #[inline]
 pub fn hit(name: &'static str) -> Result {
-    if IN_USE.load(Relaxed) == 0 {
+    if !in_use() {
         return Ok(());
     }
     hit_counted(name)

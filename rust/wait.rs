@@ -161,6 +161,7 @@ struct Inner<T> {
     items: RBTree<u64, T>,
     next: u64,
     len: usize,
+    /// Those who found no item and have none yet.
     waiters: usize,
 }
 
@@ -204,28 +205,40 @@ impl<T: Send + Unpin> Queue<T> {
         Ok(served)
     }
 
-    fn take(&self) -> Option<T> {
+    /// Takes an item, which ends the waiting, or begins to wait: each in one step, so that whoever pushes never counts on
+    /// a waiter that has an item already.
+    fn take(&self, is_waiter: &mut bool) -> Option<T> {
         let node = {
             let mut inner = self.inner.lock();
-            let key = *inner.items.keys().next()?;
-            inner.len -= 1;
-            inner.items.remove_node(&key)
+            let first = inner.items.keys().next().copied();
+            match first {
+                Some(key) => {
+                    inner.len -= 1;
+                    inner.waiters -= usize::from(*is_waiter);
+                    *is_waiter = false;
+                    inner.items.remove_node(&key)
+                }
+                None => {
+                    inner.waiters += usize::from(!*is_waiter);
+                    *is_waiter = true;
+                    None
+                }
+            }
         };
         node.map(|n| n.to_key_value().1)
     }
 
     /// Sleeps until there is an item, and takes it.
     pub fn wait(&self) -> T {
-        self.inner.lock().waiters += 1;
-        let mut item = None;
-        self.changed.wait_in_line(|| {
-            item = self.take();
-            item.is_some()
-        });
-        self.inner.lock().waiters -= 1;
+        let mut is_waiter = false;
         loop {
-            // `wait_until` returns only with an item; the loop states that to the compiler.
-            if let Some(i) = item.take().or_else(|| self.take()) {
+            let mut item = None;
+            self.changed.wait_in_line(|| {
+                item = self.take(&mut is_waiter);
+                item.is_some()
+            });
+            // `wait_in_line` returns only with an item; the loop states that to the compiler.
+            if let Some(i) = item {
                 return i;
             }
         }

@@ -87,7 +87,7 @@ def torn(s):
         raise SystemExit('answered with %r' % got)
 def admit(node, incarnation, key=K):
     s = connect()
-    a = struct.pack('<4sI16sIIQ16s', b'SSIH', 2, CLUSTER, node, 1, incarnation, os.urandom(16))
+    a = struct.pack('<4sI16sIIQ16s', b'SSIH', 3, CLUSTER, node, 1, incarnation, os.urandom(16))
     s.sendall(a)
     b = exactly(s, 56)
     proof = exactly(s, 32)
