@@ -31,11 +31,12 @@ rig: setup		## build the rig and the cases
 demo: modules tools programs rig	## boot three nodes and show what works
 	@tests/demo
 
-test: setup tools programs	## every test on the plain kernel; the last line is `N passed, N failed`
+test: setup tools programs	## every test on the plain kernel and KUnit; the last line is `N passed, N failed`
 	@tools/build/modules.sh plain
+	@tools/build/modules.sh debug
 	@tests/run --fast
 
-test-long: setup tools programs	## the same, KUnit and chosen cases on the debug kernel as well
+test-long: setup tools programs	## the same, the cases that take many minutes, and chosen cases on the debug kernel
 	@tools/build/modules.sh plain
 	@tools/build/modules.sh debug
 	@tests/run
