@@ -120,13 +120,21 @@ impl Session {
             }
         }
         let last = self.round_trip()?;
-        stats::check_drift(first, last)?;
         // A freeze is one sample per block: the blocks are the distribution.
         let of = |side: &Side, v: &[Pair]| match side {
             Side::Timed(_) => Pair::of_blocks(v),
             Side::Freeze(_) => Pair::of_samples(&v.iter().map(|p| p.p50).collect::<Vec<_>>()),
         };
         let (o, p) = of(&b.ours, &ours).zip(of(&b.peer, &peer)).ok_or("no samples")?;
+        // What was measured is of some use to who looks for a cause, and of none as a result.
+        stats::check_drift(first, last).map_err(|e| {
+            format!(
+                "{e} (it was {:.0} us against {:.0} us, ratio {:.2})",
+                o.p50 / 1e3,
+                p.p50 / 1e3,
+                o.p50 / p.p50
+            )
+        })?;
         let mut env = self.env.clone();
         env.insert(
             "rtt_us".to_owned(),
