@@ -409,7 +409,10 @@ pub(crate) fn prepare(
     };
     let (header, rest) = image::Header::ref_from_prefix(tail).map_err(|_| EPROTO)?;
     let spawn = header.spawn(pid, movement)?;
-    let is_number = |b: &[u8]| b.try_into().is_ok_and(|b| ClusterPid(u32::from_le_bytes(b)).origin().is_some());
+    let is_number = |b: &[u8]| {
+        b.try_into()
+            .is_ok_and(|b| ClusterPid(u32::from_le_bytes(b)).origin().is_some())
+    };
     if !header.parts(rest)?.children.chunks(4).all(is_number) {
         return Err(EPROTO.into());
     }

@@ -395,8 +395,8 @@ impl Handle<Lost> for Server {
 
 impl Handle<Search> for Server {
     fn handle(&self, from: Caller, req: &SearchReq, _tail: &[u8]) -> Reply<Search> {
-        let is_here = movement::is_here_for_good(ClusterPid(req.pid.get()), from)
-            .map_err(Status::Errno)?;
+        let is_here =
+            movement::is_here_for_good(ClusterPid(req.pid.get()), from).map_err(Status::Errno)?;
         let rep = SearchRep {
             found: Le32::new(u32::from(is_here)),
             view: Le64::new(clms::view().id),
