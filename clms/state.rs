@@ -121,6 +121,8 @@ pub(crate) struct Core<K> {
     n: usize,
     times: Times,
     started: Millis,
+    /// Before that others may count on what an earlier life of this node in the same boot has promised.
+    quiet_until: Millis,
     phase: Phase,
     view: View,
     proposal: View,
@@ -137,13 +139,15 @@ const fn bit(p: Place) -> Mask {
 }
 
 impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
-    /// A node that begins to join, in a table with as many nodes as `known` has defaults.
+    /// A node that begins to join, in a table with as many nodes as `known` has defaults. Nobody has missed its last
+    /// membership of this boot before `quiet_until`; 0: there was none.
     pub(crate) fn new(
         this: Place,
         mut known: K,
         incarnation: u64,
         times: Times,
         now: Millis,
+        quiet_until: Millis,
     ) -> Self {
         let n = known.len();
         if let Some(me) = known.get_mut(this) {
@@ -155,6 +159,7 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
             n: if n > MAX_NODES { MAX_NODES } else { n },
             times,
             started: now,
+            quiet_until,
             phase: Phase::Joining,
             view: View::default(),
             proposal: View::default(),
@@ -354,9 +359,10 @@ impl<K: Deref<Target = [Known]> + DerefMut> Core<K> {
     }
 
     /// Whether this node may have a part in a view. Its clock counts from the start of the machine: when that is longer
-    /// ago than a time-out, everybody has missed an earlier life of it, and nobody counts on what that promised.
+    /// ago than a time-out, everybody has missed an earlier life of it, and nobody counts on what that promised. The same
+    /// is true of an earlier membership in this boot.
     fn may_begin(&self, now: Millis) -> bool {
-        now >= self.times.detect
+        now >= self.times.detect.max(self.quiet_until)
     }
 
     /// Whether this node, if it is a member, may go on.

@@ -15,6 +15,8 @@ use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
@@ -99,6 +101,8 @@ struct Membership {
     incarnation: Incarnation,
     name: KVec<u8>,
     rows: KVec<Row>,
+    detect_ms: u32,
+    /// Digest of what must be the same on all nodes.
     table: u64,
     /// Lock: level 22 `clms::core`, mutex. Held for one step; never while an observer runs.
     #[pin]
@@ -117,8 +121,12 @@ struct Done {
     incarnations: KVec<u64>,
     /// Result of this node's own join, once known.
     joined: Option<Result>,
+    /// Observers have been told that this node has joined.
+    entered: bool,
     left: bool,
     ending: bool,
+    /// The life of each node that was said not to be understood; 0: none.
+    not_understood: KVec<u64>,
 }
 
 struct Running {
@@ -143,6 +151,9 @@ global_lock! {
     /// This node and the view in force. Lock: level 25 `clms::view`, spin.
     unsafe(uninit) static VIEW: SpinLock<(Option<NodeId>, View)> = (None, NO_VIEW);
 }
+
+/// When everybody has missed the last membership of this boot, by this node's clock; 0: there was none.
+static QUIET_UNTIL_MS: Atomic<u64> = Atomic::new(0);
 
 const NO_VIEW: View = View {
     id: 0,
@@ -169,6 +180,10 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         end();
+        // The module's next life does not know when this one ended.
+        while now_ms() < QUIET_UNTIL_MS.load(Relaxed) {
+            ssi::machine::sleep_ms(100);
+        }
     }
 }
 
@@ -211,24 +226,26 @@ impl Membership {
 
     /// Takes a step and sees to its effect.
     fn step(&self, f: impl FnOnce(&mut Core<KVec<state::Known>>) -> Effect) {
-        let (effect, says, incarnations) = {
+        let (effect, says) = {
             let mut core = self.core.lock();
             let effect = f(&mut core);
-            let mut incarnations = KVec::new();
-            if matches!(effect, Effect::Install(_)) {
-                for p in 0..self.rows.len() {
-                    if incarnations.push(core.incarnation(p), GFP_KERNEL).is_err() {
-                        stop_machine("no memory for a view");
-                    }
-                }
+            // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
+            let queued = match effect {
+                Effect::Install(v) => self.queue_view(v, &core),
+                Effect::Left => self.changes.push(Change::Left).map(|_| ()),
+                Effect::None | Effect::Say | Effect::Stop(_) => Ok(()),
+            };
+            if queued.is_err() {
+                stop_machine("no memory for a change of the view");
             }
-            (effect, core.says(), incarnations)
+            (effect, core.says())
         };
-        let change = match effect {
-            Effect::None => return,
-            Effect::Say => None,
-            Effect::Install(v) => Some(Change::Install(v, incarnations)),
-            Effect::Left => Some(Change::Left),
+        match effect {
+            Effect::None => {}
+            // What is new is said at once: a change takes round trips, not beats.
+            Effect::Say | Effect::Install(_) | Effect::Left => {
+                ics::send_heartbeats(&proto::encode(&says, self.table));
+            }
             Effect::Stop(why) => {
                 if self.done.lock().ending {
                     return;
@@ -237,15 +254,33 @@ impl Membership {
                     Why::Excluded => "the others have a view without this node",
                     Why::NoQuorum => "too few members are heard",
                 });
-                return;
             }
+        }
+    }
+
+    fn queue_view(&self, v: state::View, core: &Core<KVec<state::Known>>) -> Result {
+        let mut incarnations = KVec::new();
+        for p in 0..self.rows.len() {
+            incarnations.push(core.incarnation(p), GFP_KERNEL)?;
+        }
+        self.changes.push(Change::Install(v, incarnations))?;
+        Ok(())
+    }
+
+    /// A node says what this one does not understand: names it, once in each of its lives.
+    fn not_understood(&self, place: usize, h: &ics::Heartbeat) {
+        let is_known = {
+            let mut done = self.done.lock();
+            let told = done.not_understood.get_mut(place);
+            told.is_none_or(|t| core::mem::replace(t, h.incarnation.0) == h.incarnation.0)
         };
-        // What is new is said at once: a change takes round trips, not beats.
-        ics::send_heartbeats(&proto::encode(&says, self.table));
-        if let Some(c) = change {
-            if self.changes.push(c).is_err() {
-                stop_machine("no memory for a change of the view");
-            }
+        if !is_known {
+            pr_warn!(
+                "node {} has another clustertab, or another --detect-ms ({} here): it is not heard; \
+                 make both the same on all nodes and join it again\n",
+                h.node.number(),
+                self.detect_ms
+            );
         }
     }
 
@@ -382,6 +417,8 @@ impl Membership {
         if let Err(e) = observers::joined(self.this) {
             pr_err!("a subsystem cannot join: {:?}\n", e);
             self.done.lock().joined = Some(Err(e));
+        } else {
+            self.done.lock().entered = true;
         }
     }
 }
@@ -431,11 +468,10 @@ impl ics::LinkObserver for Links {
 
     fn heartbeat(&self, h: &ics::Heartbeat) {
         let Some(m) = current() else { return };
-        let Some(says) = proto::decode(&h.says, m.table) else {
-            return;
-        };
-        if let Some(p) = m.place(h.node) {
-            m.step(|core| core.heard(p, h.incarnation.0, says, now_ms()));
+        let Some(p) = m.place(h.node) else { return };
+        match proto::decode(&h.says, m.table) {
+            Some(says) => m.step(|core| core.heard(p, h.incarnation.0, says, now_ms())),
+            None => m.not_understood(p, h),
         }
     }
 }
@@ -471,7 +507,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         };
         nodes.push(config, GFP_KERNEL)?;
     }
-    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 1", &[&table]);
+    // Not only the nodes: who waits longer than the others for a silent node goes on in a view that they have replaced.
+    table.extend_from_slice(&args.detect_ms.to_le_bytes(), GFP_KERNEL)?;
+    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 2", &[&table]);
     let incarnation = Incarnation(ssi::machine::wall_clock_ns());
     let times = Times {
         detect: u64::from(args.detect_ms),
@@ -480,7 +518,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let n = args.rows.len();
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
+    let mut not_understood = KVec::new();
     for _ in 0..n {
+        not_understood.push(0, GFP_KERNEL)?;
         states.push(NodeState::NeverUp, GFP_KERNEL)?;
         incarnations.push(0, GFP_KERNEL)?;
     }
@@ -488,8 +528,10 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         states,
         incarnations,
         joined: None,
+        entered: false,
         left: false,
         ending: false,
+        not_understood,
     };
     let mut name = KVec::new();
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
@@ -497,13 +539,15 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     for _ in 0..n {
         known.push(state::Known::default(), GFP_KERNEL)?;
     }
-    let core = Core::new(place, known, incarnation.0, times, now_ms());
+    let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
+    let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
             incarnation,
             name,
             rows: args.rows,
+            detect_ms: args.detect_ms,
             table: u64::from_le_bytes(digest),
             core <- kernel::new_mutex!(core, "clms::core"),
             changes: Queue::new()?,
@@ -554,6 +598,13 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     };
     if result.is_err() {
         end();
+        // The first view may have come after all: whoever was told of it is told that it is over.
+        let entered = m.done.lock().entered;
+        if entered {
+            if let Err(e) = observers::leaving(m.this) {
+                pr_err!("a subsystem does not leave: {:?}\n", e);
+            }
+        }
     }
     result
 }
@@ -576,7 +627,11 @@ pub(crate) fn leave() -> Result {
             core.leave();
             core.tick(now_ms())
         });
-        let left = m.changed.wait_interruptible(|| m.done.lock().left);
+        let has_left = || m.done.lock().left;
+        // After a signal too the others may have their view without this node, and who stays then is excluded, and
+        // stops. If they do not have it in that time either, they are too few for one.
+        let left = m.changed.wait_interruptible(has_left)
+            || m.changed.wait_timeout(2 * m.detect_ms, has_left);
         if !left {
             m.core.lock().stay();
             observers::joined(m.this)?;
@@ -597,10 +652,13 @@ fn end() {
     while r.membership.changes.push(Change::Stop).is_err() {
         ssi::task::yield_now();
     }
-    *VIEW.lock() = (None, NO_VIEW);
     ics::stop();
     *CURRENT.lock() = None;
     drop(r.threads);
+    // After the thread that sets it.
+    *VIEW.lock() = (None, NO_VIEW);
+    let detect = u64::from(r.membership.detect_ms);
+    QUIET_UNTIL_MS.store(now_ms().saturating_add(detect), Relaxed);
 }
 
 /// What `status` shows of a node.

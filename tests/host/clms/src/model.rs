@@ -67,7 +67,7 @@ impl World {
         let incarnation = self.incarnations;
         let known = vec![Known::default(); N];
         self.nodes[i] = Some(Node {
-            core: Core::new(i, known, incarnation, TIMES, 0),
+            core: Core::new(i, known, incarnation, TIMES, 0, 0),
             incarnation,
             history: Vec::new(),
         });
