@@ -153,7 +153,7 @@ impl Context {
 
     /// All that a node's console shows since the instance came up.
     pub(crate) fn console(&self, node: u32) -> String {
-        console::since(&self.client.console(node), 0)
+        console::text(&console::bytes_since(&self.client.console(node), 0))
     }
 
     /// Names in a directory below `/shared`, as the host has it.

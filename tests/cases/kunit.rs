@@ -78,7 +78,7 @@ fn boot(places: &Places) -> Result<(String, bool)> {
     };
     let done = up.run(places, &dir, &mut |line| println!("# {line}"));
     // A suite that takes the machine down leaves its name on the console.
-    let text = console::since(&dir.join("node1.console"), 0);
+    let text = console::text(&console::bytes_since(&dir.join("node1.console"), 0));
     if let Ok(client) = Client::connect(&dir) {
         client.down()?;
     }

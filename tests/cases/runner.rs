@@ -139,6 +139,28 @@ struct Cluster {
     shape: Shape,
     client: Client,
     was_used: bool,
+    /// How much of each node's console has been judged.
+    judged: Vec<u64>,
+    /// What the last case expects there.
+    expected: &'static [&'static str],
+}
+
+impl Cluster {
+    /// The alarms on the consoles since this was last asked.
+    fn alarms(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (node, judged) in (1..).zip(&mut self.judged) {
+            let mut bytes = console::bytes_since(&self.client.console(node), *judged);
+            // The rest of a line that is still being written is judged next time.
+            let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+            bytes.truncate(whole);
+            *judged += bytes.len() as u64;
+            let text = console::text(&bytes);
+            let alarms = console::alarms(&text, self.expected);
+            found.extend(alarms.iter().take(5).map(|l| format!("node {node}: {l}")));
+        }
+        found
+    }
 }
 
 /// How a case ended.
@@ -153,6 +175,8 @@ struct Runner {
     dir: PathBuf,
     options: Options,
     cluster: Option<Cluster>,
+    /// Alarms that came when no case was running, and have not been shown.
+    late: Vec<String>,
 }
 
 /// The whole program.
@@ -195,6 +219,7 @@ pub(crate) fn main(files: &[&[Case]]) -> ExitCode {
             dir,
             options,
             cluster: None,
+            late: Vec::new(),
         }
         .run_all(&group(cases))
     };
@@ -256,6 +281,7 @@ impl Runner {
             let start = Instant::now();
             let verdict = self.run_case(case);
             let seconds = start.elapsed().as_secs_f64();
+            failed += self.tell_late(None);
             match verdict {
                 Verdict::Passed => {
                     passed += 1;
@@ -279,7 +305,8 @@ impl Runner {
                 }
             }
         }
-        self.retire();
+        let late = self.retire();
+        failed += self.tell_late(late);
         if skipped > 0 {
             println!("# {skipped} skipped");
         }
@@ -296,12 +323,26 @@ impl Runner {
         }
     }
 
-    fn retire(&mut self) {
-        if let Some(cluster) = self.cluster.take()
-            && let Err(e) = cluster.client.down()
-        {
+    /// Shows the alarms that came between cases. Returns how many failures they are.
+    fn tell_late(&mut self, more: Option<String>) -> usize {
+        self.late.extend(more);
+        for late in &self.late {
+            println!("# after the end of the case before:");
+            for line in late.lines() {
+                println!("# {line}");
+            }
+        }
+        std::mem::take(&mut self.late).len()
+    }
+
+    /// Takes the cluster down. What its consoles said after the last case of it was judged.
+    fn retire(&mut self) -> Option<String> {
+        let mut cluster = self.cluster.take()?;
+        let late = cluster.alarms();
+        if let Err(e) = cluster.client.down() {
             println!("# down: {e:#}");
         }
+        (!late.is_empty()).then(|| late.join("\n"))
     }
 
     /// The cluster that a case needs.
@@ -309,8 +350,11 @@ impl Runner {
         let shape = shape(case, &self.options);
         let fits = |c: &Cluster| c.shape == shape && !(case.fresh && c.was_used);
         if !self.cluster.as_ref().is_some_and(fits) {
-            self.retire();
+            if let Some(late) = self.retire() {
+                self.late.push(late);
+            }
             let dir = self.dir.join("cluster");
+            let shape_nodes = shape.nodes as usize;
             fs::create_dir_all(&dir)?;
             let up = Up {
                 nodes: shape.nodes,
@@ -330,6 +374,8 @@ impl Runner {
                 shape,
                 client: Client::connect(&dir)?,
                 was_used: false,
+                judged: vec![0; shape_nodes],
+                expected: &[],
             });
         }
         self.cluster.as_mut().context("no cluster")
@@ -345,11 +391,22 @@ impl Runner {
             return Verdict::Skipped(format!("not as promised yet: {}", case.broken));
         }
         // The boot of a new cluster is judged with its first case.
-        let (client, is_new) = match self.cluster(case) {
+        let client = match self.cluster(case) {
             Ok(cluster) => {
-                let is_new = !cluster.was_used;
+                if cluster.was_used {
+                    let late = cluster.alarms();
+                    if !late.is_empty() {
+                        let late = late.join("\n");
+                        self.late.push(late);
+                    }
+                }
+                let cluster = self.cluster.as_mut();
+                let Some(cluster) = cluster else {
+                    return Verdict::Failed("no cluster".into());
+                };
                 cluster.was_used = true;
-                (cluster.client.clone(), is_new)
+                cluster.expected = case.expected;
+                cluster.client.clone()
             }
             Err(e) => {
                 let unborn = Client::unchecked(self.dir.join("cluster"));
@@ -358,16 +415,6 @@ impl Runner {
             }
         };
         let nodes: Vec<u32> = (1..=shape.nodes).collect();
-        let starts: Vec<u64> = nodes
-            .iter()
-            .map(|n| {
-                if is_new {
-                    0
-                } else {
-                    console::length(&client.console(*n))
-                }
-            })
-            .collect();
         let boots_before = boots(&client);
         let patience = if shape.kernel == Kernel::Debug { 5 } else { 1 };
         let scratch = self.dir.join(case.name);
@@ -383,15 +430,9 @@ impl Runner {
             patience,
         };
         let mut result = run_limited(case, context, Duration::from_secs(u64::from(case.seconds)) * patience);
-        let mut alarms = Vec::new();
-        for (node, start) in nodes.iter().zip(&starts) {
-            let text = console::since(&client.console(*node), *start);
-            alarms.extend(
-                console::alarms(&text, case.expected)
-                    .iter()
-                    .take(5)
-                    .map(|l| format!("node {node}: {l}")),
-            );
+        let mut alarms = self.cluster.as_mut().map(Cluster::alarms).unwrap_or_default();
+        if case.faults == Case::DEFAULT.faults {
+            alarms.extend(unplanned_boots(&boots_before, &boots(&client)));
         }
         if !alarms.is_empty() {
             let e = result.as_ref().err().map_or(String::new(), |e| format!("{e:#}\n"));
@@ -399,15 +440,19 @@ impl Runner {
         }
         match result {
             Ok(()) => {
-                if !self.is_healthy(&boots_before) {
-                    self.retire();
+                if !self.is_healthy(&boots_before)
+                    && let Some(late) = self.retire()
+                {
+                    let saved = self.save_consoles(case, &client, &nodes);
+                    return Verdict::Failed(format!("{late}\nconsoles: {}", saved.display()));
                 }
                 Verdict::Passed
             }
             Err(e) => {
                 let saved = self.save_consoles(case, &client, &nodes);
                 if !self.options.keep {
-                    self.retire();
+                    // What else it says is in the consoles that are kept.
+                    let _late = self.retire();
                 }
                 Verdict::Failed(format!("{e:#}\nconsoles: {}", saved.display()))
             }
@@ -465,6 +510,15 @@ fn boots(client: &Client) -> Vec<u32> {
         .status()
         .map(|s| s.nodes.iter().map(|n| n.boots).collect())
         .unwrap_or_default()
+}
+
+/// The nodes that booted although the case says that it does nothing to them.
+fn unplanned_boots(before: &[u32], after: &[u32]) -> Vec<String> {
+    let pairs = (1..).zip(before.iter().zip(after));
+    pairs
+        .filter(|(_, (b, a))| b != a)
+        .map(|(node, (b, a))| format!("node {node} booted in a case without faults: boot {b}, now {a}"))
+        .collect()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -562,6 +616,13 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), n);
+    }
+
+    #[test]
+    fn boots_that_nobody_planned_are_named() {
+        assert_eq!(unplanned_boots(&[1, 1], &[1, 1]), [""; 0]);
+        let found = unplanned_boots(&[1, 1, 2], &[1, 2, 2]);
+        assert_eq!(found, ["node 2 booted in a case without faults: boot 1, now 2"]);
     }
 
     #[test]
