@@ -39,11 +39,18 @@ install_packages() {
 		>>"$CACHE/apt.log" 2>&1 || { tail -n 20 "$CACHE/apt.log" >&2; die "apt-get install failed"; }
 }
 
-# The Debian mirror that this machine uses, read from its own apt sources (one-line and deb822 form).
+# The Debian mirror that this machine uses, read from its own apt sources (one-line and deb822 form). A list of mirrors
+# (mirror+file:) stands for what it lists. The one whose path ends in /debian, else the first that is not for security.
 debian_mirror() {
-	find /etc/apt -name '*.list' -o -name '*.sources' | xargs cat |
-		sed -nE 's/^URIs:[[:space:]]*([^[:space:]]+).*/\1/p; s/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p' |
-		awk '/\/debian\/?$/ && !found { print; found = 1 }'
+	find /etc/apt -maxdepth 2 \( -name '*.list' -o -name '*.sources' \) -print0 | xargs -0r cat |
+		sed -nE 's/^URIs:[[:space:]]*//p; s/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p' | tr -s '[:space:]' '\n' |
+		while read -r uri; do
+			case $uri in
+			mirror+file:*) sed -nE 's/^[[:space:]]*([^#[:space:]]+).*/\1/p' "/${uri#mirror+file:*/}" 2>/dev/null || true ;;
+			*) echo "$uri" ;;
+			esac
+		done |
+		awk '/\/debian\/?$/ && !best { best = $0 } !/security/ && !any { any = $0 } END { if (best) print best; else if (any) print any }'
 }
 
 # Downloads one package of trixie-backports through an apt list of its own; the machine's lists stay as they are.
@@ -70,6 +77,15 @@ fetch_rust_src() {
 	local dst
 	dst=$(rust_lib_src)
 	[ -d "$dst/core" ] && return
+	# A toolchain of rustup brings its own; where that cannot be had Debian's package of the same version does.
+	if command -v rustup >/dev/null && rustup which rustc >/dev/null 2>&1; then
+		step "adding the Rust library sources to the toolchain"
+		if rustup component add rust-src >"$CACHE/rustup.log" 2>&1; then
+			dst=$(rust_lib_src)
+			[ -d "$dst/core" ] && return
+		fi
+		step "rustup has none, see $CACHE/rustup.log"
+	fi
 	step "unpacking the Rust library sources of $RUSTC_VERSION"
 	backports_download "rust-src=$RUSTC_VERSION+*"
 	rm -rf "$CACHE/tmp" && mkdir -p "$CACHE/tmp" "$(dirname "$dst")"

@@ -431,19 +431,41 @@ fn debian_source() -> Result<(String, String)> {
     for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
         texts.push(fs::read_to_string(entry.path()).unwrap_or_default());
     }
-    let mirror = texts.iter().flat_map(|t| t.lines()).find_map(mirror_of_line);
+    let listed = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mirror = mirror_of(texts.iter().flat_map(|t| t.lines()), &listed);
     Ok((mirror.context("no Debian mirror in /etc/apt")?, suite.to_owned()))
 }
 
-fn mirror_of_line(line: &str) -> Option<String> {
-    let is_debian = |w: &&str| w.trim_end_matches('/').ends_with("/debian");
-    match line.strip_prefix("URIs:") {
-        Some(rest) => rest.split_whitespace().find(is_debian).map(str::to_owned),
-        None => line
-            .strip_prefix("deb ")?
-            .split_whitespace()
-            .find(is_debian)
-            .map(str::to_owned),
+/// The mirror whose path ends in `/debian`, else the first that is not for security. A list of mirrors (`mirror+file:`)
+/// stands for what it lists: `listed` reads it.
+fn mirror_of<'a>(lines: impl Iterator<Item = &'a str>, listed: &dyn Fn(&str) -> String) -> Option<String> {
+    let mut uris = Vec::new();
+    for uri in lines.flat_map(uris_of_line) {
+        match uri.strip_prefix("mirror+file:") {
+            Some(path) => uris.extend(
+                listed(path)
+                    .lines()
+                    .filter_map(|l| l.split_whitespace().next())
+                    .filter(|w| !w.starts_with('#'))
+                    .map(str::to_owned),
+            ),
+            None => uris.push(uri.to_owned()),
+        }
+    }
+    let is_debian = |u: &&String| u.trim_end_matches('/').ends_with("/debian");
+    let is_any = |u: &&String| !u.contains("security");
+    uris.iter()
+        .find(is_debian)
+        .or_else(|| uris.iter().find(is_any))
+        .cloned()
+}
+
+/// The addresses in a line of apt's sources, in either form.
+fn uris_of_line(line: &str) -> Vec<&str> {
+    match (line.strip_prefix("URIs:"), line.strip_prefix("deb ")) {
+        (Some(rest), _) => rest.split_whitespace().collect(),
+        (None, Some(rest)) => rest.split_whitespace().find(|w| w.contains(":/")).into_iter().collect(),
+        (None, None) => Vec::new(),
     }
 }
 
@@ -609,19 +631,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mirrors_are_found_in_both_forms() {
-        let mirror = |l| mirror_of_line(l);
-        assert_eq!(
-            mirror("URIs: http://deb.debian.org/debian"),
-            Some("http://deb.debian.org/debian".into())
-        );
-        assert_eq!(
-            mirror("deb [signed-by=/k] http://m/debian/ bookworm main"),
-            Some("http://m/debian/".into())
-        );
-        assert_eq!(mirror("URIs: http://deb.debian.org/debian-security"), None);
-        assert_eq!(mirror("deb https://packages.cloud.google.com/apt x main"), None);
-        assert_eq!(mirror("# deb http://m/debian bookworm main"), None);
+    fn mirrors_are_found_in_both_forms_and_in_lists() {
+        let list = |path: &str| match path {
+            "/m.list" => "# mirrors\nhttp://m/debian\tpriority:1\nhttp://n/debian\n".to_owned(),
+            _ => String::new(),
+        };
+        let mirror = |text: &str| mirror_of(text.lines(), &list);
+        for (text, want) in [
+            ("URIs: http://m/debian", Some("http://m/debian")),
+            (
+                "deb [signed-by=/k] http://m/debian/ bookworm main",
+                Some("http://m/debian/"),
+            ),
+            ("URIs: http://m/debian-security", None),
+            ("URIs: http://m/other\nURIs: http://m/debian", Some("http://m/debian")),
+            ("URIs: http://m/other", Some("http://m/other")),
+            ("URIs: mirror+file:/m.list", Some("http://m/debian")),
+            ("URIs: mirror+file:/none.list\nURIs: http://m/x", Some("http://m/x")),
+            ("# deb http://m/debian bookworm main", None),
+        ] {
+            assert_eq!(mirror(text).as_deref(), want, "{text}");
+        }
     }
 
     #[test]
