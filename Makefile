@@ -42,6 +42,7 @@ test-long: setup tools programs	## the same, the cases that take many minutes, a
 	@tests/run
 
 bench: modules tools programs rig	## measure against peers; BENCH=name for one
+	@case " $(BENCH) " in "  " | *" hook"*) tools/build/kernel.sh unpatched >/dev/null ;; esac
 	@tests/bench/bench $(BENCH)
 
 check: setup		## format, lints and rules of the whole tree

@@ -14,7 +14,9 @@ mod stats;
 
 use clap::Parser;
 use report::Report;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::process::ExitCode;
 
 /// Every benchmark, in the order they run.
@@ -59,6 +61,19 @@ struct Args {
 /// Why something was not measured.
 pub(crate) type Problem = String;
 
+/// What was measured: the commit of the checkout, and whether anything in it has changed since.
+fn commit(top: &Path) -> String {
+    let git = Command::new("git")
+        .arg("-C")
+        .arg(top)
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    match git {
+        Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
+        _ => "?".to_owned(),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.list {
@@ -95,7 +110,9 @@ fn main() -> ExitCode {
         take(hooks::run(&args.top, &hooks, args.blocks));
     }
 
-    for r in &reports {
+    let commit = commit(&args.top);
+    for r in &mut reports {
+        r.env.insert("commit".to_owned(), commit.clone());
         if let Err(e) = r.save(&args.top) {
             problems.push(format!("{}: {e}", r.name));
         }

@@ -97,6 +97,7 @@ impl Session {
             env.insert((*key).to_owned(), value.to_owned());
         }
         env.insert("nodes".to_owned(), "2".to_owned());
+        env.insert("accelerator".to_owned(), rig.accelerator()?);
         Ok(Self {
             rig,
             signal_peer,

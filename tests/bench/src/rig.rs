@@ -30,8 +30,12 @@ impl Rig {
                     dir: top.join("build/rig-bench"),
                     ours: true,
                 };
+                // It goes with this process, however that ends.
+                let tie = std::process::id().to_string();
                 rig.call(&[
                     "up",
+                    "--tie",
+                    &tie,
                     "-n",
                     "2",
                     "--root",
@@ -46,6 +50,14 @@ impl Rig {
         };
         rig.call(&["status"])?;
         Ok(rig)
+    }
+
+    /// What runs the nodes: `kvm`, or `tcg`, which emulates them.
+    pub(crate) fn accelerator(&self) -> Result<String, Problem> {
+        let status = self.call(&["status"])?;
+        let is_word = |w: &&str| ["kvm", "tcg"].contains(w);
+        let found = status.split(|c: char| !c.is_alphanumeric()).find(is_word);
+        Ok(found.unwrap_or("?").to_owned())
     }
 
     /// Runs a shell script on `node`; its standard output.
