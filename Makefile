@@ -3,8 +3,9 @@
 
 KERNEL ?= plain
 BENCH ?=
+T ?= 10m
 
-.PHONY: help setup kernel modules tools programs rig demo test test-long bench check docs clean
+.PHONY: help setup kernel modules tools programs rig demo test test-long soak fuzz bench check docs clean
 .DEFAULT_GOAL := help
 
 help:			## this text
@@ -40,6 +41,12 @@ test-long: setup tools programs	## the same, the cases that take many minutes, a
 	@tools/build/modules.sh plain
 	@tools/build/modules.sh debug
 	@tests/run
+
+soak: modules tools programs rig	## cases of movement, crash and calls, again and again with new seeds until T is over (default T=10m) or one fails
+	@tests/soak $(T) --kernel $(KERNEL)
+
+fuzz: setup		## feed hostile bytes to the decoders that run on the host, for T (default T=10m); seeds are printed
+	@tests/fuzz $(T)
 
 bench: modules tools programs rig	## measure against peers; BENCH=name for one
 	@case " $(BENCH) " in "  " | *" hook"*) tools/build/kernel.sh unpatched >/dev/null ;; esac

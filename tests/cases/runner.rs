@@ -126,6 +126,9 @@ struct Options {
     /// Leave the cluster of a failed case running, and stop there
     #[arg(long)]
     keep: bool,
+    /// Stop after the first failed case
+    #[arg(long)]
+    stop: bool,
     /// Run the KUnit suites of the modules, in one machine with the debug kernel
     #[arg(long)]
     kunit: bool,
@@ -300,6 +303,8 @@ impl Runner {
                     println!("not ok {number} {} # {seconds:.1} s", case.name);
                     if self.options.keep {
                         self.keep();
+                    }
+                    if self.options.keep || self.options.stop {
                         break;
                     }
                 }

@@ -12,6 +12,8 @@ mod ioctls;
 mod state;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod image_tests;
 #[cfg(test)]
 mod state_tests;
