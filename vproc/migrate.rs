@@ -40,6 +40,10 @@ const BATCH: usize = 64;
 /// Messages with pages that may be without an answer.
 const AHEAD: usize = 6;
 
+/// How long pages may still be held that a finished write gave to a device or file system: those let go of them in
+/// their own time.
+const PINNED_MS: u32 = 1000;
+
 /// How far a departure is.
 #[derive(Clone, Copy)]
 enum Stage {
@@ -203,7 +207,7 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         return Err(Refusal::new(EAGAIN, b"runs another program now"));
     }
     let (ids, leader) = steps::leave_check()?;
-    image::check()?;
+    check_image()?;
     let ppid = movement::wire_parent(&ids);
     let spawn = Spawn {
         movement: d.movement,
@@ -234,6 +238,21 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         let _started = image::start_timers(&task, Delta::ZERO);
     }
     r
+}
+
+/// Whether an image can hold the current process.
+fn check_image() -> core::result::Result<(), Refusal> {
+    const STEP_MS: u32 = 10;
+    let mut waited = 0;
+    loop {
+        match image::check() {
+            Err(why) if why.cause().starts_with(b"pages pinned") && waited < PINNED_MS => {
+                ssi::machine::sleep_ms(STEP_MS);
+                waited += STEP_MS;
+            }
+            r => return r,
+        }
+    }
 }
 
 /// Sends the image; when this ends the process is parked at the destination.
