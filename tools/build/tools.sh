@@ -7,13 +7,15 @@
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
-export CARGO_TARGET_DIR=$CACHE/target/tools
+. "$TOP/tools/build/target.sh"
+CARGO_TARGET_DIR=$(cargo_target tools)
+export CARGO_TARGET_DIR
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
 cd "$TOP/tools"
 
 build() {
 	mkdir -p "$TOP/build/bin" "$CARGO_TARGET_DIR"
-	# Several checkouts share the target directory; what was built is copied before another one builds.
+	# Two that start at once build one after the other.
 	exec 9>"$CARGO_TARGET_DIR/.lock"
 	flock 9
 	# With an explicit target the flag reaches the program and not the build scripts and macros.
