@@ -9,6 +9,7 @@ use crate::files;
 use crate::ids::ClusterPid;
 use crate::pproc::Ids;
 use crate::pproc::SigInfo;
+use crate::pproc::Target;
 use crate::wire::Le32;
 use crate::wire::Le64;
 use core::mem::size_of;
@@ -136,6 +137,17 @@ pub struct Late {
     pub sig: Le32,
     /// The kernel's `struct kernel_siginfo`.
     pub info: [u8; SigInfo::LEN],
+}
+
+impl Late {
+    /// Whom it is for.
+    pub fn target(&self) -> Target {
+        if self.process.get() != 0 {
+            Target::Process
+        } else {
+            Target::Thread { tgid: None }
+        }
+    }
 }
 
 /// The most pending signals that a process can leave with.

@@ -35,7 +35,6 @@ use ssi::pproc::Exit;
 use ssi::pproc::Ids;
 use ssi::pproc::Pins;
 use ssi::pproc::SigInfo;
-use ssi::pproc::Target;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -199,13 +198,15 @@ impl Arrival {
             let Ok(l) = LateSignal::read_from_bytes(chunk) else {
                 continue;
             };
-            let target = if l.process.get() != 0 {
-                Target::Process
-            } else {
-                Target::Thread { tgid: None }
-            };
             // CAST: same bits. A signal that the process ignores is gone here as it would have been there.
-            let _ = pproc::signal(pid, target, l.sig.get() as i32, &SigInfo(l.info), 0, true);
+            let _ = pproc::signal(
+                pid,
+                l.target(),
+                l.sig.get() as i32,
+                &SigInfo(l.info),
+                0,
+                true,
+            );
         }
         Ok(())
     }
@@ -838,15 +839,16 @@ pub(crate) fn commit(
             ssi::task::yield_now();
             continue;
         };
-        let mut again = false;
+        // Room first: what has been taken out is nowhere else.
+        while ended.reserve(list.len(), GFP_KERNEL).is_err() {
+            ssi::task::yield_now();
+        }
         for (child, _, _) in list {
             if let Some(exit) = children::take(pid, child) {
-                again |= ended.push((child, exit), GFP_KERNEL).is_err();
+                let _ = ended.push_within_capacity((child, exit));
             }
         }
-        if !again {
-            break;
-        }
+        break;
     }
     forget(pid);
     leaving::left(pid, to);

@@ -32,7 +32,7 @@ use ssi::wire::Le32;
 /// What is to be done.
 #[derive(Clone, Copy)]
 enum Work {
-    /// A process of this node's range, or one whose origin is down, is lost: tell everybody.
+    /// A process of this node's range is lost: tell everybody.
     Mourn(ClusterPid),
     /// A node is down: look for relations whose origin cannot tell.
     Sweep(NodeId),

@@ -13,7 +13,6 @@ use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
 use ssi::movement::Late as LateSignal;
 use ssi::pproc::SigInfo;
-use ssi::pproc::Target;
 
 /// A process that is leaving.
 struct Leaving {
@@ -195,13 +194,8 @@ fn give(pid: ClusterPid, kept: Option<Leaving>) {
         return;
     };
     for s in &kept.signals {
-        let target = if s.process.get() != 0 {
-            Target::Process
-        } else {
-            Target::Thread { tgid: None }
-        };
         // CAST: same bits. ESRCH: it has died there.
-        let _dead = signals::forward(pid, target, s.sig.get() as i32, &SigInfo(s.info));
+        let _dead = signals::forward(pid, s.target(), s.sig.get() as i32, &SigInfo(s.info));
     }
     if kept.is_orphan {
         recovery::adopt(pid);
