@@ -36,6 +36,7 @@ cases! {
     vproc_signals
     vproc_proc_files
     vproc_onnode
+    vproc_terminal
     vproc_migrate
     vproc_migrate_leftovers
     vproc_migrate_refused

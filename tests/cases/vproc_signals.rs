@@ -45,6 +45,14 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "vproc_kill_all_from_any_node",
+        promise: "kill(-1) reaches what the sender may signal on every node, but neither itself nor any node's init",
+        root: Root::Debian,
+        debug: true,
+        run: kill_all,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "vproc_kill_bad_signal",
         promise: "a number that is no signal is EINVAL also for a process of another node",
         root: Root::Debian,
@@ -163,6 +171,44 @@ fn kill_group(c: &Context) -> Result<()> {
     let out = c.exec(1, &["/bin/kill", "-KILL", "--", "-3145727"])?;
     ensure!(out.code == 1 && out.error_text().contains("No such process"), "no group: {out:?}");
     Ok(())
+}
+
+fn kill_all(c: &Context) -> Result<()> {
+    let program = "os.kill(-1, signal.SIGTERM); print('alive')";
+    for from in 1..=c.nodes {
+        let sleepers = |user| -> Result<Vec<u32>> {
+            (1..=c.nodes)
+                .map(|n| cluster::sleeper(c, user, n, &["sleep", "1000"]))
+                .collect()
+        };
+        let (own, others) = (sleepers("user")?, sleepers("other")?);
+        // One whose parent is on another node.
+        let away = c.client.background(from, rig::spawn::command_as("user", &["onnode", "2", "sleep", "1003"]))?;
+        let children = |want: &str| {
+            c.until(&format!("{want} children on node 2"), 10, || {
+                Ok((c.sh(2, "pgrep -c -x -f 'sleep 1003' || true")? == want).then_some(()))
+            })
+        };
+        children("1")?;
+        same("user's own", python(c, "user", from, program, &[])?, "alive")?;
+        for node in 1..=c.nodes {
+            for pid in own.iter().chain([&u32::try_from(away.pid)?]) {
+                cluster::gone(c, node, *pid)?;
+            }
+        }
+        children("0")?;
+        for pid in &others {
+            c.sh(from, &format!("kill -0 {pid}"))?;
+        }
+        // An administrator's reaches them all.
+        same("root's own", python(c, "root", from, program, &[])?, "alive")?;
+        for node in 1..=c.nodes {
+            for pid in &others {
+                cluster::gone(c, node, *pid)?;
+            }
+        }
+    }
+    cluster::agree(c, &[1, 2, 3], 10).map(|_| ())
 }
 
 fn bad_signal(c: &Context) -> Result<()> {
