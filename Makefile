@@ -29,7 +29,7 @@ programs: setup		## build the programs that tests run in guests
 rig: setup		## build the rig and the cases
 	@tests/build.sh
 
-demo: modules tools programs rig	## boot three nodes and show what works
+demo:			## boot three nodes and show what works
 	@tests/demo
 
 test: setup tools programs	## every test on the plain kernel and KUnit; the last line is `N passed, N failed`

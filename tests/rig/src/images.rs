@@ -8,11 +8,11 @@
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -55,7 +55,7 @@ const DEBIAN_PACKAGES: &[&str] = &[
 ];
 
 /// Raise when the recipes below change.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// The mount points and directories that the agent counts on, in every root.
 const DIRS: &[&str] = &[
@@ -254,7 +254,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Images that were not used for a week go. The Debian tree stays: it is what takes minutes.
+/// Images that were not used for a week go.
 fn prune(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_old = entry
@@ -267,24 +267,24 @@ fn prune(dir: &Path) {
     }
 }
 
+/// Nothing compressed, nothing said.
+const PLAIN: [&str; 6] = ["-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet"];
+
 fn squash(tree: &Path, image: &Path) -> Result<()> {
-    let out = Command::new("mksquashfs")
-        .args([tree.as_os_str(), image.as_os_str()])
-        .args([
-            "-noI",
-            "-noD",
-            "-noF",
-            "-noX",
-            "-no-progress",
-            "-quiet",
-            "-noappend",
-            "-no-exports",
-        ])
-        .args(["-all-root"].iter().filter(|_| !tree.ends_with("debian.tree")))
+    run(Command::new("mksquashfs")
+        .args([tree, image])
+        .args(PLAIN)
+        .args(["-noappend", "-no-exports", "-all-root"]))
+}
+
+/// Runs a command whose output matters only when it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command
         .output()
-        .context("mksquashfs")?;
+        .with_context(|| format!("{name}: run tools/build/setup.sh"))?;
     if !out.status.success() {
-        bail!("mksquashfs: {}", String::from_utf8_lossy(&out.stderr).trim());
+        bail!("{name}: {}", String::from_utf8_lossy(&out.stderr).trim());
     }
     Ok(())
 }
@@ -345,29 +345,23 @@ const ETC_LINKS: [(&str, &str); 4] = [
     ("mtab", "/proc/self/mounts"),
 ];
 
-/// What every root has: mount points, the names of the tools, the links to the node's own files.
-fn furnish(tree: &Path, names: &[String]) -> Result<()> {
-    for dir in DIRS {
-        fs::create_dir_all(tree.join(dir)).with_context(|| format!("{dir} in the root"))?;
-    }
-    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777))?;
-    fs::set_permissions(tree.join("var/tmp"), fs::Permissions::from_mode(0o1777))?;
+/// What every root has, as a script of the shell that is run in its top directory: mount points, the names of the tools,
+/// the links to the node's own files. The tools have an image of their own, so that a new build of them does not touch
+/// the root.
+fn furnishing(names: &[String]) -> String {
+    let mut script = format!("set -e\nmkdir -p {}\nchmod 1777 tmp var/tmp\n", DIRS.join(" "));
+    let mut link = |target: &str, path: &str| script.push_str(&format!("rm -rf {path}\nln -s {target} {path}\n"));
     for (name, target) in ETC_LINKS {
-        remove(&tree.join("etc").join(name))?;
-        symlink(target, tree.join("etc").join(name))?;
+        link(target, &format!("etc/{name}"));
     }
-    // The tools have an image of their own, so that a new build of them does not touch the root.
-    symlink("../lib/openssi/bin/cluster", tree.join("usr/sbin/cluster"))?;
-    remove(&tree.join("usr/lib/ssi-tests"))?;
-    symlink("openssi/tests", tree.join("usr/lib/ssi-tests"))?;
+    link("../lib/openssi/bin/cluster", "usr/sbin/cluster");
+    link("openssi/tests", "usr/lib/ssi-tests");
     for name in names.iter().filter(|n| *n != "cluster") {
-        let path = tree.join("usr/bin").join(name);
-        remove(&path)?;
-        symlink("../sbin/cluster", path)?;
+        link("../sbin/cluster", &format!("usr/bin/{name}"));
     }
     let hosts: String = (1..=64).map(|n| format!("10.73.1.{n} node{n}\n")).collect();
-    fs::write(tree.join("etc/hosts"), format!("127.0.0.1 localhost\n{hosts}"))?;
-    Ok(())
+    script.push_str(&format!("cat >etc/hosts <<EOF\n127.0.0.1 localhost\n{hosts}EOF\n"));
+    script
 }
 
 /// The small root.
@@ -384,7 +378,7 @@ pub fn busybox_root(places: &Places) -> Result<PathBuf> {
         let tree = new.with_extension("tree");
         remove(&tree)?;
         fs::create_dir_all(tree.join("bin"))?;
-        furnish(&tree, &names)?;
+        run(Command::new("sh").args(["-c", &furnishing(&names)]).current_dir(&tree))?;
         fs::copy(&busybox, tree.join("bin/busybox"))?;
         let list = Command::new(&busybox)
             .arg("--list-full")
@@ -469,113 +463,53 @@ fn uris_of_line(line: &str) -> Vec<&str> {
     }
 }
 
-/// The Debian root. The unpacked system is kept beside the image, since it takes minutes to make.
+/// The Debian root. An ordinary user can make it as well: mmdebstrap then works in a user namespace.
 ///
 /// # Errors
-/// Not root, no mirror, or a tool is missing.
+/// No mirror, no user namespace, or a tool is missing.
 pub fn debian_root(places: &Places) -> Result<PathBuf> {
     let (mirror, suite) = debian_source()?;
+    let furnishing = furnishing(&places.tool_names());
     let mut hash = Hash::new("debian");
     hash.text(&suite);
     hash.text(&DEBIAN_PACKAGES.join(" "));
-    let base = format!("debian-{}.tree", hash.name());
-    let names = places.tool_names();
-    hash.text(&names.join(" "));
-    let image = format!("debian-{}.squashfs", hash.name());
-    if places.images().join(&image).exists() {
-        return cached(places, &image, |_| Ok(()));
-    }
-    if !nix::unistd::geteuid().is_root() {
-        bail!("the debian root can only be made by root; run this once with sudo");
-    }
-    let base = cached(places, &base, |new| debootstrap(places, &mirror, &suite, new))?;
-    cached(places, &image, |new| {
-        // The name tells squash() to keep the owners.
-        let tree = places.images().join("debian.tree");
-        remove(&tree)?;
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg("--reflink=auto")
-            .args([&base, &tree])
-            .status()
-            .context("cp")?;
-        if !copied.success() {
-            bail!("cannot copy {}", base.display());
-        }
-        furnish(&tree, &names)?;
-        squash(&tree, new)?;
-        remove(&tree)
+    hash.text(&furnishing);
+    cached(places, &format!("debian-{}.squashfs", hash.name()), |new| {
+        eprintln!("rig: making the Debian root from {mirror} ({suite}); this takes some minutes, once");
+        let tar = new.with_extension("tar");
+        bootstrap(places, &mirror, &suite, &furnishing, &tar)?;
+        run(Command::new("sqfstar").args(PLAIN).arg(new).stdin(File::open(&tar)?))?;
+        remove(&tar)
     })
 }
 
-/// mknod for machines where it is not permitted (containers): a file over which the machine's own device
-/// is mounted. The guest mounts devtmpfs there anyway.
-const MKNOD: &str = r#"#!/bin/sh
-/usr/bin/mknod "$@" 2>/dev/null && exit 0
-while [ $# -gt 0 ]; do
-	case $1 in -m) shift ;; -*) ;; *) break ;; esac
-	shift
-done
-: >"$1" && chmod 666 "$1"
-dev=/dev/${1##*/}
-[ -c "$dev" ] && mount --bind "$dev" "$1" 2>/dev/null
-exit 0
-"#;
+/// Accounts and leftovers, done in the top directory of the new tree, `$1`.
+const DEBIAN_FINISH: &str = "set -e
+chroot \"$1\" useradd -u 1000 -U -M -d /tmp -s /bin/bash user
+chroot \"$1\" useradd -u 1001 -U -M -d /tmp -s /bin/bash other
+chroot \"$1\" passwd -d root
+cd \"$1\"
+rm -rf usr/share/doc/* usr/share/man/* usr/share/locale/* etc/resolv.conf
+echo node >etc/hostname
+";
 
-fn debootstrap(places: &Places, mirror: &str, suite: &str, tree: &Path) -> Result<()> {
-    eprintln!("rig: making the Debian root from {mirror} ({suite}); this takes some minutes, once");
-    let helpers = tree.with_extension("bin");
-    fs::create_dir_all(&helpers)?;
-    fs::write(helpers.join("mknod"), MKNOD)?;
-    fs::set_permissions(helpers.join("mknod"), fs::Permissions::from_mode(0o755))?;
-    let path = std::env::var("PATH").unwrap_or_default();
-    let log_path = places.cache.join("debootstrap.log");
-    let log = File::create(&log_path)?;
-    let debs = places.cache.join("debootstrap-cache");
-    fs::create_dir_all(&debs)?;
-    let status = Command::new("debootstrap")
+/// Unpacks and configures the packages of the Debian root into the archive `tar`, owners and all.
+fn bootstrap(places: &Places, mirror: &str, suite: &str, furnishing: &str, tar: &Path) -> Result<()> {
+    let log = places.cache.join("mmdebstrap.log");
+    let done = Command::new("mmdebstrap")
         .arg("--variant=minbase")
         .arg(format!("--include={}", DEBIAN_PACKAGES.join(",")))
-        .arg(format!("--cache-dir={}", debs.display()))
-        .args([suite.as_ref(), tree.as_os_str(), mirror.as_ref()])
-        // A user's PATH may lack the sbin directories that the maintainer scripts need.
-        .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", helpers.display()))
-        .env("DEBIAN_FRONTEND", "noninteractive")
+        .arg(format!("--customize-hook={DEBIAN_FINISH}{furnishing}"))
+        .args([suite.as_ref(), tar.as_os_str(), mirror.as_ref()])
         .env_remove("TMPDIR")
-        .stdout(log.try_clone()?)
-        .stderr(log)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&log).with_context(|| log.display().to_string())?)
         .status()
-        .context("debootstrap")?;
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for point in mounts
-        .lines()
-        .rev()
-        .filter_map(|l| l.split(' ').nth(1))
-        .filter(|p| Path::new(p).starts_with(tree))
-    {
-        let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        .context("mmdebstrap: run tools/build/setup.sh")?;
+    if !done.success() {
+        bail!("mmdebstrap failed, see {}", log.display());
     }
-    remove(&helpers)?;
-    if !status.success() {
-        bail!("debootstrap failed, see {}", log_path.display());
-    }
-    remove(&debs)?;
-    let done = Command::new("chroot")
-        .arg(tree)
-        .args([
-            "/bin/sh",
-            "-ec",
-            "useradd -u 1000 -U -M -d /tmp -s /bin/bash user; useradd -u 1001 -U -M -d /tmp -s /bin/bash other
-             apt-get clean; rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
-             passwd -d root; rm -f /etc/resolv.conf /etc/hostname; mkdir -p /usr/share/man/man1",
-        ])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .context("chroot")?;
-    if !done.status.success() {
-        bail!("the Debian root: {}", String::from_utf8_lossy(&done.stderr).trim());
-    }
-    fs::write(tree.join("etc/hostname"), "node\n")?;
     Ok(())
 }
 
