@@ -38,9 +38,9 @@ use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
 use ssi::movement as steps;
 use ssi::movement::Late as LateSignal;
-use ssi::movement::Refusal;
 use ssi::movement::Role;
 use ssi::pproc;
+use ssi::refusal::Refusal;
 
 pub(crate) mod arrival;
 pub(crate) mod coming;

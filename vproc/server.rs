@@ -26,13 +26,13 @@ use kernel::str::CString;
 use ssi::ids::ClusterPid;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::movement::Refusal;
 use ssi::pproc;
 use ssi::pproc::Exit;
 use ssi::pproc::Many;
 use ssi::pproc::RemoteCall;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
+use ssi::refusal::Refusal;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 

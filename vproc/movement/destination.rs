@@ -22,9 +22,9 @@ use crate::rexec;
 use ics::Caller;
 use kernel::prelude::*;
 use ssi::ids::ClusterPid;
-use ssi::movement::Refusal;
 use ssi::pproc;
 use ssi::pproc::Pins;
+use ssi::refusal::Refusal;
 use zerocopy::FromBytes;
 
 /// Makes a process from its image. Sleeps until it is parked, or waits for its pages, or has failed.

@@ -8,10 +8,10 @@ use crate::nodes;
 use kernel::prelude::*;
 use ssi::ids::ClusterPid;
 use ssi::movement as steps;
-use ssi::movement::Refusal;
 use ssi::movement::Spawn;
 use ssi::pproc;
 use ssi::pproc::Ids;
+use ssi::refusal::Refusal;
 
 /// A process's parent, in wire form.
 pub(crate) fn wire_parent(ids: &Ids) -> ClusterPid {

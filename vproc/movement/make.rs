@@ -12,7 +12,7 @@ use kernel::time::Delta;
 use ssi::hooks::UserReturn;
 use ssi::ids::ClusterPid;
 use ssi::movement as steps;
-use ssi::movement::Refusal;
+use ssi::refusal::Refusal;
 
 /// The new process makes itself. Runs in it, before it ever was in user mode.
 ///

@@ -6,7 +6,7 @@ use crate::nodes;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use ssi::ids::ClusterPid;
-use ssi::movement::Refusal;
+use ssi::refusal::Refusal;
 
 global_lock! {
     // SAFETY: Initialised in `init()`, which the module calls before anything else.
