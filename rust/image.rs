@@ -10,7 +10,7 @@
 //! about to enter user mode, [`install_registers`]; once it is the one that lives, [`start_timers`].
 
 use crate::bindings;
-use crate::movement::Refusal;
+use crate::refusal::Refusal;
 
 use core::ptr::NonNull;
 use kernel::error::from_err_ptr;

@@ -5,11 +5,11 @@
 //! Not for the order of the steps or for messages: that is `vproc`'s.
 
 use crate::bindings;
-use crate::files;
 use crate::ids::ClusterPid;
 use crate::pproc::Ids;
 use crate::pproc::SigInfo;
 use crate::pproc::Target;
+use crate::refusal::Refusal;
 use crate::wire::Le32;
 use crate::wire::Le64;
 use core::mem::size_of;
@@ -17,48 +17,6 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
-
-/// Why a process cannot move: an errno and the object that is the cause.
-#[derive(Clone, Copy)]
-pub struct Refusal {
-    /// The errno.
-    pub errno: Error,
-    text: [u8; Self::TEXT],
-}
-
-impl Refusal {
-    /// Room for the text.
-    pub const TEXT: usize = 120;
-
-    /// A refusal with its cause, cut to [`Self::TEXT`] bytes.
-    pub fn new(errno: Error, cause: &[u8]) -> Self {
-        let mut text = [0; Self::TEXT];
-        for (to, from) in text.iter_mut().zip(cause.iter().take_while(|b| **b != 0)) {
-            *to = *from;
-        }
-        Self { errno, text }
-    }
-
-    /// The cause.
-    pub fn cause(&self) -> &[u8] {
-        let n = self.text.iter().position(|b| *b == 0);
-        self.text
-            .get(..n.unwrap_or(Self::TEXT))
-            .unwrap_or(&self.text)
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(errno: Error) -> Self {
-        Self::new(errno, b"")
-    }
-}
-
-impl From<files::Refusal> for Refusal {
-    fn from(r: files::Refusal) -> Self {
-        Self::new(r.errno, r.what.as_bytes())
-    }
-}
 
 /// A process to be made on this node.
 #[derive(Clone, Copy, Debug)]

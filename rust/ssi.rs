@@ -22,6 +22,7 @@ pub mod machine;
 pub mod movement;
 pub mod net;
 pub mod pproc;
+pub mod refusal;
 pub mod task;
 pub mod text;
 pub mod wait;

@@ -131,5 +131,5 @@ pub(crate) fn goto_node(tgid: ClusterPid, node: i32) -> Result {
 /// # Errors
 /// `ENOSPC` if the reader's buffer is too small.
 pub(crate) fn goto_show(tgid: ClusterPid, buf: &mut [u8]) -> Result<usize> {
-    movement::show_refusal(tgid, buf)
+    movement::refusals::show(tgid, buf)
 }

@@ -42,7 +42,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         from = pid.0 + 1;
     }
     let no_memory = |_| fmt::Error;
-    for pid in movement::coming().map_err(no_memory)? {
+    for pid in movement::coming::all().map_err(no_memory)? {
         writeln!(f, "coming {}", pid.0)?;
     }
     for pid in movement::leaving::all().map_err(no_memory)? {

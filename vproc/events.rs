@@ -87,7 +87,7 @@ fn act(ev: Event) {
 
 /// A process of this node, whose parent is elsewhere, has ended.
 fn child_exited(child: ClusterPid, parent: ClusterPid, exit: Exit) {
-    movement::end_is_told(child);
+    movement::coming::end_is_told(child);
     tell_parent(parent, child, exit);
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn tell_parent(parent: ClusterPid, child: ClusterPid, exit: Exit) {
         let told = calls::on_process(parent, |node| {
             if node == nodes::this() {
                 let told = end_child(parent, child, exit);
-                if movement::hold_end(parent, child, &told, exit) {
+                if movement::coming::hold_end(parent, child, &told, exit) {
                     return Answer::Done(Ok(()));
                 }
                 Answer::from_local(told.map(|_kept| ()))
@@ -177,11 +177,11 @@ fn idle(nr: ClusterPid) {
     if pproc::has_task(nr) || !pproc::pins(nr).contains(Pins::EXEC) {
         return;
     }
-    if movement::forget_arrival(nr) {
+    if movement::coming::forget_ended(nr) {
         // Its parent, here, has its status.
         gone(nr);
     }
-    movement::unpin_idle(nr);
+    movement::coming::unpin_idle(nr);
 }
 
 /// Tells the origin that nobody uses the number any more.

@@ -111,7 +111,7 @@ pub(crate) fn hint(pid: ClusterPid) -> Result<NodeId> {
     match place {
         Some(Place::At { node, .. }) => NodeId::new(node).ok_or(ESRCH),
         Some(Place::Zombie { .. } | Place::Lost) => Err(ESRCH),
-        None if pproc::exists(pid) || movement::is_coming(pid) => Ok(this),
+        None if pproc::exists(pid) || movement::coming::is_coming(pid) => Ok(this),
         // Of its own range this node knows everything.
         None if pid.origin() == Some(nodes::this()) => Err(ESRCH),
         None => movement::leaving::went_to(pid).ok_or(ESRCH),

@@ -53,7 +53,7 @@ impl VprocHooks for Hooks {
     }
 
     fn arrive(nr: ClusterPid, movement: u64) -> Result {
-        movement::arrive(nr, movement)
+        movement::make::arrive(nr, movement)
     }
 
     fn exit(tgid: ClusterPid) {

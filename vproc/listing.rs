@@ -100,7 +100,7 @@ pub(crate) fn here() -> Result<KVVec<u8>> {
         out.extend_from_slice(&wire.0.to_le_bytes(), GFP_KERNEL)?;
     }
     // The source of one that is about to live here may have been asked when it was gone already.
-    for pid in movement::coming()? {
+    for pid in movement::coming::all()? {
         out.extend_from_slice(&pid.0.to_le_bytes(), GFP_KERNEL)?;
     }
     Ok(out)

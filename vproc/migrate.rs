@@ -20,9 +20,9 @@ use ssi::ids::ClusterPid;
 use ssi::ids::NodeId;
 use ssi::image;
 use ssi::movement as steps;
-use ssi::movement::Refusal;
 use ssi::movement::Spawn;
 use ssi::pproc;
+use ssi::refusal::Refusal;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -148,7 +148,7 @@ pub(crate) fn ask(pid: ClusterPid, to: NodeId) -> Result {
         if withdrawn {
             forget(movement);
             let why = Refusal::new(EAGAIN, b"not on its way to user mode in 5 s");
-            movement::note_refusal(pid, why);
+            movement::refusals::note(pid, why);
             return Err(EAGAIN);
         }
         d.changed
@@ -181,9 +181,9 @@ pub(crate) fn leave(movement: u64) -> UserReturn {
     d.changed.notify_all();
     let result = go(&d);
     if let Err(why) = &result {
-        movement::note_refusal(d.pid, *why);
+        movement::refusals::note(d.pid, *why);
     } else {
-        movement::forget_refusal(d.pid);
+        movement::refusals::forget(d.pid);
     }
     *d.stage.lock() = Stage::Over(result);
     d.changed.notify_all();
@@ -208,7 +208,7 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
     }
     let (ids, leader) = steps::leave_check()?;
     check_image()?;
-    let ppid = movement::wire_parent(&ids);
+    let ppid = movement::family::wire_parent(&ids);
     let spawn = Spawn {
         movement: d.movement,
         nr: ids.tgid,
@@ -219,7 +219,7 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         session_leader: leader,
     };
     let header = Header::capture(&ids, leader, ppid)?;
-    let children = movement::children_record()?;
+    let children = movement::family::children_record()?;
     let files = rfile::export_fds(true)?;
     let task = match image::capture_task() {
         Ok(t) => t,
@@ -229,9 +229,9 @@ fn go(d: &Departure) -> core::result::Result<(), Refusal> {
         }
     };
     let r = send(d, header, &files, &children, &task)
-        .and_then(|()| movement::commit(&spawn, d.to, &children));
+        .and_then(|()| movement::source::commit(&spawn, d.to, &children));
     if r.is_err() {
-        movement::give_up(spawn.nr, d.movement, d.to);
+        movement::source::give_up(spawn.nr, d.movement, d.to);
         // What the destination has claimed it gives back itself; what it has not, goes here.
         rfile::abort_export(&files);
         // Its own image: cannot be torn.

@@ -197,7 +197,7 @@ pub(crate) fn lost(pid: ClusterPid) -> bool {
     for (parent, _) in alive_children(|_, child| child == pid) {
         kept |= matches!(events::end_child(parent, pid, LOST), Ok(true));
     }
-    movement::parent_is_lost(pid);
+    movement::coming::parent_is_lost(pid);
     for child in fostered(|ppid| ppid == pid) {
         // ESRCH: it has ended, or left before the death was known here; its new node is told as well.
         let _elsewhere = adopt_here(child);
@@ -255,7 +255,7 @@ pub(crate) fn adopt_here(child: ClusterPid) -> Result {
         return Ok(());
     }
     // Where it is now is told as well.
-    movement::orphan_arrival(child);
+    movement::coming::orphan(child);
     pproc::reparent_to_init(child)
 }
 

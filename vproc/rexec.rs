@@ -6,8 +6,8 @@
 //! sees exactly what `execve` would have given.
 
 use crate::movement;
+use crate::movement::arrival::Arrival;
 use crate::movement::image::Header;
-use crate::movement::Arrival;
 use crate::nodes;
 use crate::proto::*;
 use kernel::prelude::*;
@@ -15,8 +15,8 @@ use kernel::str::CStr;
 use ssi::hooks::ExecStrings;
 use ssi::ids::NodeId;
 use ssi::movement as steps;
-use ssi::movement::Refusal;
 use ssi::movement::Spawn;
+use ssi::refusal::Refusal;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy::IntoBytes;
@@ -35,7 +35,7 @@ pub(crate) fn run(to: NodeId, exec: &ExecStrings<'_>) -> Result {
     }
     let pid = ssi::task::current_tgid();
     try_run(to, exec).map_err(|why| {
-        movement::note_refusal(pid, why);
+        movement::refusals::note(pid, why);
         why.errno
     })
 }
@@ -44,10 +44,10 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
     movement::check_open()?;
     let (ids, leader) = steps::leave_check()?;
     let pid = ids.tgid;
-    let ppid = movement::wire_parent(&ids);
+    let ppid = movement::family::wire_parent(&ids);
     let m = movement::new_movement();
     let mut header = Header::capture(&ids, leader, ppid)?;
-    let children = movement::children_record()?;
+    let children = movement::family::children_record()?;
     let files = rfile::export_fds(false)?;
     let give_back = |r: Refusal| {
         rfile::abort_export(&files);
@@ -79,7 +79,7 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
         .map_err(|e| Refusal::from(e.to_errno()))
         .and_then(|(rep, why)| verdict(rep.errno.get(), &why));
     if let Err(why) = prepared {
-        movement::give_up(pid, m, to);
+        movement::source::give_up(pid, m, to);
         return Err(give_back(why));
     }
     let spawn = Spawn {
@@ -91,8 +91,8 @@ fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refus
         exit_signal: ids.exit_signal,
         session_leader: leader,
     };
-    movement::commit(&spawn, to, &children).map_err(|why| {
-        movement::give_up(pid, m, to);
+    movement::source::commit(&spawn, to, &children).map_err(|why| {
+        movement::source::give_up(pid, m, to);
         give_back(why)
     })
 }

@@ -9,6 +9,9 @@ use crate::home::state::Effect;
 use crate::home::state::Event as HomeEvent;
 use crate::listing;
 use crate::movement;
+use crate::movement::destination;
+use crate::movement::judge;
+use crate::movement::pages;
 use crate::movement::state::Answer;
 use crate::nodes;
 use crate::proto::*;
@@ -23,13 +26,13 @@ use kernel::str::CString;
 use ssi::ids::ClusterPid;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::movement::Refusal;
 use ssi::pproc;
 use ssi::pproc::Exit;
 use ssi::pproc::Many;
 use ssi::pproc::RemoteCall;
 use ssi::pproc::SigInfo;
 use ssi::pproc::Target;
+use ssi::refusal::Refusal;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 
@@ -265,7 +268,7 @@ impl Handle<ChildEnded> for Server {
         };
         let child = ClusterPid(req.child.get());
         let told = events::end_child(parent, child, exit);
-        if !movement::hold_end(parent, child, &told, exit) {
+        if !movement::coming::hold_end(parent, child, &told, exit) {
             at(parent, told)?;
         }
         Ok((ChildEndedRep {}, KVVec::new()))
@@ -299,14 +302,14 @@ impl Handle<Orphan> for Server {
 
 impl Handle<Prepare> for Server {
     fn handle(&self, from: Caller, req: &PrepareReq, tail: &[u8]) -> Reply<Prepare> {
-        let (errno, why) = told(movement::prepare(from, req, tail))?;
+        let (errno, why) = told(destination::prepare(from, req, tail))?;
         Ok((PrepareRep { errno }, why))
     }
 }
 
 impl Handle<Abort> for Server {
     fn handle(&self, _from: Caller, req: &AbortReq, _tail: &[u8]) -> Reply<Abort> {
-        movement::abort(ClusterPid(req.pid.get()), req.movement.get());
+        destination::abort(ClusterPid(req.pid.get()), req.movement.get());
         Ok((AbortRep {}, KVVec::new()))
     }
 }
@@ -328,7 +331,7 @@ impl Handle<Move> for Server {
             Effect::DestinationDown => Answer::Refused,
             _ => Answer::NotThere,
         };
-        let answer = movement::answer_to_wire(answer);
+        let answer = judge::answer_to_wire(answer);
         Ok((MoveRep { answer }, KVVec::new()))
     }
 }
@@ -359,8 +362,8 @@ fn own_range(pid: Le32) -> core::result::Result<ClusterPid, Status> {
 
 impl Handle<Judge> for Server {
     fn handle(&self, _from: Caller, req: &JudgeReq, _tail: &[u8]) -> Reply<Judge> {
-        let answer = movement::judge(ClusterPid(req.pid.get()), req.movement.get());
-        let answer = movement::answer_to_wire(answer);
+        let answer = destination::judge(ClusterPid(req.pid.get()), req.movement.get());
+        let answer = judge::answer_to_wire(answer);
         Ok((JudgeRep { answer }, KVVec::new()))
     }
 }
@@ -380,7 +383,7 @@ impl Handle<Ask> for Server {
             Effect::AlreadyCommitted => Answer::Committed,
             _ => Answer::NotThere,
         };
-        let answer = movement::answer_to_wire(answer);
+        let answer = judge::answer_to_wire(answer);
         Ok((AskRep { answer }, KVVec::new()))
     }
 }
@@ -431,7 +434,8 @@ impl Handle<Here> for Server {
 
 impl Handle<Activate> for Server {
     fn handle(&self, _from: Caller, req: &ActivateReq, _tail: &[u8]) -> Reply<Activate> {
-        movement::activate(ClusterPid(req.pid.get()), req.movement.get()).map_err(Status::Errno)?;
+        destination::activate(ClusterPid(req.pid.get()), req.movement.get())
+            .map_err(Status::Errno)?;
         Ok((ActivateRep {}, KVVec::new()))
     }
 }
@@ -439,14 +443,14 @@ impl Handle<Activate> for Server {
 impl Handle<Pages> for Server {
     fn handle(&self, _from: Caller, req: &PagesReq, tail: &[u8]) -> Reply<Pages> {
         let pid = ClusterPid(req.pid.get());
-        movement::pages(pid, req.movement.get(), req.n_pages.get(), tail).map_err(Status::Errno)?;
+        pages::put(pid, req.movement.get(), req.n_pages.get(), tail).map_err(Status::Errno)?;
         Ok((PagesRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Late> for Server {
     fn handle(&self, _from: Caller, req: &LateReq, tail: &[u8]) -> Reply<Late> {
-        movement::late(ClusterPid(req.pid.get()), req.movement.get(), tail)
+        destination::late(ClusterPid(req.pid.get()), req.movement.get(), tail)
             .map_err(Status::Errno)?;
         Ok((LateRep {}, KVVec::new()))
     }
@@ -455,7 +459,7 @@ impl Handle<Late> for Server {
 impl Handle<Complete> for Server {
     fn handle(&self, _from: Caller, req: &CompleteReq, _tail: &[u8]) -> Reply<Complete> {
         let pid = ClusterPid(req.pid.get());
-        let (errno, why) = told(movement::complete(pid, req.movement.get()))?;
+        let (errno, why) = told(destination::complete(pid, req.movement.get()))?;
         Ok((CompleteRep { errno }, why))
     }
 }

@@ -2,8 +2,6 @@
 
 //! The descriptor table of the current process, as bytes.
 
-#![allow(clippy::result_large_err)] // a refusal carries its cause; it is returned once for each movement
-
 use crate::home;
 use crate::image;
 use crate::image::Entry;
@@ -19,8 +17,8 @@ use ssi::files::Describer;
 use ssi::files::Fd;
 use ssi::files::FileRef;
 use ssi::files::FileStat;
-use ssi::files::Refusal;
 use ssi::ids::NodeId;
+use ssi::refusal::Refusal;
 use zerocopy::IntoBytes;
 
 /// Most bytes of an image: what one message carries.
@@ -118,7 +116,7 @@ impl Exporter {
     }
 
     fn fd(&mut self, fd: &Fd) -> Result<(), Refusal> {
-        let refuse = |e: Error| Refusal::new(e, format_args!("fd {}", fd.number));
+        let refuse = |e: Error| Refusal::from_fmt(e, format_args!("fd {}", fd.number));
         if let Some((_, of)) = self.seen.iter().find(|(f, _)| *f == fd.file) {
             let of = *of;
             return self.write(fd, Entry::Same { of }).map_err(refuse);
@@ -206,7 +204,7 @@ impl Exporter {
 /// `EBUSY` a table, directory or offset shared with a process that stays; `EXDEV` another root than init's;
 /// `E2BIG` the image does not fit a message; `ENOMEM`.
 pub fn export_fds(keep_cloexec: bool) -> Result<KVVec<u8>, Refusal> {
-    let plain = |e: Error| Refusal::new(e, format_args!("descriptor table"));
+    let plain = |e: Error| Refusal::new(e, b"descriptor table");
     let mut x = Exporter {
         describer: Describer::new().map_err(plain)?,
         out: Out(KVVec::new()),

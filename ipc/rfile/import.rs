@@ -2,8 +2,6 @@
 
 //! Makes the descriptor table of an image that of the current process.
 
-#![allow(clippy::result_large_err)] // a refusal carries its cause; it is returned once for each movement
-
 use crate::home;
 use crate::image;
 use crate::image::Entry;
@@ -17,7 +15,7 @@ use ssi::files::FileId;
 use ssi::files::FileRef;
 use ssi::files::FileStat;
 use ssi::files::ProxyInit;
-use ssi::files::Refusal;
+use ssi::refusal::Refusal;
 use zerocopy::FromBytes;
 
 /// A path as the kernel takes it.
@@ -105,13 +103,13 @@ pub fn import_fds(image: &[u8]) -> Result<(), Refusal> {
 
 /// See [`import_fds`]. Without `native` even files of this node get proxies, for tests in one kernel.
 pub(crate) fn import(image: &[u8], native: bool) -> Result<(), Refusal> {
-    let malformed = |_| Refusal::new(EPROTO, format_args!("descriptor image"));
+    let malformed = |_| Refusal::new(EPROTO, b"descriptor image");
     let (head, mut records) = Reader::new(image).map_err(malformed)?;
     // All is checked before anything is opened.
     let mut check = records.clone();
     while check.next().map_err(malformed)?.is_some() {}
 
-    let cwd = |e: Error| Refusal::new(e, format_args!("cwd {}{}", name(head.path), reason(e)));
+    let cwd = |e: Error| Refusal::from_fmt(e, format_args!("cwd {}{}", name(head.path), reason(e)));
     let id = identity(head.id).map_err(cwd)?;
     let path = c_path(head.path).map_err(cwd)?;
     files::set_cwd(&path, &id, head.umask).map_err(cwd)?;
@@ -123,7 +121,7 @@ pub(crate) fn import(image: &[u8], native: bool) -> Result<(), Refusal> {
                 Entry::Path { path, .. } => name(path),
                 Entry::Same { .. } | Entry::Mem { .. } | Entry::Remote(_) => "",
             };
-            Refusal::new(e, format_args!("fd {} {}{}", r.fd, path, what))
+            Refusal::from_fmt(e, format_args!("fd {} {}{}", r.fd, path, what))
         };
         if let Entry::Same { of } = r.entry {
             let i = opened

@@ -22,7 +22,6 @@ mod tests;
 pub use export::abort_export;
 pub use export::export_fds;
 pub use import::import_fds;
-pub use ssi::files::Refusal;
 
 /// The module that carries this crate.
 struct Rfile {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Open files that cross nodes: what one is, how it is opened again, how it is served where it stays, and the file that
- * stands for it elsewhere. rust/files.rs wraps this for crate rfile.
+ * stands for it elsewhere. rust/files.rs and rust/files wrap this for crate rfile.
  */
 #ifndef SSI_SHIM_RFILE_H
 #define SSI_SHIM_RFILE_H
