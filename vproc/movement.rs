@@ -55,14 +55,19 @@ pub(crate) mod refusals;
 pub(crate) mod source;
 pub(crate) mod state;
 
-/// Counts movements that start here; the node number makes them unique.
+/// Counts movements that start here. Begins at the time, in microseconds, at which the module was loaded: no number is used
+/// again in a later life of the node, of which others may still know the former.
 static NEXT: Atomic<u64> = Atomic::new(1);
+
+/// Bits of the count in a movement's number; above is the node's.
+const COUNT_BITS: u32 = 48;
 
 /// Whether movements may start: 0 no, 1 yes.
 static OPEN: Atomic<u32> = Atomic::new(1);
 
 /// Makes the tables. Once, at module load.
 pub(crate) fn init() {
+    NEXT.store(ssi::machine::wall_clock_ns() / 1000, Relaxed);
     coming::init();
     refusals::init();
     leaving::init();
@@ -98,7 +103,13 @@ pub(crate) fn check_open() -> core::result::Result<(), Refusal> {
 
 /// A number for a movement that starts on this node.
 pub(crate) fn new_movement() -> u64 {
-    u64::from(nodes::this().number()) << 48 | NEXT.fetch_add(1, Relaxed)
+    let count = NEXT.fetch_add(1, Relaxed) & ((1 << COUNT_BITS) - 1);
+    u64::from(nodes::this().number()) << COUNT_BITS | count
+}
+
+/// Whether a movement starts on that node.
+fn starts_on(movement: u64, node: NodeId) -> bool {
+    movement >> COUNT_BITS == u64::from(node.number())
 }
 
 /// The current task is about to enter user mode and is in a movement.

@@ -308,8 +308,9 @@ impl Handle<Prepare> for Server {
 }
 
 impl Handle<Abort> for Server {
-    fn handle(&self, _from: Caller, req: &AbortReq, _tail: &[u8]) -> Reply<Abort> {
-        destination::abort(ClusterPid(req.pid.get()), req.movement.get());
+    fn handle(&self, from: Caller, req: &AbortReq, _tail: &[u8]) -> Reply<Abort> {
+        destination::abort(from, ClusterPid(req.pid.get()), req.movement.get())
+            .map_err(Status::Errno)?;
         Ok((AbortRep {}, KVVec::new()))
     }
 }
@@ -361,8 +362,8 @@ fn own_range(pid: Le32) -> core::result::Result<ClusterPid, Status> {
 }
 
 impl Handle<Judge> for Server {
-    fn handle(&self, _from: Caller, req: &JudgeReq, _tail: &[u8]) -> Reply<Judge> {
-        let answer = destination::judge(ClusterPid(req.pid.get()), req.movement.get());
+    fn handle(&self, from: Caller, req: &JudgeReq, _tail: &[u8]) -> Reply<Judge> {
+        let answer = destination::judge(from, ClusterPid(req.pid.get()), req.movement.get());
         let answer = judge::answer_to_wire(answer);
         Ok((JudgeRep { answer }, KVVec::new()))
     }
@@ -433,33 +434,34 @@ impl Handle<Here> for Server {
 }
 
 impl Handle<Activate> for Server {
-    fn handle(&self, _from: Caller, req: &ActivateReq, _tail: &[u8]) -> Reply<Activate> {
-        destination::activate(ClusterPid(req.pid.get()), req.movement.get())
+    fn handle(&self, from: Caller, req: &ActivateReq, _tail: &[u8]) -> Reply<Activate> {
+        destination::activate(from, ClusterPid(req.pid.get()), req.movement.get())
             .map_err(Status::Errno)?;
         Ok((ActivateRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Pages> for Server {
-    fn handle(&self, _from: Caller, req: &PagesReq, tail: &[u8]) -> Reply<Pages> {
+    fn handle(&self, from: Caller, req: &PagesReq, tail: &[u8]) -> Reply<Pages> {
         let pid = ClusterPid(req.pid.get());
-        pages::put(pid, req.movement.get(), req.n_pages.get(), tail).map_err(Status::Errno)?;
+        pages::put(from, pid, req.movement.get(), req.n_pages.get(), tail)
+            .map_err(Status::Errno)?;
         Ok((PagesRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Late> for Server {
-    fn handle(&self, _from: Caller, req: &LateReq, tail: &[u8]) -> Reply<Late> {
-        destination::late(ClusterPid(req.pid.get()), req.movement.get(), tail)
+    fn handle(&self, from: Caller, req: &LateReq, tail: &[u8]) -> Reply<Late> {
+        destination::late(from, ClusterPid(req.pid.get()), req.movement.get(), tail)
             .map_err(Status::Errno)?;
         Ok((LateRep {}, KVVec::new()))
     }
 }
 
 impl Handle<Complete> for Server {
-    fn handle(&self, _from: Caller, req: &CompleteReq, _tail: &[u8]) -> Reply<Complete> {
+    fn handle(&self, from: Caller, req: &CompleteReq, _tail: &[u8]) -> Reply<Complete> {
         let pid = ClusterPid(req.pid.get());
-        let (errno, why) = told(destination::complete(pid, req.movement.get()))?;
+        let (errno, why) = told(destination::complete(from, pid, req.movement.get()))?;
         Ok((CompleteRep { errno }, why))
     }
 }

@@ -100,7 +100,9 @@ pub fn create_proxy<T: Proxy>(
         flags: init.flags,
     };
     // SAFETY: The table is constant and its module pinned by the file; `arg` lives until release.
-    let ret = unsafe { FileRef::from_ret(bindings::ssi_proxy_create(&c)) };
+    let ret = unsafe { bindings::ssi_proxy_create(&c) };
+    // SAFETY: The result carries a count.
+    let ret = unsafe { FileRef::from_ret(ret) };
     if ret.is_err() {
         // SAFETY: `arg` came from `into_raw()`, and no file has it.
         drop(unsafe { Arc::from_raw(arg) });

@@ -17,14 +17,9 @@ impl FileRef {
     pub fn reopen(path: &CStr, flags: u32, pos: i64, id: &FileId) -> Result<Self> {
         let id = id.to_c();
         // SAFETY: `path` is a C string and `id` valid; the result carries a count.
-        unsafe {
-            Self::from_ret(bindings::ssi_file_reopen(
-                path.as_char_ptr(),
-                flags,
-                pos,
-                &id,
-            ))
-        }
+        let ret = unsafe { bindings::ssi_file_reopen(path.as_char_ptr(), flags, pos, &id) };
+        // SAFETY: As above.
+        unsafe { Self::from_ret(ret) }
     }
 
     /// Opens `/dev/null` (minor 3) or one of its like.
@@ -33,7 +28,9 @@ impl FileRef {
     /// `EINVAL` for another minor; `ESTALE` if that name is something else here; then what opening gives.
     pub fn open_mem(minor: u32, flags: u32) -> Result<Self> {
         // SAFETY: The function takes numbers; the result carries a count.
-        unsafe { Self::from_ret(bindings::ssi_mem_open(minor, flags)) }
+        let ret = unsafe { bindings::ssi_mem_open(minor, flags) };
+        // SAFETY: As above.
+        unsafe { Self::from_ret(ret) }
     }
 
     /// Gives the file that number in the current process.

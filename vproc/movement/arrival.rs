@@ -26,6 +26,7 @@ use ssi::ids::ClusterPid;
 use ssi::movement as steps;
 use ssi::movement::Late as LateSignal;
 use ssi::movement::Spawn;
+use ssi::movement::MAX_LATE;
 use ssi::pproc;
 use ssi::pproc::Exit;
 use ssi::pproc::SigInfo;
@@ -69,6 +70,8 @@ pub(crate) struct Arrival {
 struct Turn {
     /// Signals that were pending at the source, or came since.
     signals: KVVec<u8>,
+    /// How many of them the source has sent.
+    n_late: usize,
     /// Its children that have ended meanwhile.
     ends: KVec<(ClusterPid, Exit)>,
     /// Whether its parent has died meanwhile.
@@ -103,7 +106,7 @@ impl Arrival {
                 source_is_down: Atomic::new(0),
                 end_is_told: Atomic::new(0),
                 turn <- kernel::new_mutex!(
-                    Turn { signals: KVVec::new(), ends: KVec::new(), is_orphan: false, why: None },
+                    Turn { signals: KVVec::new(), n_late: 0, ends: KVec::new(), is_orphan: false, why: None },
                     "vproc::turn"
                 ),
                 changed <- Event::new(),
@@ -186,12 +189,15 @@ impl Arrival {
     /// Keeps signals that were pending at its source.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `EPROTO` if these are more than a source sends, or no whole ones; `ENOMEM`.
     pub(super) fn keep_late(&self, signals: &[u8]) -> Result {
-        self.turn
-            .lock()
-            .signals
-            .extend_from_slice(signals, GFP_KERNEL)?;
+        const SIZE: usize = core::mem::size_of::<LateSignal>();
+        let mut turn = self.turn.lock();
+        if !signals.len().is_multiple_of(SIZE) || turn.n_late + signals.len() / SIZE > MAX_LATE {
+            return Err(EPROTO);
+        }
+        turn.signals.extend_from_slice(signals, GFP_KERNEL)?;
+        turn.n_late += signals.len() / SIZE;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::arrival::Arrival;
 use super::state::Event as Happened;
 use super::state::Stage;
 use crate::progress;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
@@ -59,6 +60,12 @@ pub(super) fn get(pid: ClusterPid, movement: u64) -> Option<Arc<Arrival>> {
         .iter()
         .find(|a| a.spawn.nr == pid && a.spawn.movement == movement)
         .cloned()
+}
+
+/// The arrival of that movement, if `source` is who it comes from, in that life.
+pub(super) fn from(source: Caller, pid: ClusterPid, movement: u64) -> Option<Arc<Arrival>> {
+    get(pid, movement)
+        .filter(|a| (a.from.node, a.from.incarnation) == (source.node, source.incarnation))
 }
 
 /// An arrival of that process, whatever the movement.
@@ -144,17 +151,7 @@ pub(crate) fn orphan(pid: ClusterPid) {
 
 /// A process has died: those that come here are its children no more.
 pub(crate) fn parent_is_lost(parent: ClusterPid) {
-    let mut children = KVec::new();
-    {
-        let guard = ARRIVALS.lock();
-        for a in guard.iter().filter(|a| a.spawn.ppid == parent) {
-            // Without memory it keeps the dead parent's number.
-            let _ = children.push(a.clone(), GFP_KERNEL);
-        }
-    }
-    for a in children {
-        a.orphan();
-    }
+    for_each(|a| a.spawn.ppid == parent, Arrival::orphan);
 }
 
 /// Keeps a signal for a process that is about to live here. Returns whether it is.
@@ -178,19 +175,27 @@ pub(crate) fn hold_end(
 
 /// A node is down: what it was sending here and is not complete goes, what is complete asks the origin.
 pub(super) fn source_down(node: NodeId) {
+    for_each(
+        |a| a.from.node == node && !a.is_active(),
+        |a| {
+            let _parked_ones_ask = a.step(Happened::SourceDown);
+        },
+    );
+}
+
+/// Does something, outside the table's lock, with those that `which` chooses; again with some where memory is short.
+fn for_each(which: impl Fn(&Arrival) -> bool, act: impl Fn(&Arrival)) {
     loop {
-        let mut coming = KVec::new();
-        let complete = {
+        let mut chosen = KVec::new();
+        let all = {
             let guard = ARRIVALS.lock();
             guard
                 .iter()
-                .filter(|a| a.from.node == node && !a.is_active())
-                .all(|a| coming.push(a.clone(), GFP_KERNEL).is_ok())
+                .filter(|a| which(a))
+                .all(|a| chosen.push(a.clone(), GFP_KERNEL).is_ok())
         };
-        for a in &coming {
-            let _parked_ones_ask = a.step(Happened::SourceDown);
-        }
-        if complete {
+        chosen.iter().for_each(|a: &Arc<Arrival>| act(a));
+        if all {
             return;
         }
         ssi::task::yield_now();

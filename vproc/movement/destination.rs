@@ -11,6 +11,7 @@ use super::family;
 use super::image;
 use super::leaving;
 use super::pages;
+use super::starts_on;
 use super::state::Answer;
 use super::state::Effect;
 use super::state::Event as Happened;
@@ -18,6 +19,7 @@ use super::state::Stage;
 use crate::agent;
 use crate::migrate;
 use crate::proto::*;
+use crate::recovery;
 use crate::rexec;
 use ics::Caller;
 use kernel::prelude::*;
@@ -30,7 +32,8 @@ use zerocopy::FromBytes;
 /// Makes a process from its image. Sleeps until it is parked, or waits for its pages, or has failed.
 ///
 /// # Errors
-/// `EPROTO` bad image; `EEXIST` the number is in use here; `EHOSTUNREACH` this node leaves; those of making it.
+/// `EPROTO` bad image, or a movement that does not start on that node; `EEXIST` the number is in use here; `EAGAIN` its
+/// parent's node looks for it; `EHOSTUNREACH` this node leaves; those of making it.
 pub(crate) fn prepare(
     from: Caller,
     req: &PrepareReq,
@@ -39,6 +42,9 @@ pub(crate) fn prepare(
     check_open()?;
     let pid = ClusterPid(req.pid.get());
     let movement = req.movement.get();
+    if !starts_on(movement, from.node) {
+        return Err(EPROTO.into());
+    }
     let is_move = match req.kind.get() {
         rexec::KIND_EXEC => false,
         migrate::KIND_MOVE => true,
@@ -80,9 +86,13 @@ pub(crate) fn prepare(
 /// The last page has been sent. Sleeps until the process is parked or has failed.
 ///
 /// # Errors
-/// `ESRCH` if it is not known here; those of making it.
-pub(crate) fn complete(pid: ClusterPid, m: u64) -> core::result::Result<(), Refusal> {
-    let a = coming::get(pid, m).ok_or(ESRCH)?;
+/// `ESRCH` if it does not come from there; those of making it.
+pub(crate) fn complete(
+    source: Caller,
+    pid: ClusterPid,
+    m: u64,
+) -> core::result::Result<(), Refusal> {
+    let a = coming::from(source, pid, m).ok_or(ESRCH)?;
     pages::all_sent(&a);
     a.changed
         .wait_until(|| !matches!(a.stage(), Stage::Making | Stage::Filling));
@@ -92,8 +102,11 @@ pub(crate) fn complete(pid: ClusterPid, m: u64) -> core::result::Result<(), Refu
 /// The origin's word: the process is ours. Repeated words change nothing.
 ///
 /// # Errors
-/// `ESRCH` if it is not known here, or was destroyed.
-pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
+/// `ESRCH` if it is not known here, or was destroyed; `EPROTO` if `origin` is not.
+pub(crate) fn activate(origin: Caller, pid: ClusterPid, m: u64) -> Result {
+    if pid.origin() != Some(origin.node) {
+        return Err(EPROTO);
+    }
     match coming::get(pid, m).map(|a| a.step(Happened::Activate)) {
         Some(Effect::Run) => Ok(()),
         _ => Err(ESRCH),
@@ -101,10 +114,17 @@ pub(crate) fn activate(pid: ClusterPid, m: u64) -> Result {
 }
 
 /// The source asks for its commit, as the origin is down.
-pub(crate) fn judge(pid: ClusterPid, m: u64) -> Answer {
-    match coming::get(pid, m).map(|a| a.step(Happened::Judge)) {
+pub(crate) fn judge(source: Caller, pid: ClusterPid, m: u64) -> Answer {
+    match coming::from(source, pid, m).map(|a| a.step(Happened::Judge)) {
+        Some(Effect::Run) => {
+            // If the origin is up again meanwhile, it was told of those that lived here before.
+            if let Some(origin) = pid.origin().filter(|o| clms::is_up(*o)) {
+                recovery::node_up(origin);
+            }
+            Answer::Committed
+        }
         // What is not known any more was complete, and has run.
-        Some(Effect::Run) | None => Answer::Committed,
+        None => Answer::Committed,
         Some(_) => Answer::Refused,
     }
 }
@@ -112,19 +132,26 @@ pub(crate) fn judge(pid: ClusterPid, m: u64) -> Answer {
 /// Signals that were pending at the source.
 ///
 /// # Errors
-/// `ESRCH` if the process is not known here; `ENOMEM`.
-pub(crate) fn late(pid: ClusterPid, m: u64, tail: &[u8]) -> Result {
-    let a = coming::get(pid, m).ok_or(ESRCH)?;
+/// `ESRCH` if the process does not come from there; `EPROTO` for more than a source sends, or parts of signals; `ENOMEM`.
+pub(crate) fn late(source: Caller, pid: ClusterPid, m: u64, tail: &[u8]) -> Result {
+    let a = coming::from(source, pid, m).ok_or(ESRCH)?;
     a.keep_late(tail)
 }
 
 /// A movement to here will not be: what was prepared goes. One that is committed stays.
-pub(crate) fn abort(pid: ClusterPid, m: u64) {
-    if coming::get(pid, m).is_none() {
+///
+/// # Errors
+/// `EPROTO` for a movement that does not start on that node.
+pub(crate) fn abort(source: Caller, pid: ClusterPid, m: u64) -> Result {
+    if !starts_on(m, source.node) {
+        return Err(EPROTO);
+    }
+    if coming::from(source, pid, m).is_none() {
         leaving::give_up(m);
     }
     // It may have been listed meanwhile.
-    if let Some(a) = coming::get(pid, m) {
+    if let Some(a) = coming::from(source, pid, m) {
         let _destroyed = a.step(Happened::Abort);
     }
+    Ok(())
 }

@@ -69,7 +69,7 @@ pub(super) fn is_record(children: &[u8]) -> bool {
         b.try_into()
             .is_ok_and(|b| ClusterPid(u32::from_le_bytes(b)).origin().is_some())
     };
-    children.chunks(4).all(is_number)
+    children.len().is_multiple_of(8) && children.chunks(4).all(is_number)
 }
 
 /// Makes the children of a record those, elsewhere, of `pid`. May sleep.

@@ -9,6 +9,7 @@ use super::arrival::Arrival;
 use super::coming;
 use super::state::Event as Happened;
 use super::state::Stage;
+use ics::Caller;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use ssi::ids::ClusterPid;
@@ -63,9 +64,9 @@ pub(super) fn all_sent(a: &Arrival) {
 /// Pages of a process that comes here: puts them into it. Sleeps.
 ///
 /// # Errors
-/// `ESRCH` if the process is not known here; `ECANCELED` if it does not wait for pages; `EPROTO`; those of writing them.
-pub(crate) fn put(pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Result {
-    let a = coming::get(pid, m).ok_or(ESRCH)?;
+/// `ESRCH` if the process does not come from there; `ECANCELED` if it does not wait for pages; `EPROTO`; those of writing them.
+pub(crate) fn put(source: Caller, pid: ClusterPid, m: u64, n_pages: u32, tail: &[u8]) -> Result {
+    let a = coming::from(source, pid, m).ok_or(ESRCH)?;
     let target = {
         let mut f = a.filling.lock();
         let t = f.target.clone().ok_or(ECANCELED)?;
