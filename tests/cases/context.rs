@@ -126,6 +126,11 @@ impl Context {
             .wait(node, event, after_boot, Duration::from_secs(60) * self.patience)
     }
 
+    /// The numbers of the nodes.
+    pub(crate) fn all(&self) -> Vec<u32> {
+        (1..=self.nodes).collect()
+    }
+
     /// How often a node was started.
     pub(crate) fn boots(&self, node: u32) -> Result<u32> {
         Ok(self.client.node(node)?.boots)

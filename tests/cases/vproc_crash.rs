@@ -10,6 +10,7 @@ use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
 use rig::control::Event;
+use rig::control::Power;
 
 use crate::cluster;
 use crate::context::Context;
@@ -60,6 +61,17 @@ pub(crate) const CASES: &[Case] = &[
         long: true,
         seconds: 1200,
         run: |c| tour(c, COMING_HOME, &[]),
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "vproc_crash_two",
+        promise: "two of source, destination and origin killed at each message of the commit: at most one copy runs, or its parent knows",
+        faults: "panic of one of five nodes, power of another",
+        nodes: 5,
+        expected: &["failpoint"],
+        long: true,
+        seconds: 1200,
+        run: two,
         ..Case::DEFAULT
     },
 ];
@@ -131,13 +143,34 @@ fn tour(c: &Context, roles: Roles, messages: &[&str]) -> Result<()> {
             // A parent that lives, to hear what it is told, if there is a node for it.
             let parent = (1..=c.nodes).find(|n| ![place.node, roles.source, roles.destination].contains(n));
             let roles = Roles { parent: parent.unwrap_or(roles.source), ..roles };
-            match strike(c, roles, place, hit) {
+            match strike(c, roles, place, hit, None) {
                 Ok(end) => println!("# {roles:?}: node {} dies at {}@{hit}: {end}", place.node, place.point),
                 Err(e) => {
                     wrong.push(format!("node {} dies at {}@{hit}: {e:#}", place.node, place.point));
                     // The next one begins with three nodes.
                     c.wait(place.node, Event::Join, 0)?;
-                    cluster::agree(c, &[1, 2, 3], 20)?;
+                    cluster::agree(c, &c.all(), 20)?;
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{roles:?}:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Kills two of the three at each place of the commit: one there, and another as soon as the first is dead.
+fn two(c: &Context) -> Result<()> {
+    let roles = Roles { parent: 4, ..THIRD };
+    let places = dry_run(c, roles)?;
+    let mut wrong = Vec::new();
+    for place in places.iter().filter(|p| COMMIT.contains(&p.message())) {
+        for other in [roles.origin, roles.source, roles.destination].into_iter().filter(|n| *n != place.node) {
+            let what = format!("node {} dies at {}, then node {other}", place.node, place.point);
+            match strike(c, roles, place, 1, Some(other)) {
+                Ok(end) => println!("# {what}: {end}"),
+                Err(e) => {
+                    wrong.push(format!("{what}: {e:#}"));
+                    cluster::agree(c, &c.all(), 60)?;
                 }
             }
         }
@@ -166,8 +199,8 @@ fn family(c: &Context, roles: Roles) -> Result<Family> {
     if roles.parent != roles.origin {
         c.sh(roles.origin, &format!("migrate {} {parent}", roles.parent))?;
     }
-    same("where the child is", place_of(c, &[1, 2, 3], child)?, vec![roles.source])?;
-    same("where the parent is", place_of(c, &[1, 2, 3], parent)?, vec![roles.parent])?;
+    same("where the child is", place_of(c, &c.all(), child)?, vec![roles.source])?;
+    same("where the parent is", place_of(c, &c.all(), parent)?, vec![roles.parent])?;
     Ok(f)
 }
 
@@ -211,7 +244,7 @@ fn dry_run(c: &Context, roles: Roles) -> Result<Vec<Place>> {
             }
         }
     }
-    same("where it went", place_of(c, &[1, 2, 3], f.child)?, vec![roles.destination])?;
+    same("where it went", place_of(c, &c.all(), f.child)?, vec![roles.destination])?;
     let beats = f.beats(c)?;
     c.until("beats after the movement", 5, || Ok((f.beats(c)? > beats).then_some(())))?;
     end(c, &f, roles.destination)?;
@@ -236,22 +269,33 @@ fn end(c: &Context, f: &Family, node: u32) -> Result<()> {
     same("beats without a gap", u32::try_from(names.len())?, f.beats(c)?)
 }
 
-/// One movement during which a node dies; what became of the process.
-fn strike(c: &Context, roles: Roles, place: &Place, hit: u32) -> Result<String> {
+/// One movement during which a node dies, and a second one as soon as the first is dead; what became of the process.
+fn strike(c: &Context, roles: Roles, place: &Place, hit: u32, second: Option<u32>) -> Result<String> {
     let f = family(c, roles)?;
     let victim = place.node;
-    let boots = c.boots(victim)?;
-    let others: Vec<u32> = (1..=c.nodes).filter(|n| *n != victim).collect();
+    let mut victims = vec![(victim, c.boots(victim)?)];
+    if let Some(n) = second {
+        victims.push((n, c.boots(n)?));
+    }
+    let dies = |n: u32| victims.iter().any(|(v, _)| *v == n);
+    let others: Vec<u32> = c.all().into_iter().filter(|n| !dies(*n)).collect();
     c.client.failpoint(victim, &format!("{}=panic@{hit}", place.point))?;
     // Nobody waits for the command: it may die with its node.
     c.background(roles.source, &["migrate", &roles.destination.to_string(), &f.child.to_string()])?;
-    c.wait(victim, Event::Down, boots)?;
-    let parent_lives = roles.parent != victim;
+    c.wait(victim, Event::Down, victims[0].1)?;
+    if let Some(n) = second {
+        c.power(n, Power::Reset)?;
+    }
+    let parent_lives = !dies(roles.parent);
 
     let mut last = String::new();
     let settled = c.until("the outcome", 20, || {
         let view = cluster::status(c, others[0])?;
-        let is_out = view.nodes.iter().any(|n| n.id == u64::from(victim) && n.state != "UP") || c.boots(victim)? > boots;
+        let is_member = |v: u32| view.nodes.iter().any(|n| n.id == u64::from(v) && n.state == "UP");
+        let mut is_out = true;
+        for (v, boots) in &victims {
+            is_out &= !is_member(*v) || c.boots(*v)? > *boots;
+        }
         let known = knowledge(c, &others, f.child)?;
         let here: Vec<u32> = known.iter().filter(|(_, w)| *w == "runs").map(|(n, _)| *n).collect();
         last = format!("{known:?}, parent says {:?}", f.status(c));
@@ -261,14 +305,24 @@ fn strike(c: &Context, roles: Roles, place: &Place, hit: u32) -> Result<String> 
     });
     let node = settled.with_context(|| last.clone())?;
     let beats = f.beats(c)?;
-    c.wait(victim, Event::Join, boots)?;
-    cluster::agree(c, &[1, 2, 3], 20)?;
-    same("on the node that died", knowledge(c, &[victim], f.child)?, Vec::new())?;
+    for (v, boots) in &victims {
+        c.wait(*v, Event::Join, *boots)?;
+    }
+    cluster::agree(c, &c.all(), 20)?;
+    for (v, _) in &victims {
+        same("on a node that died", knowledge(c, &[*v], f.child)?, Vec::new())?;
+    }
 
     // The process is on neither of the dead node's sides: nobody but the destination is lost after the commit, nobody but
     // the source before it.
     let is_committed = place.point == "Vproc.Move.answered" || place.point.starts_with("Vproc.Activate.");
-    let must_live = if victim == roles.source && roles.source != roles.origin {
+    let must_live = if second.is_some() {
+        // Two may take with them all who know whether it runs, but not after its destination knows.
+        !dies(roles.destination)
+            && ["Activate.served", "Activate.answered", "Move.served", "Move.answered"]
+                .iter()
+                .any(|after| place.point.ends_with(after))
+    } else if victim == roles.source && roles.source != roles.origin {
         is_committed
     } else if victim == roles.destination {
         !COMMIT.contains(&place.message())
@@ -279,7 +333,7 @@ fn strike(c: &Context, roles: Roles, place: &Place, hit: u32) -> Result<String> 
         None => {
             ensure!(!must_live, "it is dead");
             ensure!(
-                parent_lives || place_of(c, &[1, 2, 3], f.child)?.is_empty(),
+                parent_lives || place_of(c, &c.all(), f.child)?.is_empty(),
                 "it runs after all"
             );
             same("beats after its death", f.beats(c)?, beats)?;
@@ -296,7 +350,7 @@ fn strike(c: &Context, roles: Roles, place: &Place, hit: u32) -> Result<String> 
                 let status = c.until("its parent's word", 10, || Ok(f.status(c)))?;
                 same("what its parent says", status.trim(), "0")?;
             } else {
-                same("its parent", place_of(c, &[1, 2, 3], f.parent)?, Vec::<u32>::new())?;
+                same("its parent", place_of(c, &c.all(), f.parent)?, Vec::<u32>::new())?;
             }
             Ok(format!("runs on node {n}"))
         }
