@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "vproc_migrate_registers",
-        promise: "registers, blocked and pending signals, TLS and alternate stack are unchanged after 50 moves",
+        promise: "registers, blocked and pending signals, TLS, rseq and alternate stack are unchanged after 50 moves",
         debug: true,
         seconds: 180,
         run: registers,
@@ -99,7 +99,7 @@ fn shell(cx: &Context) -> Result<()> {
 fn registers(cx: &Context) -> Result<()> {
     let out = tour(
         cx,
-        "/usr/lib/ssi-tests/regs -n 200000 & pid=$!",
+        "GLIBC_TUNABLES=glibc.pthread.rseq=0 /usr/lib/ssi-tests/regs -r -n 200000 & pid=$!",
         50,
         "kill -USR2 $pid",
     )?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * regs [-n MILLIONS] [-f FILE]
+ * regs [-n MILLIONS] [-f FILE] [-r]
  *
  * Holds patterns in every register an x86-64 program has and in the parts of its state that only the kernel keeps,
  * spins without a system call or a library call, and then checks everything. It is to be moved while it spins.
@@ -8,6 +8,8 @@
  * -n  spin that many million rounds (default 50); each round compares the low half of
  *     every vector register, the whole of them is compared at the end
  * -f  spin until FILE, mapped shared, has a first byte other than '0' (no system call: the page is read)
+ * -r  register an rseq area of the second form, whose fields the kernel compares with what it wrote before, and checks
+ *     them; for glibc not to be quicker: GLIBC_TUNABLES=glibc.pthread.rseq=0
  * Without AVX the 16 xmm registers are held instead of ymm. Prints "spinning PID", then "ok" or what differs.
  * Without -f, SIGUSR2 ends the spin too (its handler runs on the alternate stack and is itself checked).
  */
@@ -15,6 +17,7 @@
 #include <cpuid.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -177,9 +180,33 @@ static void x87_reference(uint8_t st[8][16], uint16_t cw)
 		"fninit" : : "r"(st), "m"(cw) : "memory");
 }
 
+/* Source: struct rseq of the uAPI, up to mm_cid. */
+static struct {
+	uint32_t cpu_id_start, cpu_id;
+	uint64_t rseq_cs;
+	uint32_t flags, node_id, mm_cid;
+	uint8_t rest[100];
+} rseq_area __attribute__((aligned(128)));
+
+#define RSEQ_LEN	sizeof(rseq_area)
+#define RSEQ_SIG	0x53053053u
+
+static void register_rseq(void)
+{
+	if (syscall(SYS_rseq, &rseq_area, RSEQ_LEN, 0, RSEQ_SIG))
+		DIE("rseq");
+}
+
+static void check_rseq(void)
+{
+	CHECK(rseq_area.cpu_id == rseq_area.cpu_id_start && rseq_area.cpu_id < 4096, "rseq's processor %u, %u",
+	      rseq_area.cpu_id, rseq_area.cpu_id_start);
+	CHECK(!syscall(SYS_rseq, &rseq_area, RSEQ_LEN, 1, RSEQ_SIG), "rseq is not registered any more");
+}
+
 int main(int argc, char **argv)
 {
-	static const char usage[] = "regs [-n MILLIONS] [-f FILE]";
+	static const char usage[] = "regs [-n MILLIONS] [-f FILE] [-r]";
 	static uint8_t st[8][16];
 	static const uint64_t callee[5] = { 0x1b1b1b1b1b1b1b1bull, 0x1212121212121212ull, 0x1313131313131313ull,
 					    0x1414141414141414ull, 0x1515151515151515ull };
@@ -187,6 +214,7 @@ int main(int argc, char **argv)
 				       0x0909090909090909ull ^ 0x1010101010101010ull ^ 0x1111111111111111ull;
 	uint64_t millions = 50, fs_before = 0, fs_after = 0, gs_before = 0, gs_after = 0;
 	const char *file = NULL;
+	bool rseq = false;
 	struct sigaction sa = { .sa_sigaction = on_usr2, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART }, old;
 	stack_t ss = { 0 }, ss_now;
 	sigset_t block, mask, pending;
@@ -194,14 +222,18 @@ int main(int argc, char **argv)
 	siginfo_t si;
 	int c, i, avx = have_avx();
 
-	while ((c = getopt(argc, argv, "n:f:")) != -1) {
+	while ((c = getopt(argc, argv, "n:f:r")) != -1) {
 		if (c == 'n')
 			millions = (uint64_t)number(optarg, 1, 1000000, usage);
 		else if (c == 'f')
 			file = optarg;
+		else if (c == 'r')
+			rseq = true;
 		else
 			USAGE(usage);
 	}
+	if (rseq)
+		register_rseq();
 
 	/* State that only the kernel keeps. */
 	altstack = mmap(NULL, alt_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -282,6 +314,8 @@ int main(int argc, char **argv)
 		CHECK(fs_after == fs_before, "rdfsbase %#llx", (unsigned long long)fs_after);
 	}
 
+	if (rseq)
+		check_rseq();
 	sigaltstack(NULL, &ss_now);
 	CHECK(ss_now.ss_sp == altstack && ss_now.ss_size == alt_size && ss_now.ss_flags == 0, "alternate stack");
 	sigprocmask(SIG_BLOCK, NULL, &mask);

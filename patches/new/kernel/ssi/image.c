@@ -45,7 +45,7 @@
 #include "timers.h"
 
 #define SSI_TASK_MAGIC		0x4b544953	/* "SITK" */
-#define SSI_TASK_VERSION	1
+#define SSI_TASK_VERSION	2
 
 enum ssi_restart_kind {
 	SSI_RESTART_NONE,
@@ -95,6 +95,7 @@ struct ssi_task_image {
 	u32 rseq_sig;
 	u32 rseq_version;
 	u32 rseq_user_irq;
+	u32 rseq_cpu_id, rseq_node_id, rseq_mm_cid;
 	u32 altstack_flags;
 	s32 pdeath_signal;
 	u32 dumpable;
@@ -108,7 +109,6 @@ struct ssi_task_image {
 	s32 oom_score_adj_min;
 	u32 ctx_node;
 	u32 place;
-	u32 reserved;
 	u64 timer_slack_ns;
 	u64 default_timer_slack_ns;
 	u64 age_ns;
@@ -225,6 +225,10 @@ int pproc_image_check(char *why, size_t len)
 #endif
 	if (t->seccomp.mode)
 		return ssi_refuse(-EOPNOTSUPP, "seccomp", why, len);
+#ifdef CONFIG_RSEQ_SLICE_EXTENSION
+	if (t->rseq.slice.state.enabled)
+		return ssi_refuse(-EOPNOTSUPP, "rseq time slice extension", why, len);
+#endif
 	if (test_syscall_work(SYSCALL_USER_DISPATCH))
 		return ssi_refuse(-EOPNOTSUPP, "system call user dispatch", why, len);
 #ifdef CONFIG_FUTEX_PI
@@ -426,6 +430,9 @@ ssize_t pproc_task_capture(void *buf, size_t len)
 	i->rseq_sig = t->rseq.sig;
 	i->rseq_version = t->rseq.event.has_rseq;
 	i->rseq_user_irq = t->rseq.event.user_irq;
+	i->rseq_cpu_id = t->rseq.ids.cpu_id;
+	i->rseq_node_id = t->rseq.ids.node_id;
+	i->rseq_mm_cid = t->rseq.ids.mm_cid;
 	i->pdeath_signal = t->pdeath_signal;
 	i->dumpable = task_exec_state_get_dumpable(t);
 	i->subreaper = sig->is_child_subreaper;
@@ -697,6 +704,10 @@ int pproc_regs_install(const void *buf, size_t len)
 		t->rseq.len = i->rseq_len;
 		t->rseq.sig = i->rseq_sig;
 		t->rseq.event.has_rseq = i->rseq_version;
+		/* What its memory holds: rseq_set_ids_get_csaddr() compares, and writes this node's. */
+		t->rseq.ids.cpu_id = i->rseq_cpu_id;
+		t->rseq.ids.node_id = i->rseq_node_id;
+		t->rseq.ids.mm_cid = i->rseq_mm_cid;
 		/* So that a critical section that was interrupted is aborted. */
 		t->rseq.event.user_irq = true;
 		rseq_force_update();
