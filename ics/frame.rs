@@ -106,6 +106,14 @@ impl Head {
         }
     }
 
+    /// The length of the frame that begins with `bytes`, if it is one.
+    pub(crate) fn frame_length(bytes: &[u8]) -> Option<usize> {
+        let (head, _) = Self::ref_from_prefix(bytes).ok()?;
+        let len = head.len.get() as usize;
+        (head.magic.get() == MAGIC && len <= MAX_BODY)
+            .then_some(core::mem::size_of::<Self>() + len + TAG)
+    }
+
     /// Tag over head and body. The head says how long the body is, and its number is its own.
     pub(crate) fn tag(&self, key: &FrameKey, body: &[u8]) -> [u8; TAG] {
         key.tag(self.seq.get(), &[zerocopy::IntoBytes::as_bytes(self), body])

@@ -18,6 +18,7 @@ mod loopback;
 mod net;
 mod peer;
 mod pool;
+mod reception;
 mod refused;
 mod service;
 mod transport;

@@ -8,8 +8,6 @@
 
 use crate::admission::Session;
 use crate::frame::Head;
-use crate::frame::MAGIC;
-use crate::frame::MAX_BODY;
 use crate::frame::TAG;
 use crate::peer::Pending;
 use crate::peer::Reply;
@@ -24,7 +22,7 @@ use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
-use kernel::sync::SpinLock;
+use kernel::sync::SpinLockIrq;
 use ssi::crypto;
 use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
@@ -100,7 +98,7 @@ pub(crate) struct Link {
     pub(crate) incarnation: Incarnation,
     key_out: FrameKey,
     key_in: FrameKey,
-    stream: Stream,
+    pub(crate) stream: Stream,
     counters: Arc<Counters>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
@@ -109,9 +107,9 @@ pub(crate) struct Link {
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
     sender: Mutex<Sender>,
-    /// Lock: level 17 `ics::frames`, spin.
+    /// Lock: level 17 `ics::frames`, spin, taken in softirqs.
     #[pin]
-    waiting: SpinLock<Waiting>,
+    waiting: SpinLockIrq<Waiting>,
     #[pin]
     room: Event,
 }
@@ -143,7 +141,7 @@ impl Link {
                 wanted: Atomic::new(0),
                 seen: Atomic::new(0),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
-                waiting <- kernel::new_spinlock!(waiting, "ics::frames"),
+                waiting <- kernel::new_spinlock_irq!(waiting, "ics::frames"),
                 room <- Event::new(),
             }),
             GFP_KERNEL,
@@ -294,23 +292,32 @@ impl Link {
         self.counters.refuse(why, &from, what);
     }
 
+    /// Head and body of a whole frame, if its number is `seq` and its tag is right.
+    pub(crate) fn open<'a>(&self, frame: &'a [u8], seq: u64) -> Option<(Head, &'a [u8])> {
+        let (head, rest) = Head::read_from_prefix(frame).ok()?;
+        let (body, tag) = rest.split_at_checked(head.len.get() as usize)?;
+        let tag: &[u8; TAG] = tag.try_into().ok()?;
+        let is_right = head.seq.get() == seq && crypto::equal(tag, &head.tag(&self.key_in, body));
+        is_right.then_some((head, body))
+    }
+
     /// Receives the next frame. Sleeps.
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; those of the socket. The stream is torn.
-    pub(crate) fn receive(&self, ahead: &mut Ahead, seq: u64) -> Result<(Head, KVVec<u8>)> {
+    pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
-        ahead.receive(&self.stream, &mut bytes)?;
-        let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
-        let len = head.len.get() as usize;
-        if head.magic.get() != MAGIC || len > MAX_BODY {
+        self.stream.receive(&mut bytes)?;
+        if Head::frame_length(&bytes).is_none() {
             self.refuse(Refused::Torn, &"no frame, or one that is too long");
             return Err(EPROTO);
         }
+        let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
+        let len = head.len.get() as usize;
         let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
-        ahead.receive_onto(&self.stream, &mut body, len)?;
+        self.stream.receive_onto(&mut body, len)?;
         let mut tag = [0u8; TAG];
-        ahead.receive(&self.stream, &mut tag)?;
+        self.stream.receive(&mut tag)?;
         if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
             self.refuse(Refused::Tag, &"a frame with a wrong tag");
             return Err(EBADMSG);
@@ -339,62 +346,6 @@ impl Link {
         };
         self.stream.shutdown();
         self.room.notify_all();
-    }
-}
-
-/// What was received of a stream and not looked at yet: a short frame, and often several, come with one call.
-pub(crate) struct Ahead {
-    bytes: KVVec<u8>,
-    from: usize,
-    to: usize,
-}
-
-impl Ahead {
-    /// Bytes that are received ahead at most.
-    const MAX: usize = 4096;
-
-    /// Nothing.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            bytes: KVVec::from_elem(0, Self::MAX, GFP_KERNEL)?,
-            from: 0,
-            to: 0,
-        })
-    }
-
-    /// Takes at most `n` bytes of what is there.
-    fn take(&mut self, n: usize) -> &[u8] {
-        let from = self.from;
-        self.from = self.to.min(from.saturating_add(n));
-        self.bytes.get(from..self.from).unwrap_or(&[])
-    }
-
-    fn receive(&mut self, stream: &Stream, buf: &mut [u8]) -> Result {
-        let mut done = 0;
-        loop {
-            let part = self.take(buf.len() - done);
-            let end = done + part.len();
-            buf.get_mut(done..end).ok_or(EINVAL)?.copy_from_slice(part);
-            done = end;
-            if done == buf.len() {
-                return Ok(());
-            }
-            (self.from, self.to) = (0, 0);
-            self.to = stream.receive_some(&mut self.bytes)?;
-        }
-    }
-
-    /// Appends `n` bytes to `vec`. What is not there yet does not go through the buffer.
-    fn receive_onto(&mut self, stream: &Stream, vec: &mut KVVec<u8>, n: usize) -> Result {
-        let part = self.take(n);
-        vec.extend_from_slice(part, GFP_KERNEL)?;
-        match n - part.len() {
-            0 => Ok(()),
-            left => stream.receive_onto(vec, left),
-        }
     }
 }
 

@@ -11,11 +11,11 @@ use crate::heartbeat::Heartbeat;
 use crate::heartbeat::News;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
-use crate::link::Ahead;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::pool;
 use crate::pool::Pool;
+use crate::reception::Reception;
 use crate::refused::Counters;
 use crate::refused::Refused;
 use crate::refused::Source;
@@ -223,20 +223,7 @@ impl Net {
             return;
         }
         self.observer.link_up(link.node, link.incarnation);
-        let mut seq = 1;
-        let mut ahead = Ahead::new();
-        loop {
-            let r = ahead
-                .as_mut()
-                .map_err(|e| *e)
-                .and_then(|a| link.receive(a, seq))
-                .and_then(|(head, body)| peer.receive(link, &head, body));
-            if r.is_err() {
-                break;
-            }
-            link.dealt_with(seq);
-            seq += 1;
-        }
+        let _torn = Reception::run(peer, link);
         link.tear();
         drop(sender);
         if peer.detach(link) {

@@ -14,6 +14,7 @@ use crate::frame::MOVED;
 use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Job;
+use crate::pool::Place;
 use crate::pool::Pool;
 use crate::pool::Unknown;
 use crate::refused::Refused;
@@ -27,7 +28,7 @@ use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNode;
 use kernel::rbtree::RBTreeNodeReservation;
 use kernel::sync::Arc;
-use kernel::sync::SpinLock;
+use kernel::sync::SpinLockIrq;
 use kernel::sync::UniqueArc;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -60,9 +61,9 @@ pub(crate) struct Pending {
     /// Of a post: its place in the order of its class. 0: a call.
     order: u64,
     pub(crate) body: KVVec<u8>,
-    /// Lock: level 18 `ics::outcome`, spin.
+    /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
-    outcome: SpinLock<Option<core::result::Result<KVVec<u8>, CallError>>>,
+    outcome: SpinLockIrq<Option<core::result::Result<KVVec<u8>, CallError>>>,
     #[pin]
     done: Event,
 }
@@ -171,9 +172,9 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Who answers its requests.
     pool: Arc<Pool>,
-    /// Lock: level 14 `ics::peer`, spin.
+    /// Lock: level 14 `ics::peer`, spin, taken in softirqs.
     #[pin]
-    state: SpinLock<State>,
+    state: SpinLockIrq<State>,
     /// Told when a credit comes back, the peer is admitted or fenced, or the stream comes or goes.
     #[pin]
     changed: Event,
@@ -264,7 +265,7 @@ impl Peer {
                 addresses,
                 port,
                 pool,
-                state <- kernel::new_spinlock!(state, "ics::peer"),
+                state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
             }),
             GFP_KERNEL,
@@ -364,7 +365,7 @@ impl Peer {
             op,
             order,
             body,
-            outcome <- kernel::new_spinlock!(None, "ics::outcome"),
+            outcome <- kernel::new_spinlock_irq!(None, "ics::outcome"),
             done <- Event::new(),
         });
         let pending: Arc<Pending> = match room.write_pin_init(init) {
@@ -425,6 +426,46 @@ impl Peer {
         head: &Head,
         body: KVVec<u8>,
     ) -> Result {
+        self.forget_answered(link, head);
+        match Kind::from_wire(head.kind).ok_or(EPROTO)? {
+            Kind::Reply => self.reply_came(head, body),
+            Kind::Request => self.request_came(link, head, body)?,
+            Kind::Cancel => self.cancel_came(head.xid.get()),
+        }
+        Ok(())
+    }
+
+    /// As [`Self::receive`], but without sleeping; any context. Returns whether it is done: if not, nothing has changed.
+    pub(crate) fn receive_at_once(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        head: &Head,
+        body: &[u8],
+    ) -> bool {
+        let mut copy = KVVec::new();
+        if copy.extend_from_slice(body, GFP_ATOMIC).is_err() {
+            return false;
+        }
+        let is_done = match Kind::from_wire(head.kind) {
+            Some(Kind::Reply) => {
+                self.reply_came(head, copy);
+                true
+            }
+            Some(Kind::Request) => self.request_at_once(link, head, copy),
+            Some(Kind::Cancel) => {
+                self.cancel_came(head.xid.get());
+                true
+            }
+            None => false,
+        };
+        if is_done {
+            self.forget_answered(link, head);
+        }
+        is_done
+    }
+
+    /// Forgets the answers that have arrived at the peer.
+    fn forget_answered(&self, link: &Link, head: &Head) {
         for xid in link.arrived(head.seen.get()) {
             // Freed after unlocking.
             let _done = {
@@ -435,12 +476,6 @@ impl Peer {
                 }
             };
         }
-        match Kind::from_wire(head.kind).ok_or(EPROTO)? {
-            Kind::Reply => self.reply_came(head, body),
-            Kind::Request => self.request_came(link, head, body)?,
-            Kind::Cancel => self.cancel_came(head.xid.get()),
-        }
-        Ok(())
     }
 
     fn reply_came(&self, head: &Head, body: KVVec<u8>) {
@@ -462,12 +497,7 @@ impl Peer {
     fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
         let xid = head.xid.get();
         let incarnation = link.incarnation;
-        let op = OpId {
-            service: head.service.get(),
-            version: head.version.get(),
-            op: head.op.get(),
-            class: Class::from_wire(head.class).ok_or(EPROTO)?,
-        };
+        let op = OpId::of_request(head).ok_or(EPROTO)?;
         let c = op.class as usize;
         let order = head.order.get();
         let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
@@ -535,17 +565,68 @@ impl Peer {
         self.start(job)
     }
 
-    /// Hands a request to who answers it, or answers it if that is prompt.
+    /// Queues a request of a member that is new and has a credit and a class, in the usual case. Returns whether it did.
+    fn request_at_once(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> bool {
+        let Some(op) = OpId::of_request(head) else {
+            return false;
+        };
+        let xid = head.xid.get();
+        let c = op.class as usize;
+        // A post has its place among others.
+        if head.order.get() != 0 || !self.pool.class_of(&op).is_ok_and(|here| here == op.class) {
+            return false;
+        }
+        let (Ok(spare), Ok(place)) = (
+            RBTreeNodeReservation::new(GFP_ATOMIC),
+            Place::new(GFP_ATOMIC),
+        ) else {
+            return false;
+        };
+        let epoch = {
+            let mut s = self.state.lock();
+            let is_current = s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
+            if s.member != Some(link.incarnation)
+                || !is_current
+                || s.asked[c] >= credits(c)
+                || s.answers.get(&xid).is_some()
+            {
+                return false;
+            }
+            s.asked[c] += 1;
+            let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
+            s.epoch
+        };
+        let job = Job {
+            peer: self.clone(),
+            from: Caller {
+                node: self.node,
+                incarnation: link.incarnation,
+            },
+            epoch,
+            xid,
+            op,
+            order: 0,
+            body,
+        };
+        if self.pool.submit_at_once(job, place) {
+            return true;
+        }
+        // Of class P, and no thread is idle.
+        let _freed_unlocked = {
+            let mut s = self.state.lock();
+            (s.epoch == epoch).then(|| {
+                s.asked[c] -= 1;
+                s.answers.remove_node(&xid)
+            })
+        };
+        false
+    }
+
+    /// Hands a request to who answers it.
     fn start(&self, job: Job) -> Result {
         let (epoch, xid, op, order) = (job.epoch, job.xid, job.op, job.order);
-        let refusal = match self.pool.kind_of(&op) {
-            Ok((class, _)) if class != op.class => EPROTO,
-            // A post is followed by others, which must not be done on this stack. A failpoint may hang or wait, which
-            // the stream must not.
-            Ok((_, true)) if order == 0 && !ssi::failpoint::in_use() => {
-                self.pool.run(job);
-                return Ok(());
-            }
+        let refusal = match self.pool.class_of(&op) {
+            Ok(class) if class != op.class => EPROTO,
             Ok(_) => match self.pool.submit(job) {
                 Ok(()) => return Ok(()),
                 Err(e) => e,

@@ -11,11 +11,12 @@ use crate::service::Class;
 use crate::service::OpId;
 use crate::service::Service;
 use crate::service::Status;
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
-use kernel::sync::SpinLock;
+use kernel::sync::SpinLockIrq;
 use ssi::kthread;
 use ssi::kthread::KThread;
 use ssi::kthread::ThreadId;
@@ -49,6 +50,19 @@ enum Order {
     Stop,
 }
 
+/// Memory for a request in a queue.
+pub(crate) struct Place(ssi::wait::Place<Order>);
+
+impl Place {
+    /// Allocates it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new(flags: Flags) -> Result<Self> {
+        Ok(Self(ssi::wait::Place::new(flags)?))
+    }
+}
+
 /// A registered service and how many of its handlers run.
 struct Entry {
     service: &'static dyn Service,
@@ -72,9 +86,9 @@ pub(crate) struct Pool {
     /// Lock: level 11 `ics::pools`, mutex. `None`: at its end.
     #[pin]
     threads: Mutex<Option<KVec<KThread>>>,
-    /// Lock: level 12 `ics::services`, spin.
+    /// Lock: level 12 `ics::services`, spin, taken in softirqs.
     #[pin]
-    services: SpinLock<KVec<Entry>>,
+    services: SpinLockIrq<KVec<Entry>>,
     /// Told when the last handler of a service that leaves has ended.
     #[pin]
     idle: Event,
@@ -129,7 +143,7 @@ impl Pool {
             pin_init!(Self {
                 queues,
                 threads <- kernel::new_mutex!(Some(KVec::new()), "ics::pools"),
-                services <- kernel::new_spinlock!(services, "ics::services"),
+                services <- kernel::new_spinlock_irq!(services, "ics::services"),
                 idle <- Event::new(),
             }),
             GFP_KERNEL,
@@ -203,19 +217,27 @@ impl Pool {
         Ok(())
     }
 
-    /// The class that an op has here, and whether its handler is prompt.
+    /// Queues a request without sleeping. Returns whether it did: of class P only if a thread is idle.
+    pub(crate) fn submit_at_once(&self, job: Job, place: Place) -> bool {
+        let class = job.op.class;
+        let Some(queue) = self.queues.get(class as usize) else {
+            return false;
+        };
+        queue.push_at_once(place.0, Order::Run(job), class == Class::P)
+    }
+
+    /// The class that an op has here.
     ///
     /// # Errors
     /// See [`Unknown`].
-    pub(crate) fn kind_of(&self, op: &OpId) -> core::result::Result<(Class, bool), Unknown> {
+    pub(crate) fn class_of(&self, op: &OpId) -> core::result::Result<Class, Unknown> {
         let guard = self.services.lock();
         let found = guard.iter().find(|e| e.service.id() == op.service);
         let s = found.ok_or(Unknown::Absent)?.service;
         if s.version() != op.version {
             return Err(Unknown::Version(s.name(), s.version()));
         }
-        let class = s.class(op.op).ok_or(Unknown::Absent)?;
-        Ok((class, s.is_prompt(op.op)))
+        s.class(op.op).ok_or(Unknown::Absent)
     }
 
     /// Runs a handler here and now.

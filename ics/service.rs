@@ -2,6 +2,7 @@
 
 //! Services: a message is declared once, by `service!`, and never described again.
 
+use crate::frame::Head;
 use kernel::prelude::*;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -109,6 +110,16 @@ pub(crate) struct OpId {
 }
 
 impl OpId {
+    /// What a request names; `None` for an unknown class.
+    pub(crate) fn of_request(head: &Head) -> Option<Self> {
+        Some(Self {
+            service: head.service.get(),
+            version: head.version.get(),
+            op: head.op.get(),
+            class: Class::from_wire(head.class)?,
+        })
+    }
+
     /// That of `O`.
     pub(crate) const fn of<O: Op>() -> Self {
         Self {
@@ -133,10 +144,6 @@ pub trait Service: Sync {
 
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
-
-    /// Whether the handler of an op waits for nothing but memory and locks that are held briefly: then the stream's
-    /// receiving thread runs it, which spares the way over a thread of its class.
-    fn is_prompt(&self, op: u16) -> bool;
 
     /// Decodes `body` (fixed part, then tail), does it, and encodes the reply.
     ///
@@ -213,9 +220,8 @@ pub mod __private {
 
 /// Declares a service: its messages' numbers, classes, layouts, client types, server trait and dispatch.
 ///
-/// The fields' types are wire types: little-endian integers and byte arrays. `prompt` behind the class and the rest:
-/// see `Service::is_prompt`. Each message has four failpoints, `Service.Op.ask` and `.answered` at the caller, `.serve`
-/// and `.served` at the one who answers.
+/// The fields' types are wire types: little-endian integers and byte arrays. Each message has four failpoints,
+/// `Service.Op.ask` and `.answered` at the caller, `.serve` and `.served` at the one who answers.
 #[macro_export]
 macro_rules! service {
     (
@@ -223,18 +229,16 @@ macro_rules! service {
         service $service:ident { id: $id:literal, version: $version:literal }
         $(
             $(#[$odoc:meta])*
-            op $num:literal $op:ident (class: $class:ident $(, $prompt:ident)?)
+            op $num:literal $op:ident (class: $class:ident)
             { $($rf:ident : $rt:ty),* $(,)? } -> { $($pf:ident : $pt:ty),* $(,)? }
         )*
     ) => {
         $crate::service! { @names $(#[$sdoc])* $service $id $version
-            $( $(#[$odoc])* $num $op $class [$($prompt)?] { $($rf : $rt),* } { $($pf : $pt),* } )* }
+            $( $(#[$odoc])* $num $op $class { $($rf : $rt),* } { $($pf : $pt),* } )* }
     };
-    (@is_prompt prompt) => { true };
-    (@is_prompt) => { false };
     (
         @names $(#[$sdoc:meta])* $service:ident $id:literal $version:literal
-        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident [$($prompt:ident)?]
+        $( $(#[$odoc:meta])* $num:literal $op:ident $class:ident
            { $($rf:ident : $rt:ty),* } { $($pf:ident : $pt:ty),* } )*
     ) => {
         ::kernel::macros::paste! {
@@ -294,13 +298,6 @@ macro_rules! service {
                     match op {
                         $( $num => Some($crate::__private::Class::$class), )*
                         _ => None,
-                    }
-                }
-
-                fn is_prompt(&self, op: u16) -> bool {
-                    match op {
-                        $( $num => $crate::service!(@is_prompt $($prompt)?), )*
-                        _ => false,
                     }
                 }
 

@@ -8,8 +8,9 @@
 use crate::loopback;
 use crate::peer::Peer;
 use kernel::prelude::*;
-#[cfg(CONFIG_KUNIT = "y")]
 use kernel::sync::Arc;
+use ssi::inbox::Inbox;
+use ssi::inbox::Reader;
 use ssi::net::Address;
 use ssi::net::Socket;
 
@@ -56,11 +57,22 @@ impl Stream {
         either!(self, s => s.send_some(parts, wait))
     }
 
+    /// See [`Inbox::open`]. `None`: everything is left to the thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn inbox<R: Reader>(&self, reader: &Arc<R>) -> Result<Option<Inbox<'_, R>>> {
+        match self {
+            Self::Tcp(s) => Inbox::open(s, reader.clone()).map(Some),
+            #[cfg(CONFIG_KUNIT = "y")]
+            Self::Loopback(_) => Ok(None),
+        }
+    }
+
     /// See [`Socket::receive`].
     ///
     /// # Errors
     /// As there.
-    #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn receive(&self, buf: &mut [u8]) -> Result {
         either!(self, s => s.receive(buf))
     }

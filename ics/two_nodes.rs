@@ -62,8 +62,6 @@ crate::service! {
     op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
     op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
-    /// As [`PingP`], and prompt.
-    op 8 PingPrompt (class: L0, prompt) { n: Le64 } -> { n: Le64 }
 }
 
 /// What happens in a case; every change is told.
@@ -200,13 +198,6 @@ pings!(
     PingL3 PingL3Req PingL3Rep,
     PingL4 PingL4Req PingL4Rep
 );
-
-impl Handle<PingPrompt> for Server {
-    fn handle(&self, _from: Caller, req: &PingPromptReq, _tail: &[u8]) -> Reply<PingPrompt> {
-        let n = Le64::new(req.n.get().wrapping_add(1));
-        Ok((PingPromptRep { n }, KVVec::new()))
-    }
-}
 
 /// How many calls [`ping_all`] makes.
 const ALL: u32 = 6;
@@ -405,9 +396,6 @@ mod tests {
         }
         let r = call_from::<Hold>(a.net(), id(2)?, &HoldReq {}, &[]);
         assert!(r.is_ok());
-        let req = PingPromptReq { n: Le64::new(1) };
-        let r = call_from::<PingPrompt>(a.net(), id(2)?, &req, &[]);
-        assert!(r.is_ok_and(|(rep, _)| rep.n.get() == 2));
         Ok(())
     }
 

@@ -101,9 +101,9 @@ pub(crate) fn init() {
 /// Whether anybody has written to the file: 0 no, 1 yes.
 static IN_USE: Atomic<u32> = Atomic::new(0);
 
-/// Whether points are counted and may be armed: whoever must not be held up by one takes another way then.
+/// Whether points are counted and may be armed.
 #[inline]
-pub fn in_use() -> bool {
+fn in_use() -> bool {
     IN_USE.load(Relaxed) != 0
 }
 

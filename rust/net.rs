@@ -232,6 +232,13 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// For those of this crate who watch it.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::socket {
+        self.0.as_ptr()
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this is the one release.

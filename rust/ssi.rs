@@ -17,6 +17,7 @@ pub mod files;
 pub mod hooks;
 pub mod ids;
 pub mod image;
+pub mod inbox;
 pub mod kthread;
 pub mod machine;
 pub mod movement;

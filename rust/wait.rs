@@ -2,6 +2,7 @@
 
 //! Waiting for conditions, and queues between threads.
 
+use kernel::alloc::Flags;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -9,7 +10,7 @@ use kernel::rbtree::RBTreeNodeReservation;
 use kernel::str::CStr;
 use kernel::sync::Arc;
 use kernel::sync::LockClassKey;
-use kernel::sync::SpinLock;
+use kernel::sync::SpinLockIrq;
 use kernel::time::Msecs;
 use kernel::types::Opaque;
 
@@ -152,7 +153,7 @@ impl Event {
 #[pin_data]
 pub struct Queue<T: Send + Unpin> {
     #[pin]
-    inner: SpinLock<Inner<T>>,
+    inner: SpinLockIrq<Inner<T>>,
     #[pin]
     changed: Event,
 }
@@ -163,6 +164,28 @@ struct Inner<T> {
     len: usize,
     /// Those who found no item and have none yet.
     waiters: usize,
+}
+
+/// Memory for an item.
+pub struct Place<T>(RBTreeNodeReservation<u64, T>);
+
+impl<T> Place<T> {
+    /// Allocates it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(flags: Flags) -> Result<Self> {
+        Ok(Self(RBTreeNodeReservation::new(flags)?))
+    }
+}
+
+impl<T> Inner<T> {
+    fn insert(&mut self, place: Place<T>, item: T) {
+        let key = self.next;
+        self.next += 1;
+        self.len += 1;
+        let _none = self.items.insert(place.0.into_node(key, item));
+    }
 }
 
 impl<T: Send + Unpin> Queue<T> {
@@ -180,7 +203,7 @@ impl<T: Send + Unpin> Queue<T> {
         let (name, class) = queue_class();
         Arc::pin_init(
             pin_init!(Self {
-                inner <- SpinLock::new(inner, name, class),
+                inner <- SpinLockIrq::new(inner, name, class),
                 changed <- Event::new(),
             }),
             GFP_KERNEL,
@@ -192,17 +215,28 @@ impl<T: Send + Unpin> Queue<T> {
     /// # Errors
     /// `ENOMEM`.
     pub fn push(&self, item: T) -> Result<bool> {
-        let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let place = Place::new(GFP_KERNEL)?;
         let served = {
             let mut inner = self.inner.lock();
-            let key = inner.next;
-            inner.next += 1;
-            inner.len += 1;
-            let _none = inner.items.insert(spare.into_node(key, item));
+            inner.insert(place, item);
             inner.waiters >= inner.len
         };
         self.changed.notify_one();
         Ok(served)
+    }
+
+    /// Adds an item, which has its place already. Any context. Returns whether it did: if told so, only where a waiter
+    /// takes it.
+    pub fn push_at_once(&self, place: Place<T>, item: T, only_if_served: bool) -> bool {
+        {
+            let mut inner = self.inner.lock();
+            if only_if_served && inner.waiters <= inner.len {
+                return false;
+            }
+            inner.insert(place, item);
+        }
+        self.changed.notify_one();
+        true
     }
 
     /// Takes an item, which ends the waiting, or begins to wait: each in one step, so that whoever pushes never counts on

@@ -16,7 +16,7 @@ ics::service! {
 
     /// Signals a process or thread. Source: `kernel/signal.c` `group_send_sig_info()`.
     /// Errors: `ESRCH`, `EPERM` by the sender's credentials, `EINVAL`, `EAGAIN`; `Moved(node)`: ask there.
-    op 2 Signal (class: L0, prompt) {
+    op 2 Signal (class: L0) {
         pid: Le32, tgid: Le32, process: Le32, sig: Le32, by_kernel: Le32, sender_sid: Le32,
         info: [u8; 48], cred: WireCred,
     } -> { }

@@ -44,6 +44,26 @@ void ssi_sock_peer(struct socket *sock, u32 *ip, u16 *port);
 void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 
+/* inbox.c */
+#define SSI_INBOX_FRAME	2048	/* longer ones are the thread's */
+
+struct ssi_inbox;
+
+struct ssi_inbox_ops {
+	/* Bytes that tell the length of a frame. */
+	size_t head;
+	/* Any context. Return: the length of the whole frame, 0: no frame. */
+	size_t (*length)(const u8 *head);
+	/* Any context, must not sleep. Return: taken; what is not taken is the thread's. */
+	bool (*frame)(void *arg, const u8 *frame, size_t len);
+	/* Any context. The thread is to look. */
+	void (*wake)(void *arg);
+};
+
+struct ssi_inbox *ssi_inbox_open(struct socket *sock, const struct ssi_inbox_ops *ops, void *arg);
+bool ssi_inbox_resume(struct ssi_inbox *in);
+void ssi_inbox_close(struct ssi_inbox *in);
+
 /* kthread.c */
 struct task_struct *ssi_kthread_current(void);
 struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
