@@ -22,6 +22,7 @@ use crate::service::Caller;
 use crate::service::Class;
 use crate::service::OpId;
 use crate::service::Status;
+use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::error::Error;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -430,7 +431,7 @@ impl Peer {
         match Kind::from_wire(head.kind).ok_or(EPROTO)? {
             Kind::Reply => self.reply_came(head, body),
             Kind::Request => self.request_came(link, head, body)?,
-            Kind::Cancel => self.cancel_came(head.xid.get()),
+            Kind::Cancel => self.cancel_came(link, head.xid.get()),
         }
         Ok(())
     }
@@ -442,18 +443,16 @@ impl Peer {
         head: &Head,
         body: &[u8],
     ) -> bool {
-        let mut copy = KVVec::new();
-        if copy.extend_from_slice(body, GFP_ATOMIC).is_err() {
-            return false;
-        }
         let is_done = match Kind::from_wire(head.kind) {
-            Some(Kind::Reply) => {
-                self.reply_came(head, copy);
+            Some(Kind::Reply) => copy_at_once(body).is_ok_and(|b| {
+                self.reply_came(head, b);
                 true
+            }),
+            Some(Kind::Request) => {
+                copy_at_once(body).is_ok_and(|b| self.request_at_once(link, head, b))
             }
-            Some(Kind::Request) => self.request_at_once(link, head, copy),
             Some(Kind::Cancel) => {
-                self.cancel_came(head.xid.get());
+                self.cancel_came(link, head.xid.get());
                 true
             }
             None => false,
@@ -504,14 +503,13 @@ impl Peer {
         let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         // The peer may have the new view before this node has: its requests wait here, in order, until this node
         // has it too, or the stream goes.
-        let is_current = |s: &State| s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
         self.changed.wait_until(|| {
             let s = self.state.lock();
-            s.member == Some(incarnation) || !is_current(&s)
+            s.member == Some(incarnation) || !s.is_current(link)
         });
         let (again, job) = {
             let mut s = self.state.lock();
-            if s.member != Some(incarnation) || !is_current(&s) {
+            if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
             }
             let again = match s.answers.get(&xid) {
@@ -576,50 +574,38 @@ impl Peer {
         if head.order.get() != 0 || !self.pool.class_of(&op).is_ok_and(|here| here == op.class) {
             return false;
         }
-        let (Ok(spare), Ok(place)) = (
-            RBTreeNodeReservation::new(GFP_ATOMIC),
-            Place::new(GFP_ATOMIC),
-        ) else {
+        let flags = GFP_ATOMIC | __GFP_NOWARN;
+        let (Ok(spare), Ok(place)) = (RBTreeNodeReservation::new(flags), Place::new(flags)) else {
             return false;
         };
-        let epoch = {
-            let mut s = self.state.lock();
-            let is_current = s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
-            if s.member != Some(link.incarnation)
-                || !is_current
-                || s.asked[c] >= credits(c)
-                || s.answers.get(&xid).is_some()
-            {
-                return false;
-            }
-            s.asked[c] += 1;
-            let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
-            s.epoch
-        };
-        let job = Job {
+        let mut job = Job {
             peer: self.clone(),
             from: Caller {
                 node: self.node,
                 incarnation: link.incarnation,
             },
-            epoch,
+            epoch: 0,
             xid,
             op,
             order: 0,
             body,
         };
-        if self.pool.submit_at_once(job, place) {
-            return true;
+        let mut s = self.state.lock();
+        if s.member != Some(link.incarnation)
+            || !s.is_current(link)
+            || s.asked[c] >= credits(c)
+            || s.answers.get(&xid).is_some()
+        {
+            return false;
         }
-        // Of class P, and no thread is idle.
-        let _freed_unlocked = {
-            let mut s = self.state.lock();
-            (s.epoch == epoch).then(|| {
-                s.asked[c] -= 1;
-                s.answers.remove_node(&xid)
-            })
-        };
-        false
+        job.epoch = s.epoch;
+        // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
+        let is_queued = self.pool.submit_at_once(job, place);
+        if is_queued {
+            s.asked[c] += 1;
+            let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
+        }
+        is_queued
     }
 
     /// Hands a request to who answers it.
@@ -655,8 +641,11 @@ impl Peer {
         Ok(())
     }
 
-    fn cancel_came(&self, xid: u64) {
+    fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
         let mut s = self.state.lock();
+        if !s.is_current(link) {
+            return; // of another life, whose numbers are others
+        }
         if let Some(Answer::Running(thread)) = s.answers.get(&xid) {
             // SAFETY: The entry says so until `finish`, which takes this lock, is called by that thread.
             unsafe { thread.interrupt() }
@@ -806,7 +795,7 @@ impl Peer {
     pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
         let gone = {
             let mut s = self.state.lock();
-            let was = s.link.as_ref().is_some_and(|(l, _)| Arc::ptr_eq(l, link));
+            let was = s.is_current(link);
             was.then(|| s.link.take())
         };
         self.changed.notify_all();
@@ -857,6 +846,13 @@ impl Peer {
 }
 
 impl State {
+    /// Whether this is the stream.
+    fn is_current(&self, link: &Arc<Link>) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|(l, _)| Arc::ptr_eq(l, link))
+    }
+
     /// Makes the tables be about an incarnation: ends what is about another one.
     fn turn_to(&mut self, incarnation: Incarnation) -> Ended {
         if self.about == Some(incarnation) {
@@ -901,6 +897,16 @@ impl Ended {
             link.tear();
         }
     }
+}
+
+/// A body of its own, without sleeping. Any context.
+///
+/// # Errors
+/// `ENOMEM`, silently: who asks has another way.
+fn copy_at_once(body: &[u8]) -> Result<KVVec<u8>> {
+    let mut copy = KVVec::new();
+    copy.extend_from_slice(body, GFP_ATOMIC | __GFP_NOWARN)?;
+    Ok(copy)
 }
 
 fn take<V>(table: &mut RBTree<u64, V>) -> RBTree<u64, V> {

@@ -7,6 +7,7 @@
 use crate::frame::Head;
 use crate::link::Link;
 use crate::peer::Peer;
+use core::convert::Infallible;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
@@ -33,7 +34,7 @@ impl Reception {
     ///
     /// # Errors
     /// Always: what tore it.
-    pub(crate) fn run(peer: &Arc<Peer>, link: &Arc<Link>) -> Result {
+    pub(crate) fn run(peer: &Arc<Peer>, link: &Arc<Link>) -> Result<Infallible> {
         let me = Arc::pin_init(
             pin_init!(Self {
                 peer: peer.clone(),
@@ -53,7 +54,10 @@ impl Reception {
             }
             let seq = me.next.load(Relaxed);
             let (head, body) = link.receive(seq)?;
-            peer.receive(link, &head, body)?;
+            // Where there is no inbox, the first of the two ways is tried here.
+            if inbox.is_some() || !peer.receive_at_once(link, &head, &body) {
+                peer.receive(link, &head, body)?;
+            }
             me.dealt_with(seq);
         }
     }

@@ -23,7 +23,7 @@ pub enum Class {
     L2 = 4,
     /// Data.
     L3 = 5,
-    /// Control and membership.
+    /// Control, membership, signals: what waits for nobody.
     L4 = 6,
 }
 

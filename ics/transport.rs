@@ -2,7 +2,7 @@
 
 //! What carries bytes between nodes: TCP and UDP over IPv4, and for KUnit the memory of one kernel.
 //!
-//! Not for frames or admission: above this everything is the same whatever carries it.
+//! Not for frames or admission: above this all but the inbox is the same whatever carries it.
 
 #[cfg(CONFIG_KUNIT = "y")]
 use crate::loopback;

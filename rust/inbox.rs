@@ -40,14 +40,16 @@ pub struct Inbox<'a, R: Reader> {
 }
 
 impl<'a, R: Reader> Inbox<'a, R> {
-    /// Shows the frames of a stream to `reader` from the first [`Self::resume`] on. Nobody else may read or watch it.
+    /// Shows the frames of a stream to `reader` from the first [`Self::resume`] on. Nobody else may read it. Sleeps.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM`; `EPROTONOSUPPORT` for datagrams; `EBUSY` if somebody watches the socket.
     pub fn open(socket: &'a Socket, reader: Arc<R>) -> Result<Self> {
+        const { assert!(R::HEAD <= MAX_FRAME) };
         let arg = Arc::as_ptr(&reader).cast_mut().cast();
-        // SAFETY: The socket is live for 'a; the table is constant; `reader` lives as long as the inbox.
-        let ptr = unsafe { bindings::ssi_inbox_open(socket.as_ptr(), &Adapter::<R>::OPS, arg) };
+        // SAFETY: The socket is live for 'a, which the inbox does not outlive; the table is static; `reader` lives as long
+        // as the inbox, and its head fits a frame.
+        let ptr = unsafe { bindings::ssi_inbox_open(socket.as_ptr(), Adapter::<R>::ops(), arg) };
         let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(ENOMEM)?;
         // INVARIANT: Just opened, with that reader.
         Ok(Self {
@@ -81,6 +83,10 @@ impl<R: Reader> Adapter<R> {
         frame: Some(Self::frame),
         wake: Some(Self::wake),
     };
+
+    fn ops() -> &'static bindings::ssi_inbox_ops {
+        &Self::OPS
+    }
 
     extern "C" fn length(head: *const u8) -> usize {
         // SAFETY: The caller has `HEAD` bytes there.

@@ -16,7 +16,7 @@ ics::service! {
 
     /// Signals a process or thread. Source: `kernel/signal.c` `group_send_sig_info()`.
     /// Errors: `ESRCH`, `EPERM` by the sender's credentials, `EINVAL`, `EAGAIN`; `Moved(node)`: ask there.
-    op 2 Signal (class: L0) {
+    op 2 Signal (class: L4) {
         pid: Le32, tgid: Le32, process: Le32, sig: Le32, by_kernel: Le32, sender_sid: Le32,
         info: [u8; 48], cred: WireCred,
     } -> { }
@@ -50,7 +50,7 @@ ics::service! {
     op 9 List (class: L0) { } -> { }
 
     /// A signal of the kernel for the members of a process group on the asked node.
-    op 10 SignalGroup (class: L0) { pgid: Le32, sig: Le32 } -> { members: Le32 }
+    op 10 SignalGroup (class: L4) { pgid: Le32, sig: Le32 } -> { members: Le32 }
 
     /// To the parent's node: a child elsewhere has ended.
     /// Errors: `ESRCH` no such parent; `Moved(node)`.
@@ -112,7 +112,7 @@ ics::service! {
     /// Signals the members of group `pgid` on the asked node, or with 0 every process there but init, by the sender's
     /// credentials. `error`: last errno but `EPERM`, or 0.
     /// Errors: `EINVAL`.
-    op 26 SignalMany (class: L0) {
+    op 26 SignalMany (class: L4) {
         pgid: Le32, sig: Le32, sender_sid: Le32, info: [u8; 48], cred: WireCred,
     } -> { sent: Le32, refused: Le32, error: Le32 }
 

@@ -4,7 +4,7 @@
  * there, in the softirq that brought them. What the reader leaves, and what is too long, stays in the
  * socket for the reader's thread.
  *
- * Source: rds_tcp_listen_data_ready() and kcm for the callbacks.
+ * Source: rds_tcp_data_ready() for the callbacks.
  */
 #include <linux/export.h>
 #include <linux/slab.h>
@@ -13,14 +13,20 @@
 #include <net/tcp.h>
 #include "shim.h"
 
+/* Frames that are shown in one go: then the thread takes one, and whoever needs the processor gets it. */
+#define SSI_INBOX_BUDGET	64
+
 struct ssi_inbox {
-	struct socket *sock;
+	struct sock *sk;
 	const struct ssi_inbox_ops *ops;
 	void *arg;
 	void (*data_ready)(struct sock *sk);
 	void (*state_change)(struct sock *sk);
 	/* The thread reads; under the socket's lock. */
 	bool is_threads;
+	/* What was acknowledged when a mark was last taken back, and how often that was; under the socket's lock. */
+	u32 acked;
+	u32 unmarked;
 	/* One frame; under the socket's lock. */
 	u8 frame[SSI_INBOX_FRAME];
 };
@@ -55,17 +61,30 @@ static bool ssi_inbox_at_end(struct sock *sk)
 }
 
 /*
- * TCP acknowledges at once when more than a segment has come, and two short ones as soon as both are read.
- * Here nearly all that comes is answered, and the answer acknowledges it. So a segment is as long as one
- * can be, not as the short ones so far; and short ones are not acknowledged because they were read. What
- * nobody answers is acknowledged in time, as ever.
+ * TCP acknowledges at once when more than a segment has come, by the longest that it has seen, and two
+ * short ones as soon as both are read. Here a reply is followed by the next request, and the reply to
+ * that acknowledges both. So a segment counts for two short ones, but for less than a full one, by which
+ * TCP learns how much memory data take; and the mark that two short ones leave is taken back, twice at
+ * most before something is acknowledged: a sender may wait for that.
  */
-static void ssi_inbox_expect_answers(struct sock *sk)
+static void ssi_inbox_expect_answers(struct ssi_inbox *in)
 {
-	struct inet_connection_sock *icsk = inet_csk(sk);
+	struct inet_connection_sock *icsk = inet_csk(in->sk);
+	struct tcp_sock *tp = tcp_sk(in->sk);
 
-	icsk->icsk_ack.rcv_mss = max(icsk->icsk_ack.rcv_mss, tcp_sk(sk)->advmss);
-	icsk->icsk_ack.pending &= ~ICSK_ACK_PUSHED2;
+	icsk->icsk_ack.rcv_mss = max(icsk->icsk_ack.rcv_mss, min(tp->advmss, 2 * TCP_MSS_DEFAULT));
+	if (in->acked != tp->rcv_wup) {
+		in->acked = tp->rcv_wup;
+		in->unmarked = 0;
+	}
+	if ((icsk->icsk_ack.pending & ICSK_ACK_PUSHED2) && in->unmarked++ < 2)
+		icsk->icsk_ack.pending &= ~ICSK_ACK_PUSHED2;
+}
+
+/* Less than a frame is there: whether that is all, or nothing more comes in before it is taken. */
+static bool ssi_inbox_stuck(struct sock *sk, size_t there)
+{
+	return ssi_inbox_at_end(sk) || (there && tcp_rmem_pressure(sk));
 }
 
 /*
@@ -75,25 +94,29 @@ static void ssi_inbox_expect_answers(struct sock *sk)
  */
 static bool ssi_inbox_drain(struct ssi_inbox *in)
 {
-	struct sock *sk = in->sock->sk;
+	struct sock *sk = in->sk;
 
-	for (;;) {
+	for (int i = 0; i < SSI_INBOX_BUDGET; i++) {
 		size_t there = tcp_inq(sk), len = in->ops->head;
 
+		/* Nobody of ours sends urgent data; it hides what comes behind it. */
+		if (tcp_sk(sk)->urg_data)
+			return true;
 		if (there < len)
-			return ssi_inbox_at_end(sk);
+			return ssi_inbox_stuck(sk, there);
 		if (!ssi_inbox_peek(sk, in->frame, len))
 			return true;
 		len = in->ops->length(in->frame);
 		if (!len || len > sizeof(in->frame))
 			return true;
 		if (there < len)
-			return ssi_inbox_at_end(sk);
+			return ssi_inbox_stuck(sk, there);
 		if (!ssi_inbox_peek(sk, in->frame, len) || !in->ops->frame(in->arg, in->frame, len))
 			return true;
-		ssi_inbox_expect_answers(sk);
+		ssi_inbox_expect_answers(in);
 		tcp_read_done(sk, len);
 	}
+	return tcp_inq(sk) || ssi_inbox_at_end(sk);
 }
 
 static void ssi_inbox_look(struct ssi_inbox *in)
@@ -104,61 +127,67 @@ static void ssi_inbox_look(struct ssi_inbox *in)
 	in->ops->wake(in->arg);
 }
 
+/* A thread that sends runs these for what came meanwhile: then bottom halves are off only here. */
 static void ssi_inbox_data_ready(struct sock *sk)
 {
-	void (*native)(struct sock *sk) = NULL;
+	void (*native)(struct sock *sk);
 	struct ssi_inbox *in;
 
 	read_lock_bh(&sk->sk_callback_lock);
 	in = sk->sk_user_data;
-	if (in) {
-		native = in->data_ready;
+	native = in ? in->data_ready : sk->sk_data_ready;
+	if (in)
 		ssi_inbox_look(in);
-	}
 	read_unlock_bh(&sk->sk_callback_lock);
 	/* For the thread, if it waits in the socket. */
-	if (native)
-		native(sk);
+	native(sk);
 }
 
 static void ssi_inbox_state_change(struct sock *sk)
 {
-	void (*native)(struct sock *sk) = NULL;
+	void (*native)(struct sock *sk);
 	struct ssi_inbox *in;
 
 	read_lock_bh(&sk->sk_callback_lock);
 	in = sk->sk_user_data;
-	if (in) {
-		native = in->state_change;
-		/* Not always under the socket's lock: the thread looks. */
+	native = in ? in->state_change : sk->sk_state_change;
+	/* Not always under the socket's lock: the thread looks. */
+	if (in)
 		in->ops->wake(in->arg);
-	}
 	read_unlock_bh(&sk->sk_callback_lock);
-	if (native)
-		native(sk);
+	native(sk);
 }
 
 /*
  * @ops->frame and @ops->wake are called with @arg until ssi_inbox_close(); what is there already waits for
- * ssi_inbox_resume(). Return: an inbox, or ERR_PTR(-ENOMEM).
+ * ssi_inbox_resume(). Sleeps. Return: an inbox, or ERR_PTR: -ENOMEM, -EPROTONOSUPPORT if @sock is not TCP,
+ * -EBUSY if somebody watches it.
  */
 struct ssi_inbox *ssi_inbox_open(struct socket *sock, const struct ssi_inbox_ops *ops, void *arg)
 {
-	struct ssi_inbox *in = kzalloc_obj(*in);
 	struct sock *sk = sock->sk;
+	struct ssi_inbox *in;
 
+	if (!sk_is_tcp(sk))
+		return ERR_PTR(-EPROTONOSUPPORT);
+	in = kzalloc_obj(*in);
 	if (!in)
 		return ERR_PTR(-ENOMEM);
-	in->sock = sock;
+	in->sk = sk;
 	in->ops = ops;
 	in->arg = arg;
 	in->is_threads = true;
 	write_lock_bh(&sk->sk_callback_lock);
+	if (sk->sk_user_data) {
+		write_unlock_bh(&sk->sk_callback_lock);
+		kfree(in);
+		return ERR_PTR(-EBUSY);
+	}
 	in->data_ready = sk->sk_data_ready;
 	in->state_change = sk->sk_state_change;
 	sk->sk_user_data = in;
-	sk->sk_data_ready = ssi_inbox_data_ready;
-	sk->sk_state_change = ssi_inbox_state_change;
+	WRITE_ONCE(sk->sk_data_ready, ssi_inbox_data_ready);
+	WRITE_ONCE(sk->sk_state_change, ssi_inbox_state_change);
 	write_unlock_bh(&sk->sk_callback_lock);
 	return in;
 }
@@ -170,7 +199,7 @@ EXPORT_SYMBOL_GPL(ssi_inbox_open);
  */
 bool ssi_inbox_resume(struct ssi_inbox *in)
 {
-	struct sock *sk = in->sock->sk;
+	struct sock *sk = in->sk;
 	bool is_threads;
 
 	lock_sock(sk);
@@ -181,14 +210,14 @@ bool ssi_inbox_resume(struct ssi_inbox *in)
 }
 EXPORT_SYMBOL_GPL(ssi_inbox_resume);
 
-/* Nothing is shown any more, and nothing is being shown. Sleeps. */
+/* Nothing is shown any more, and nothing is being shown. */
 void ssi_inbox_close(struct ssi_inbox *in)
 {
-	struct sock *sk = in->sock->sk;
+	struct sock *sk = in->sk;
 
 	write_lock_bh(&sk->sk_callback_lock);
-	sk->sk_data_ready = in->data_ready;
-	sk->sk_state_change = in->state_change;
+	WRITE_ONCE(sk->sk_data_ready, in->data_ready);
+	WRITE_ONCE(sk->sk_state_change, in->state_change);
 	sk->sk_user_data = NULL;
 	write_unlock_bh(&sk->sk_callback_lock);
 	kfree(in);

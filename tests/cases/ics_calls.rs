@@ -114,7 +114,8 @@ fn clean(c: &Context, node: u32, what: &str, calls: u64) -> Result<()> {
 fn every_class(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3], 10)?;
     for class in 0..7 {
-        for bytes in [0, 1, 4096, 1 << 20] {
+        // The longest frame that is received in a softirq has 1972 bytes of tail.
+        for bytes in [0, 1, 1971, 1972, 1973, 4096, 1 << 20] {
             clean(c, 1, &format!("2 {class} 3 {bytes} 1 0"), 3)?;
         }
         clean(c, 3, &format!("2 {class} 10 100 20 0"), 200)?;
@@ -130,6 +131,7 @@ fn every_class(c: &Context) -> Result<()> {
 
 fn full_l0(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3], 10)?;
+    let victim = cluster::sleeper(c, "root", 2, &["sleep", "1000"])?;
     // 64 credits; 8 threads. 80 threads ask and each handler holds its thread for 2 s: 20 s in all.
     let waiting = c.background(1, &["sh", "-c", &format!("echo 2 1 1 0 80 2000 > {FILE}")])?;
     c.until("class L0 is full", 10, || {
@@ -139,6 +141,12 @@ fn full_l0(c: &Context) -> Result<()> {
     for class in [0, 2, 3, 4, 5, 6] {
         clean(c, 3, &format!("2 {class} 20 100 4 0"), 80)?;
     }
+    // A signal waits for nobody.
+    for from in [1, 3] {
+        c.sh(from, &format!("kill -0 {victim}"))?;
+    }
+    c.sh(3, &format!("kill -9 {victim}"))?;
+    cluster::gone(c, 2, victim)?;
     let took = start.elapsed();
     ensure!(
         took < Duration::from_secs(8) * c.patience,

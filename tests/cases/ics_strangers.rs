@@ -125,6 +125,21 @@ elif step == 'wrong tag':
     f[-1] ^= 1
     s.sendall(f)
     torn(s)
+elif step == 'wrong tag, byte by byte':
+    s, key = admit(3, 1001)
+    f = bytearray(frame(key, 1))
+    f[-1] ^= 1
+    for b in f:
+        s.send(bytes([b]))
+    torn(s)
+elif step == 'wrong tag behind urgent data':
+    s, key = admit(3, 1001)
+    f = bytearray(frame(key, 1))
+    f[-1] ^= 1
+    s.send(f[:30])
+    s.send(b'!', socket.MSG_OOB)
+    s.send(f[30:])
+    torn(s)
 elif step == 'changed body':
     s, key = admit(3, 1002)
     f = bytearray(frame(key, 1))
@@ -170,6 +185,8 @@ const STEPS: &[(&str, &str, &[&str])] = &[
     ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
     ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),
     ("wrong tag", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
+    ("wrong tag, byte by byte", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
+    ("wrong tag behind urgent data", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
     ("changed body", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
     ("wrong number", "replay", &["from node 3 at 10.73.1.3:", "out of its order"]),
     ("too long", "torn", &["from node 3 at 10.73.1.3:", "too long"]),
