@@ -182,7 +182,7 @@ fn calls(run: Run, tail: &[u8]) {
     }
 }
 
-fn number(word: Option<&[u8]>) -> Result<u64> {
+pub(crate) fn number(word: Option<&[u8]>) -> Result<u64> {
     let word = word.filter(|w| !w.is_empty()).ok_or(EINVAL)?;
     word.iter().try_fold(0u64, |n, c| {
         let digit = c.checked_sub(b'0').filter(|d| *d < 10).ok_or(EINVAL)?;

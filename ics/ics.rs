@@ -21,6 +21,7 @@ mod pool;
 mod reception;
 mod refused;
 mod service;
+mod timing;
 mod transport;
 #[cfg(CONFIG_KUNIT = "y")]
 mod two_nodes;
@@ -54,9 +55,24 @@ pub use service::Status;
 /// The most bytes that a message carries beside its fixed part.
 pub const MAX_TAIL: usize = 1 << 20;
 
+/// What measures and fills up: files and services.
+struct Probes {
+    _echo: Pin<KBox<echo::Echo>>,
+    _timing: Pin<KBox<timing::Timing>>,
+}
+
+impl Probes {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            _echo: echo::Echo::new()?,
+            _timing: timing::Timing::new()?,
+        })
+    }
+}
+
 /// The module.
 struct Ics {
-    echo: Option<Pin<KBox<echo::Echo>>>,
+    probes: Option<Probes>,
     _refused: Pin<KBox<refused::Debugfs>>,
 }
 
@@ -65,10 +81,10 @@ impl kernel::Module for Ics {
         let counters = refused::Counters::new()?;
         net::init(counters.clone());
         pool::init()?;
-        let made = refused::Debugfs::new(counters).and_then(|r| Ok((r, echo::Echo::new()?)));
-        let (refused, echo) = made.inspect_err(|_| pool::clear())?;
+        let made = refused::Debugfs::new(counters).and_then(|r| Ok((r, Probes::new()?)));
+        let (refused, probes) = made.inspect_err(|_| pool::clear())?;
         Ok(Self {
-            echo: Some(echo),
+            probes: Some(probes),
             _refused: refused,
         })
     }
@@ -76,7 +92,7 @@ impl kernel::Module for Ics {
 
 impl Drop for Ics {
     fn drop(&mut self) {
-        self.echo = None;
+        self.probes = None;
         net::clear();
         pool::clear();
     }

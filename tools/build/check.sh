@@ -60,7 +60,7 @@ checkpatch() {
 	# system calls do return ENOSYS; "upto" is a name; bindgen does not read BIT(); the rest misread our macros. Generated code is not ours to style.
 	local ours=$common,SPDX_LICENSE_TAG,MACRO_ARG_REUSE,MACRO_ARG_UNUSED,MACRO_ARG_PRECEDENCE,TRAILING_STATEMENTS
 	ours=$ours,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO,ENOSYS,TYPO_SPELLING,EXPORT_SYMBOL,CONST_STRUCT,UNCOMMENTED_DEFINITION,BIT_MACRO
-	find rust/shim patches/new -name '*.[ch]' -not -name '*_gen.[ch]' -not -path '*/uapi/*' -print0 |
+	find rust/shim patches/new tests/modules -name '*.[ch]' -not -name '*_gen.[ch]' -not -path '*/uapi/*' -print0 |
 		xargs -0 perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=120 \
 			--ignore "$ours" -f &&
 		perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=120 \

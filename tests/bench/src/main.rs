@@ -21,6 +21,12 @@ use std::process::ExitCode;
 
 /// Every benchmark, in the order they run.
 const NAMES: &[&str] = &[
+    "ics_null_1",
+    "ics_null_8",
+    "ics_null_64",
+    "ics_4k_in",
+    "ics_4k_out",
+    "ics_1m",
     "remote_kill",
     "onnode_true",
     "migrate_1m",

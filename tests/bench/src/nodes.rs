@@ -16,6 +16,9 @@ use std::path::Path;
 const BIN: &str = "/usr/lib/ssi-tests";
 const ECHO_PORT: u16 = 7701;
 const COPY_PORT: u16 = 7702;
+const KSOCK_PORT: u16 = 7703;
+const KSOCK: &str = "/sys/kernel/debug/ksock_echo";
+const TIMING: &str = "/sys/kernel/debug/ssi/ics_timing";
 /// Samples of the raw round trip before and after.
 const DRIFT_SAMPLES: u32 = 500;
 
@@ -43,6 +46,7 @@ struct Bench {
     peer: Side,
     peer_name: &'static str,
     goal: Option<f64>,
+    goal_p99: Option<f64>,
 }
 
 pub(crate) fn run(
@@ -52,7 +56,7 @@ pub(crate) fn run(
     blocks: u32,
     samples: u32,
 ) -> (Vec<Report>, Vec<Problem>) {
-    let session = match Session::open(top, instance) {
+    let session = match Session::open(top, instance, names) {
         Ok(s) => s,
         Err(e) => return (Vec::new(), vec![format!("{}: {e}", names.join(" "))]),
     };
@@ -77,8 +81,18 @@ struct Session {
 }
 
 impl Session {
-    fn open(top: &Path, instance: Option<&Path>) -> Result<Self, Problem> {
+    fn open(top: &Path, instance: Option<&Path>, names: &[&str]) -> Result<Self, Problem> {
         let rig = Rig::open(top, instance)?;
+        if names.iter().any(|n| n.starts_with("ics_")) {
+            for node in [1, 2] {
+                rig.sh(
+                    node,
+                    20,
+                    &format!("lsmod | grep -q ^ksock_echo || insmod {BIN}/ksock_echo.ko"),
+                )?;
+            }
+            rig.sh(2, 20, &format!("echo listen {KSOCK_PORT} >{KSOCK}"))?;
+        }
         let start = |command: String| rig.sh(2, 30, &rig::background(&command));
         start(format!("{BIN}/tcpecho server {ECHO_PORT}"))?;
         start(format!("{BIN}/memcopy_tcp recv {COPY_PORT}"))?;
@@ -151,7 +165,8 @@ impl Session {
             goal,
             ours.len(),
             &env,
-        ))
+        )
+        .with_p99(b.goal_p99))
     }
 
     fn bench(&self, name: &str, samples: u32) -> Result<Bench, Problem> {
@@ -163,25 +178,55 @@ impl Session {
             peer: copy(mib, rounds),
             peer_name: "TCP copy of the memory",
             goal,
+            goal_p99: None,
         };
         let freeze = |mib: u32| Bench {
             ours: Side::Freeze(freeze_script(mib)),
             peer: copy(mib, 1),
             peer_name: "TCP copy of the memory",
             goal: None,
+            goal_p99: None,
         };
+        // So many at once, so often each, so many bytes there and back.
+        let calls = |threads: u32, count: u32, there: u32, back: u32, goal, goal_p99| {
+            let count = count.max(10);
+            Bench {
+                ours: Side::Timed(format!(
+                    "echo 2 {threads} {count} {there} {back} >{TIMING} && cat {TIMING}"
+                )),
+                // An echo has at least a byte.
+                peer: Side::Timed(format!(
+                    "echo time {other} {KSOCK_PORT} {threads} {count} {} {} >{KSOCK} && cat {KSOCK}",
+                    there.max(1),
+                    back.max(1)
+                )),
+                peer_name: "echo between kernel sockets",
+                goal: Some(goal),
+                goal_p99,
+            }
+        };
+        // A rate of 0.9 is a time of 1 / 0.9.
+        const RATE: f64 = 1.0 / 0.9;
         Ok(match name {
+            "ics_null_1" => calls(1, samples, 0, 0, 1.25, Some(2.0)),
+            "ics_null_8" => calls(8, samples / 2, 0, 0, 1.25, Some(2.0)),
+            "ics_null_64" => calls(64, samples / 4, 0, 0, 1.25, Some(2.0)),
+            "ics_4k_in" => calls(1, samples, 4096, 0, RATE, None),
+            "ics_4k_out" => calls(1, samples, 0, 4096, RATE, None),
+            "ics_1m" => calls(1, samples / 20, 0, 1 << 20, RATE, None),
             "remote_kill" => Bench {
                 ours: Side::Timed(format!("{BIN}/sigecho ping {} {samples}", self.signal_peer)),
                 peer: Side::Timed(format!("{BIN}/tcpecho client {other} {ECHO_PORT} {samples}")),
                 peer_name: "TCP echo of one byte",
                 goal: Some(2.5),
+                goal_p99: None,
             },
             "onnode_true" => Bench {
                 ours: Side::Timed(format!("{BIN}/forkexec -n {} -o 2", samples.div_ceil(10))),
                 peer: Side::Timed(format!("{BIN}/forkexec -n {}", samples.div_ceil(10))),
                 peer_name: "local fork+exec+wait",
                 goal: None,
+                goal_p99: None,
             },
             "migrate_1m" => migrate(1, 20, None),
             "migrate_16m" => migrate(16, 10, None),

@@ -36,6 +36,10 @@ pub(crate) struct Report {
     /// Of the medians.
     pub(crate) ratio: f64,
     pub(crate) goal: Option<f64>,
+    /// As [`Self::ratio`], of the 99th percentiles.
+    pub(crate) ratio_p99: f64,
+    /// What that may be at most.
+    pub(crate) goal_p99: Option<f64>,
     pub(crate) goal_is: GoalIs,
     /// `None` without a goal.
     pub(crate) met: Option<bool>,
@@ -70,11 +74,22 @@ impl Report {
             },
             ratio,
             goal: goal.map(|g| g.1),
+            ratio_p99: ours.p99 / figures.p99,
+            goal_p99: None,
             goal_is: goal.map_or(GoalIs::Ratio, |g| g.0),
             met,
             runs,
             env: env.clone(),
         }
+    }
+
+    /// Also has a goal for the ratio of the 99th percentiles.
+    pub(crate) fn with_p99(mut self, goal: Option<f64>) -> Self {
+        if let Some(g) = goal {
+            self.met = Some(self.met.unwrap_or(true) && self.ratio_p99 <= g);
+            self.goal_p99 = goal;
+        }
+        self
     }
 
     /// Writes `build/bench/<name>.json` below `top`.
@@ -101,7 +116,7 @@ pub(crate) fn table(reports: &[Report]) -> String {
     for r in reports {
         let goal = match (r.goal, r.goal_is) {
             (None, _) => "-".to_owned(),
-            (Some(g), GoalIs::Ratio) => format!("{g}"),
+            (Some(g), GoalIs::Ratio) => r.goal_p99.map_or(format!("{g}"), |p| format!("{g}, {p}")),
             (Some(g), GoalIs::Extra) => format!("+{g}"),
         };
         let met = match r.met {
@@ -116,7 +131,10 @@ pub(crate) fn table(reports: &[Report]) -> String {
             figure(r.peer.figures.p50),
             figure(r.peer.figures.p99),
             r.unit.to_owned(),
-            format!("{:.4}", r.ratio),
+            match r.goal_p99 {
+                None => format!("{:.4}", r.ratio),
+                Some(_) => format!("{:.4}, {:.4}", r.ratio, r.ratio_p99),
+            },
             goal,
             met.to_owned(),
             r.peer.name.clone(),
