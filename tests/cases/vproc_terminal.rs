@@ -28,15 +28,13 @@ def size():
 def flags():
     a = termios.tcgetattr(0)
     return a[:6], [c if type(c) is int else c.hex() for c in a[6]]
-seen = []
-signal.signal(signal.SIGWINCH, lambda *_: seen.append(size()))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
 print('tty', [os.isatty(n) for n in (0, 1, 2)], size(), flags(), os.tcgetpgrp(0) == os.getpgrp())
 print('ready', os.getpid(), flush=True)
 sys.stdin.readline()
 print('again', [os.isatty(n) for n in (0, 1, 2)], size(), flags(), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
-while not seen:
-    signal.pause()
-print('size', seen, flush=True)
+print('signal', signal.sigwait({signal.SIGWINCH}) == signal.SIGWINCH, flush=True)
+print('size', size(), flush=True)
 print('line', repr(sys.stdin.readline()), flush=True)
 print('end', repr(sys.stdin.readline()), flush=True)
 a = termios.tcgetattr(0)
@@ -73,14 +71,14 @@ if leader == 0:
 got = b''
 def until(word):
     global got
-    while word not in got:
-        if not select.select([tty], [], [], 30)[0]:
+    while b'\n' not in got[max(got.find(word), 0):] or word not in got:
+        if not select.select([tty], [], [], 10)[0]:
             sys.exit('no %r but %r' % (word, got))
         try:
             got += os.read(tty, 4096)
         except OSError as e:
             sys.exit('no %r but %r, %s' % (word, got, e))
-    at = got.index(b'\n', got.index(word)) + 1 if b'\n' in got[got.index(word):] else len(got)
+    at = got.index(b'\n', got.index(word)) + 1
     print(re.sub('ready \\d+', 'ready', got[:at].decode().replace('\r', '')), end='')
     said, got = got[:at], got[at:]
     return said
@@ -110,7 +108,7 @@ until(b'ended by')
 fn terminal(c: &Context) -> Result<()> {
     let run = |how, node| python(c, "user", 1, TYPIST, &[USER, how, node]);
     let local = run("stays", "1")?;
-    for said in ["in its place True", "tty [True, True, True] (77, 33)", "size [(100, 40)]", "line 'helo\\n'", "end ''", "echo False", "ended by 2"] {
+    for said in ["in its place True", "tty [True, True, True] (77, 33)", "size (100, 40)", "line 'helo\\n'", "end ''", "echo False", "ended by 2"] {
         ensure!(local.contains(said), "on its own node there is no {said:?} in:\n{local}");
     }
     for (how, to) in [("started", "2"), ("started", "3"), ("moved", "2")] {
