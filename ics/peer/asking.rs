@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Asking a peer: calls and posts, their credits, and what waits for a reply.
+
+use super::credits;
+use super::Peer;
+use crate::error::CallError;
+use crate::frame::Head;
+use crate::frame::Kind;
+use crate::frame::MOVED;
+use crate::link::Body;
+use crate::link::Link;
+use crate::service::Class;
+use crate::service::OpId;
+use kernel::error::Error;
+use kernel::prelude::*;
+use kernel::rbtree::RBTreeNodeReservation;
+use kernel::sync::Arc;
+use kernel::sync::SpinLockIrq;
+use kernel::sync::UniqueArc;
+use ssi::ids::NodeId;
+use ssi::wait::Event;
+use ssi::wire::Le16;
+use ssi::wire::Le64;
+
+/// A call that waits for its reply, or a post that waits to be done.
+#[pin_data]
+pub(crate) struct Pending {
+    pub(super) xid: u64,
+    op: OpId,
+    /// Of a post: its place in the order of its class. 0: a call.
+    order: u64,
+    pub(crate) body: KVVec<u8>,
+    /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
+    #[pin]
+    outcome: SpinLockIrq<Option<core::result::Result<KVVec<u8>, CallError>>>,
+    #[pin]
+    done: Event,
+}
+
+impl Pending {
+    pub(super) fn end(&self, r: core::result::Result<KVVec<u8>, CallError>) {
+        {
+            let mut outcome = self.outcome.lock();
+            if outcome.is_none() {
+                *outcome = Some(r);
+            }
+        }
+        self.done.notify_all();
+    }
+
+    pub(super) fn head(&self) -> Head {
+        let mut h = Head::new(Kind::Request, self.xid);
+        h.service = Le16::new(self.op.service);
+        h.version = Le16::new(self.op.version);
+        h.op = Le16::new(self.op.op);
+        h.class = self.op.class as u8;
+        h.order = Le64::new(self.order);
+        h
+    }
+}
+
+/// A call under way.
+pub(crate) struct Asked {
+    peer: Arc<Peer>,
+    pending: Arc<Pending>,
+}
+
+impl Asked {
+    /// Waits for the reply: its body. Sleeps.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn wait(self) -> core::result::Result<KVVec<u8>, CallError> {
+        let pending = &self.pending;
+        let mut outcome = None;
+        let ended = {
+            let take = || {
+                outcome = pending.outcome.lock().take();
+                outcome.is_some()
+            };
+            if pending.op.class == Class::P {
+                pending.done.wait_killable(take)
+            } else {
+                pending.done.wait_until(take);
+                true
+            }
+        };
+        if !ended {
+            self.peer.cancel(pending);
+            // The reply, or the end of the peer, may have come first.
+            outcome = pending.outcome.lock().take();
+        }
+        outcome.unwrap_or(Err(CallError::Interrupted))
+    }
+}
+
+impl Peer {
+    /// Asks. Sleeps for a credit.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        op: OpId,
+        body: KVVec<u8>,
+    ) -> core::result::Result<Asked, CallError> {
+        Ok(Asked {
+            pending: self.begin_asking(op, body, false)?,
+            peer: self.clone(),
+        })
+    }
+
+    /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
+    ///
+    /// # Errors
+    /// See [`CallError`]; what the peer answers is not told.
+    pub(crate) fn post(&self, op: OpId, body: KVVec<u8>) -> core::result::Result<(), CallError> {
+        self.begin_asking(op, body, true)?;
+        Ok(())
+    }
+
+    fn begin_asking(
+        &self,
+        op: OpId,
+        body: KVVec<u8>,
+        is_post: bool,
+    ) -> core::result::Result<Arc<Pending>, CallError> {
+        let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(CallError::Local)?;
+        let room =
+            UniqueArc::<Pending>::new_uninit(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
+        let mut made = Some((spare, room, body));
+        // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
+        let mut begun = None;
+        self.changed.wait_until(|| {
+            begun = self.try_begin(op, is_post, &mut made);
+            begun.is_some()
+        });
+        let (pending, link) = begun.unwrap_or(Err(CallError::Down(self.node)))?;
+        if let Some(link) = link {
+            // Without memory for a place in the queue the stream is torn: the next one starts with this request.
+            let body = Body::Request(pending.clone());
+            if link.send(pending.head(), body).is_err() {
+                link.tear();
+            }
+        }
+        Ok(pending)
+    }
+
+    /// `None`: no credit.
+    #[expect(clippy::type_complexity)]
+    fn try_begin(
+        &self,
+        op: OpId,
+        is_post: bool,
+        made: &mut Option<(
+            RBTreeNodeReservation<u64, Arc<Pending>>,
+            UniqueArc<core::mem::MaybeUninit<Pending>>,
+            KVVec<u8>,
+        )>,
+    ) -> Option<core::result::Result<(Arc<Pending>, Option<Arc<Link>>), CallError>> {
+        let c = op.class as usize;
+        let mut s = self.state.lock();
+        if s.member.is_none() {
+            return Some(Err(CallError::Down(self.node)));
+        }
+        if s.waiting[c] >= credits(c) {
+            return None;
+        }
+        let (spare, room, body) = made.take()?;
+        let xid = s.next_xid;
+        let order = if is_post { s.posted[c] + 1 } else { 0 };
+        let init = pin_init!(Pending {
+            xid,
+            op,
+            order,
+            body,
+            outcome <- kernel::new_spinlock_irq!(None, "ics::outcome"),
+            done <- Event::new(),
+        });
+        let pending: Arc<Pending> = match room.write_pin_init(init) {
+            Ok(p) => p.into(),
+            Err(never) => match never {},
+        };
+        s.next_xid += 1;
+        s.posted[c] += u64::from(is_post);
+        s.waiting[c] += 1;
+        let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
+        // No stream: sent when there is one again.
+        let link = s.link.as_ref().map(|(l, _)| l.clone());
+        Some(Ok((pending, link)))
+    }
+
+    /// Takes a call or post out of the table and gives its credit back.
+    fn take_pending(&self, xid: u64) -> Option<Arc<Pending>> {
+        let (node, was_full) = {
+            let mut s = self.state.lock();
+            let node = s.pending.remove_node(&xid)?;
+            let (_, p) = node.to_key_value();
+            let c = p.op.class as usize;
+            let was_full = s.waiting[c] >= credits(c);
+            s.waiting[c] = s.waiting[c].saturating_sub(1);
+            (p, was_full)
+        };
+        if was_full {
+            self.changed.notify_all();
+        }
+        Some(node)
+    }
+
+    fn cancel(&self, pending: &Pending) {
+        if self.take_pending(pending.xid).is_none() {
+            return;
+        }
+        let link = self.link();
+        if let Some(link) = link {
+            // A cancel that is lost with its stream leaves an answer that nobody waits for.
+            let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
+        }
+    }
+
+    pub(super) fn reply_came(&self, head: &Head, body: KVVec<u8>) {
+        let Some(pending) = self.take_pending(head.xid.get()) else {
+            return; // cancelled, or a second reply
+        };
+        pending.end(match head.status.get() {
+            0 => Ok(body),
+            MOVED => match NodeId::new(head.moved_to.get()) {
+                Some(n) => Err(CallError::Moved(n)),
+                None => Err(CallError::Protocol),
+            },
+            // CAST: an errno is at most 4095.
+            e @ 1..=4095 => Err(CallError::Remote(Error::from_errno(-(e as i32)))),
+            _ => Err(CallError::Protocol),
+        });
+    }
+}
