@@ -4,6 +4,8 @@
 
 use anyhow::Result;
 use anyhow::ensure;
+use rig::control::Event;
+use rig::control::Power;
 use rig::images::Root;
 
 use crate::cluster;
@@ -28,6 +30,15 @@ pub(crate) const CASES: &[Case] = &[
         debug: true,
         seconds: 90,
         run: leaving_node,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "vproc_migrate_after_restart",
+        promise: "movements that a node gave up before it restarted do not stand in the way of those of its next life",
+        faults: "reset of one node",
+        fresh: true,
+        seconds: 90,
+        run: after_restart,
         ..Case::DEFAULT
     },
 ];
@@ -155,15 +166,54 @@ fn refusal(cx: &Context, d: &Differing) -> Result<()> {
 /// Where the kernel stops when a node has begun to refuse movements.
 const LEAVING: &str = "vproc.leave.node.refusing";
 
-fn leaving_node(cx: &Context) -> Result<()> {
-    let here = cluster::sleeper(cx, "root", 1, &["sleep", "1000"])?;
-    let there = cluster::sleeper(cx, "root", 3, &["sleep", "1000"])?;
+/// Makes node 3 begin to leave, and stand there: it takes no process. Gives the pid of who asked for that.
+fn begin_leave(cx: &Context) -> Result<u32> {
     cx.client.failpoint(3, &format!("{LEAVING}=hang"))?;
     let leave = cx.background(3, &["cluster", "leave"])?;
     cx.until("the leave", 10, || {
         let points = cx.sh(3, &format!("cat {}", rig::client::FAILPOINTS))?;
         Ok(points.lines().any(|l| l == format!("{LEAVING} 1 0")).then_some(()))
     })?;
+    Ok(u32::try_from(leave.pid)?)
+}
+
+/// It gives up: the node stays.
+fn give_up_leave(cx: &Context, leave: u32) -> Result<()> {
+    cx.sh(3, &format!("kill -TERM {leave}"))?;
+    cluster::gone(cx, 3, leave)?;
+    cluster::agree(cx, &[1, 2, 3], 10).map(|_| ())
+}
+
+/// How many movements the case gives up, and makes after the restart.
+const GIVEN_UP: u32 = 5;
+
+fn after_restart(cx: &Context) -> Result<()> {
+    let leave = begin_leave(cx)?;
+    let pid = cluster::sleeper(cx, "root", 2, &["sleep", "1000"])?;
+    for _ in 0..GIVEN_UP {
+        let out = cx.exec(2, &["migrate", "3", &pid.to_string()])?;
+        ensure!(out.code == 1 && out.error_text().contains("EHOSTUNREACH"), "{out:?}");
+    }
+    give_up_leave(cx, leave)?;
+
+    let boots = cx.boots(2)?;
+    cx.power(2, Power::Reset)?;
+    cx.wait(2, Event::Join, boots)?;
+    cluster::agree(cx, &[1, 2, 3], 20)?;
+    let mut pids = Vec::new();
+    for _ in 0..GIVEN_UP {
+        let pid = cluster::sleeper(cx, "root", 2, &["sleep", "1000"])?;
+        cx.sh(2, &format!("migrate 3 {pid}"))?;
+        same("where it is", cx.sh(1, &format!("where_pid {pid}"))?, "3")?;
+        pids.push(pid);
+    }
+    cluster::end(cx, &pids)
+}
+
+fn leaving_node(cx: &Context) -> Result<()> {
+    let here = cluster::sleeper(cx, "root", 1, &["sleep", "1000"])?;
+    let there = cluster::sleeper(cx, "root", 3, &["sleep", "1000"])?;
+    let leave = begin_leave(cx)?;
 
     let refused = |from: u32, argv: &[&str], code: i32| -> Result<()> {
         let out = cx.exec(from, argv)?;
@@ -186,10 +236,7 @@ fn leaving_node(cx: &Context) -> Result<()> {
         same("where it is", cx.sh(2, &format!("where_pid {pid}"))?, node)?;
     }
 
-    // It gives up: the node stays.
-    cx.sh(3, &format!("kill -TERM {}", leave.pid))?;
-    cluster::gone(cx, 3, u32::try_from(leave.pid)?)?;
-    cluster::agree(cx, &[1, 2, 3], 10)?;
+    give_up_leave(cx, leave)?;
     cx.sh(1, &format!("migrate 3 {h} && migrate 2 {t}"))?;
     same("onnode", cx.sh(1, "onnode 3 hostname")?, "node3")?;
     for (pid, node) in [(&h, "3"), (&t, "2")] {
