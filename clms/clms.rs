@@ -2,15 +2,17 @@
 
 //! Crate `clms`: cluster membership. Who is a member, in numbered views that all members agree on, and who is down.
 //!
-//! Not for links (`ics`). Decisions are in `state`, which is pure; `thread` performs their effects.
+//! Not for links (`ics`). Decisions are in `state`, which is pure; `thread` feeds it, `changes` carries its views out.
 
 use kernel::prelude::*;
 
+mod changes;
 mod netlink;
 mod observers;
 mod proto;
 mod set;
 mod state;
+mod status;
 mod thread;
 
 pub use observers::register_observer;

@@ -2,9 +2,10 @@
 
 //! Answers of the netlink family `ssi_clms`.
 
+use crate::changes::NodeState;
+use crate::status;
 use crate::thread;
 use crate::thread::JoinArgs;
-use crate::thread::NodeState;
 use crate::thread::Row;
 use kernel::prelude::*;
 use ssi::clms_netlink;
@@ -38,7 +39,7 @@ fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
 
 impl Answerer for Family {
     fn status(s: &mut Status<'_>) -> Result {
-        let st = thread::status()?;
+        let st = status::status()?;
         s.set_state(st.state as u32);
         if let Some(this) = st.this {
             s.set_cluster(&st.name, this, st.view.id, st.quorate, st.view.master);

@@ -5,13 +5,14 @@
 //! Heartbeats come in on the transport's thread, time on a real-time thread; both take one step under one lock and leave.
 //! A third thread carries changes out, in order, and may take its time: heartbeats go on meanwhile.
 
+use crate::changes::Change;
+use crate::changes::NodeState;
 use crate::observers;
 use crate::proto;
 use crate::set::NodeSet;
 use crate::state;
 use crate::state::Core;
 use crate::state::Effect;
-use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
 use kernel::prelude::*;
@@ -38,24 +39,6 @@ const FORM_MS: u64 = 1500;
 
 /// Unless the join says otherwise.
 pub(crate) const DETECT_MS: u32 = 2000;
-
-/// The eight states of a node. Source: OpenSSI's CLMS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-#[expect(
-    dead_code,
-    reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up"
-)]
-pub(crate) enum NodeState {
-    NeverUp = 0,
-    ComingUp = 1,
-    Up = 2,
-    Shutdown = 3,
-    GoingDown = 4,
-    KCleanup = 5,
-    UCleanup = 6,
-    Down = 7,
-}
 
 /// The membership in force on this node.
 #[derive(Clone, Copy, Debug)]
@@ -85,48 +68,40 @@ pub(crate) struct JoinArgs {
     pub(crate) detect_ms: u32,
 }
 
-enum Change {
-    /// This view is in force; the incarnations of its members in table order.
-    Install(state::View, KVec<u64>),
-    /// This node is out, as it wished.
-    Left,
-    /// End the thread.
-    Stop,
-}
-
 /// One membership, from join to leave.
 #[pin_data]
-struct Membership {
-    this: NodeId,
-    incarnation: Incarnation,
-    name: KVec<u8>,
-    rows: KVec<Row>,
-    detect_ms: u32,
+pub(crate) struct Membership {
+    pub(crate) this: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) name: KVec<u8>,
+    pub(crate) rows: KVec<Row>,
+    pub(crate) detect_ms: u32,
     /// Digest of what must be the same on all nodes.
-    table: u64,
+    pub(crate) table: u64,
     /// Lock: level 22 `clms::core`, mutex. Held for one step; never while an observer runs.
     #[pin]
-    core: Mutex<Core<KVec<state::Known>>>,
-    changes: Arc<Queue<Change>>,
+    pub(crate) core: Mutex<Core<KVec<state::Known>>>,
+    pub(crate) changes: Arc<Queue<Change>>,
     /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
     #[pin]
-    done: SpinLock<Done>,
+    pub(crate) done: SpinLock<Done>,
     /// Told at every change of `done`.
     #[pin]
-    changed: Event,
+    pub(crate) changed: Event,
 }
 
-struct Done {
-    states: KVec<NodeState>,
-    incarnations: KVec<u64>,
+/// What has been carried out.
+pub(crate) struct Done {
+    pub(crate) states: KVec<NodeState>,
+    pub(crate) incarnations: KVec<u64>,
     /// Result of this node's own join, once known.
-    joined: Option<Result>,
+    pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
-    entered: bool,
-    left: bool,
-    ending: bool,
+    pub(crate) entered: bool,
+    pub(crate) left: bool,
+    pub(crate) ending: bool,
     /// The life of each node that was said not to be understood; 0: none.
-    not_understood: KVec<u64>,
+    pub(crate) not_understood: KVec<u64>,
 }
 
 struct Running {
@@ -149,7 +124,7 @@ global_lock! {
 global_lock! {
     // SAFETY: Initialised in `State::new()`, which the module calls before anything else.
     /// This node and the view in force. Lock: level 25 `clms::view`, spin.
-    unsafe(uninit) static VIEW: SpinLock<(Option<NodeId>, View)> = (None, NO_VIEW);
+    pub(crate) unsafe(uninit) static VIEW: SpinLock<(Option<NodeId>, View)> = (None, NO_VIEW);
 }
 
 /// When everybody has missed the last membership of this boot, by this node's clock; 0: there was none.
@@ -215,7 +190,8 @@ pub fn is_member(node: NodeId, incarnation: Incarnation) -> bool {
     })
 }
 
-fn now_ms() -> u64 {
+/// This node's clock, which never jumps.
+pub(crate) fn now_ms() -> u64 {
     ssi::machine::monotonic_ns() / 1_000_000
 }
 
@@ -299,136 +275,6 @@ impl Membership {
             self.step(|core| core.tick(now_ms()));
         }
     }
-
-    /// Carries changes out.
-    fn carry_out(&self) {
-        let mut old = state::View::default();
-        loop {
-            match self.changes.wait() {
-                Change::Install(v, incarnations) => {
-                    self.install(&old, &v, &incarnations);
-                    old = v;
-                }
-                Change::Left => {
-                    self.done.lock().left = true;
-                    self.changed.notify_all();
-                }
-                Change::Stop => return,
-            }
-        }
-    }
-
-    fn state_of(&self, place: usize) -> NodeState {
-        let done = self.done.lock();
-        done.states
-            .get(place)
-            .copied()
-            .unwrap_or(NodeState::NeverUp)
-    }
-
-    fn set_state(&self, place: usize, state: NodeState) {
-        if let Some(s) = self.done.lock().states.get_mut(place) {
-            *s = state;
-        }
-    }
-
-    fn install(&self, old: &state::View, new: &state::View, incarnations: &[u64]) {
-        let mut members = NodeSet::new();
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & (1 << p) != 0 {
-                members.insert(r.node);
-            }
-        }
-        let view = View {
-            id: new.id,
-            members,
-            master: members.first(),
-        };
-        pr_info!(
-            "view {}: {} members, master {}\n",
-            view.id,
-            members.len(),
-            view.master.map_or(0, NodeId::number)
-        );
-        // Those who are out: nobody may begin a call to them, then those under way end, then observers hear of it.
-        let mut visible = view;
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) != 0 && r.node != self.this {
-                visible.members = without(&visible.members, r.node);
-            }
-        }
-        *VIEW.lock() = (Some(self.this), visible);
-        for (p, r) in self.rows.iter().enumerate() {
-            if old.members & !new.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::GoingDown);
-                ics::fence(r.node);
-            }
-        }
-        for (p, r) in self.rows.iter().enumerate() {
-            if old.members & !new.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::KCleanup);
-                let gone = self.incarnation_of(p);
-                observers::tell(|o| o.node_down(r.node, gone));
-                self.set_state(p, NodeState::Down);
-                pr_info!("node {} is down\n", r.node.number());
-            }
-        }
-        if old.id == 0 {
-            self.first_view();
-        }
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) == 0 {
-                continue;
-            }
-            let incarnation = Incarnation(incarnations.get(p).copied().unwrap_or(0));
-            if let Some(i) = self.done.lock().incarnations.get_mut(p) {
-                *i = incarnation.0;
-            }
-            if r.node != self.this {
-                ics::admit(r.node, incarnation);
-            }
-        }
-        *VIEW.lock() = (Some(self.this), view);
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) == 0 {
-                continue;
-            }
-            self.set_state(p, NodeState::Up);
-            if r.node != self.this {
-                let incarnation = self.incarnation_of(p);
-                observers::tell(|o| o.node_up(r.node, incarnation));
-                pr_info!("node {} is up\n", r.node.number());
-            }
-        }
-        {
-            let mut done = self.done.lock();
-            if done.joined.is_none() {
-                done.joined = Some(Ok(()));
-            }
-        }
-        self.changed.notify_all();
-    }
-
-    fn incarnation_of(&self, p: usize) -> Incarnation {
-        Incarnation(self.done.lock().incarnations.get(p).copied().unwrap_or(0))
-    }
-
-    fn first_view(&self) {
-        if let Err(e) = observers::joined(self.this) {
-            pr_err!("a subsystem cannot join: {:?}\n", e);
-            self.done.lock().joined = Some(Err(e));
-        } else {
-            self.done.lock().entered = true;
-        }
-    }
-}
-
-fn without(set: &NodeSet, node: NodeId) -> NodeSet {
-    let mut out = NodeSet::new();
-    for n in set.iter().filter(|n| *n != node) {
-        out.insert(n);
-    }
-    out
 }
 
 /// This node must not act any more.
@@ -441,7 +287,8 @@ struct Links;
 
 static LINKS: Links = Links;
 
-fn current() -> Option<Arc<Membership>> {
+/// The membership, if this node has begun to join.
+pub(crate) fn current() -> Option<Arc<Membership>> {
     CURRENT.lock().clone()
 }
 
@@ -659,78 +506,4 @@ fn end() {
     *VIEW.lock() = (None, NO_VIEW);
     let detect = u64::from(r.membership.detect_ms);
     QUIET_UNTIL_MS.store(now_ms().saturating_add(detect), Relaxed);
-}
-
-/// What `status` shows of a node.
-pub(crate) struct NodeStatus {
-    pub(crate) node: NodeId,
-    pub(crate) name: KVec<u8>,
-    pub(crate) state: NodeState,
-    pub(crate) incarnation: u64,
-}
-
-/// What `status` shows.
-pub(crate) struct Status {
-    pub(crate) name: KVec<u8>,
-    pub(crate) this: Option<NodeId>,
-    pub(crate) state: NodeState,
-    pub(crate) view: View,
-    pub(crate) quorate: bool,
-    pub(crate) nodes: KVec<NodeStatus>,
-}
-
-/// The membership as this node sees it.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn status() -> Result<Status> {
-    let mut s = Status {
-        name: KVec::new(),
-        this: None,
-        state: NodeState::NeverUp,
-        view: view(),
-        quorate: false,
-        nodes: KVec::new(),
-    };
-    let Some(m) = current() else {
-        return Ok(s);
-    };
-    s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
-    s.this = Some(m.this);
-    s.state = NodeState::ComingUp;
-    let (phase, quorum, coming) = {
-        let core = m.core.lock();
-        (core.phase(), core.quorum(), core.coming(now_ms()))
-    };
-    s.quorate = s.view.members.len() >= quorum;
-    for (p, r) in m.rows.iter().enumerate() {
-        let mut state = m.state_of(p);
-        let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
-        if idle && coming & (1 << p) != 0 {
-            state = NodeState::ComingUp;
-        }
-        if r.node == m.this {
-            s.state = match phase {
-                Phase::Leaving => NodeState::GoingDown,
-                _ => state,
-            };
-        }
-        let mut name = KVec::new();
-        name.extend_from_slice(&r.name, GFP_KERNEL)?;
-        let incarnation = if r.node == m.this {
-            m.incarnation.0
-        } else {
-            m.incarnation_of(p).0
-        };
-        s.nodes.push(
-            NodeStatus {
-                node: r.node,
-                name,
-                state,
-                incarnation,
-            },
-            GFP_KERNEL,
-        )?;
-    }
-    Ok(s)
 }

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Carries views out, in order, on a thread that may take its time: links first, then observers, then the state shown.
+
+use crate::observers;
+use crate::set::NodeSet;
+use crate::state;
+use crate::thread::Membership;
+use crate::thread::View;
+use crate::thread::VIEW;
+use kernel::prelude::*;
+use ssi::ids::Incarnation;
+use ssi::ids::NodeId;
+
+/// The eight states of a node. Source: OpenSSI's CLMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[expect(
+    dead_code,
+    reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up"
+)]
+pub(crate) enum NodeState {
+    NeverUp = 0,
+    ComingUp = 1,
+    Up = 2,
+    Shutdown = 3,
+    GoingDown = 4,
+    KCleanup = 5,
+    UCleanup = 6,
+    Down = 7,
+}
+
+/// What the thread is asked for.
+pub(crate) enum Change {
+    /// This view is in force; the incarnations of its members in table order.
+    Install(state::View, KVec<u64>),
+    /// This node is out, as it wished.
+    Left,
+    /// End the thread.
+    Stop,
+}
+
+impl Membership {
+    /// Carries changes out.
+    pub(crate) fn carry_out(&self) {
+        let mut old = state::View::default();
+        loop {
+            match self.changes.wait() {
+                Change::Install(v, incarnations) => {
+                    self.install(&old, &v, &incarnations);
+                    old = v;
+                }
+                Change::Left => {
+                    self.done.lock().left = true;
+                    self.changed.notify_all();
+                }
+                Change::Stop => return,
+            }
+        }
+    }
+
+    /// The state of a node, as carried out so far.
+    pub(crate) fn state_of(&self, place: usize) -> NodeState {
+        let done = self.done.lock();
+        done.states
+            .get(place)
+            .copied()
+            .unwrap_or(NodeState::NeverUp)
+    }
+
+    fn set_state(&self, place: usize, state: NodeState) {
+        if let Some(s) = self.done.lock().states.get_mut(place) {
+            *s = state;
+        }
+    }
+
+    fn install(&self, old: &state::View, new: &state::View, incarnations: &[u64]) {
+        let mut members = NodeSet::new();
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & (1 << p) != 0 {
+                members.insert(r.node);
+            }
+        }
+        let view = View {
+            id: new.id,
+            members,
+            master: members.first(),
+        };
+        pr_info!(
+            "view {}: {} members, master {}\n",
+            view.id,
+            members.len(),
+            view.master.map_or(0, NodeId::number)
+        );
+        // Those who are out: nobody may begin a call to them, then those under way end, then observers hear of it.
+        let mut visible = view;
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) != 0 && r.node != self.this {
+                visible.members = without(&visible.members, r.node);
+            }
+        }
+        *VIEW.lock() = (Some(self.this), visible);
+        for (p, r) in self.rows.iter().enumerate() {
+            if old.members & !new.members & (1 << p) != 0 {
+                self.set_state(p, NodeState::GoingDown);
+                ics::fence(r.node);
+            }
+        }
+        for (p, r) in self.rows.iter().enumerate() {
+            if old.members & !new.members & (1 << p) != 0 {
+                self.set_state(p, NodeState::KCleanup);
+                let gone = self.incarnation_of(p);
+                observers::tell(|o| o.node_down(r.node, gone));
+                self.set_state(p, NodeState::Down);
+                pr_info!("node {} is down\n", r.node.number());
+            }
+        }
+        if old.id == 0 {
+            self.first_view();
+        }
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) == 0 {
+                continue;
+            }
+            let incarnation = Incarnation(incarnations.get(p).copied().unwrap_or(0));
+            if let Some(i) = self.done.lock().incarnations.get_mut(p) {
+                *i = incarnation.0;
+            }
+            if r.node != self.this {
+                ics::admit(r.node, incarnation);
+            }
+        }
+        *VIEW.lock() = (Some(self.this), view);
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) == 0 {
+                continue;
+            }
+            self.set_state(p, NodeState::Up);
+            if r.node != self.this {
+                let incarnation = self.incarnation_of(p);
+                observers::tell(|o| o.node_up(r.node, incarnation));
+                pr_info!("node {} is up\n", r.node.number());
+            }
+        }
+        {
+            let mut done = self.done.lock();
+            if done.joined.is_none() {
+                done.joined = Some(Ok(()));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// The life of a node that was last a member; 0: none.
+    pub(crate) fn incarnation_of(&self, p: usize) -> Incarnation {
+        Incarnation(self.done.lock().incarnations.get(p).copied().unwrap_or(0))
+    }
+
+    fn first_view(&self) {
+        if let Err(e) = observers::joined(self.this) {
+            pr_err!("a subsystem cannot join: {:?}\n", e);
+            self.done.lock().joined = Some(Err(e));
+        } else {
+            self.done.lock().entered = true;
+        }
+    }
+}
+
+fn without(set: &NodeSet, node: NodeId) -> NodeSet {
+    let mut out = NodeSet::new();
+    for n in set.iter().filter(|n| *n != node) {
+        out.insert(n);
+    }
+    out
+}

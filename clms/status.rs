@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `cluster status` shows.
+
+use crate::changes::NodeState;
+use crate::state::Phase;
+use crate::thread::current;
+use crate::thread::now_ms;
+use crate::thread::view;
+use crate::thread::View;
+use kernel::prelude::*;
+use ssi::ids::NodeId;
+
+/// What `status` shows of a node.
+pub(crate) struct NodeStatus {
+    pub(crate) node: NodeId,
+    pub(crate) name: KVec<u8>,
+    pub(crate) state: NodeState,
+    pub(crate) incarnation: u64,
+}
+
+/// What `status` shows.
+pub(crate) struct Status {
+    pub(crate) name: KVec<u8>,
+    pub(crate) this: Option<NodeId>,
+    pub(crate) state: NodeState,
+    pub(crate) view: View,
+    pub(crate) quorate: bool,
+    pub(crate) nodes: KVec<NodeStatus>,
+}
+
+/// The membership as this node sees it.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn status() -> Result<Status> {
+    let mut s = Status {
+        name: KVec::new(),
+        this: None,
+        state: NodeState::NeverUp,
+        view: view(),
+        quorate: false,
+        nodes: KVec::new(),
+    };
+    let Some(m) = current() else {
+        return Ok(s);
+    };
+    s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
+    s.this = Some(m.this);
+    s.state = NodeState::ComingUp;
+    let (phase, quorum, coming) = {
+        let core = m.core.lock();
+        (core.phase(), core.quorum(), core.coming(now_ms()))
+    };
+    s.quorate = s.view.members.len() >= quorum;
+    for (p, r) in m.rows.iter().enumerate() {
+        let mut state = m.state_of(p);
+        let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
+        if idle && coming & (1 << p) != 0 {
+            state = NodeState::ComingUp;
+        }
+        if r.node == m.this {
+            s.state = match phase {
+                Phase::Leaving => NodeState::GoingDown,
+                _ => state,
+            };
+        }
+        let mut name = KVec::new();
+        name.extend_from_slice(&r.name, GFP_KERNEL)?;
+        let incarnation = if r.node == m.this {
+            m.incarnation.0
+        } else {
+            m.incarnation_of(p).0
+        };
+        s.nodes.push(
+            NodeStatus {
+                node: r.node,
+                name,
+                state,
+                incarnation,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    Ok(s)
+}
