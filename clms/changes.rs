@@ -4,8 +4,8 @@
 
 use crate::observers;
 use crate::set::NodeSet;
-use crate::state;
 use crate::thread::Membership;
+use crate::thread::TableView;
 use crate::thread::View;
 use crate::thread::VIEW;
 use kernel::prelude::*;
@@ -33,7 +33,7 @@ pub(crate) enum NodeState {
 /// What the thread is asked for.
 pub(crate) enum Change {
     /// This view is in force; the incarnations of its members in table order.
-    Install(state::View, KVec<u64>),
+    Install(TableView, KVec<u64>),
     /// This node is out, as it wished.
     Left,
     /// End the thread.
@@ -43,7 +43,7 @@ pub(crate) enum Change {
 impl Membership {
     /// Carries changes out.
     pub(crate) fn carry_out(&self) {
-        let mut old = state::View::default();
+        let mut old = TableView::default();
         loop {
             match self.changes.wait() {
                 Change::Install(v, incarnations) => {
@@ -74,10 +74,12 @@ impl Membership {
         }
     }
 
-    fn install(&self, old: &state::View, new: &state::View, incarnations: &[u64]) {
+    fn install(&self, old: &TableView, new: &TableView, incarnations: &[u64]) {
+        let came = new.members.minus(&old.members);
+        let gone = old.members.minus(&new.members);
         let mut members = NodeSet::new();
         for (p, r) in self.rows.iter().enumerate() {
-            if new.members & (1 << p) != 0 {
+            if new.members.contains(p) {
                 members.insert(r.node);
             }
         }
@@ -95,22 +97,22 @@ impl Membership {
         // Those who are out: nobody may begin a call to them, then those under way end, then observers hear of it.
         let mut visible = view;
         for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) != 0 && r.node != self.this {
+            if came.contains(p) && r.node != self.this {
                 visible.members = without(&visible.members, r.node);
             }
         }
         *VIEW.lock() = (Some(self.this), visible);
         for (p, r) in self.rows.iter().enumerate() {
-            if old.members & !new.members & (1 << p) != 0 {
+            if gone.contains(p) {
                 self.set_state(p, NodeState::GoingDown);
                 ics::fence(r.node);
             }
         }
         for (p, r) in self.rows.iter().enumerate() {
-            if old.members & !new.members & (1 << p) != 0 {
+            if gone.contains(p) {
                 self.set_state(p, NodeState::KCleanup);
-                let gone = self.incarnation_of(p);
-                observers::tell(|o| o.node_down(r.node, gone));
+                let incarnation = self.incarnation_of(p);
+                observers::tell(|o| o.node_down(r.node, incarnation));
                 self.set_state(p, NodeState::Down);
                 pr_info!("node {} is down\n", r.node.number());
             }
@@ -119,7 +121,7 @@ impl Membership {
             self.first_view();
         }
         for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) == 0 {
+            if !came.contains(p) {
                 continue;
             }
             let incarnation = Incarnation(incarnations.get(p).copied().unwrap_or(0));
@@ -132,7 +134,7 @@ impl Membership {
         }
         *VIEW.lock() = (Some(self.this), view);
         for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) == 0 {
+            if !came.contains(p) {
                 continue;
             }
             self.set_state(p, NodeState::Up);

@@ -7,9 +7,12 @@
 use kernel::prelude::*;
 
 mod changes;
+mod lease;
 mod netlink;
 mod observers;
+mod places;
 mod proto;
+mod sent;
 mod set;
 mod state;
 mod status;

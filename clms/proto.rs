@@ -2,9 +2,10 @@
 
 //! What a heartbeat says, on the wire. The datagram around it, with its tag, is the transport's.
 
+use crate::places::Places;
 use crate::state::Phase;
-use crate::state::Says;
-use crate::state::View;
+use crate::thread::Says;
+use crate::thread::TableView as View;
 use kernel::prelude::*;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -21,11 +22,20 @@ struct WireView {
     digest: Le64,
 }
 
+fn words(p: &Places<1>) -> Le64 {
+    let [word] = p.words();
+    Le64::new(*word)
+}
+
+fn places(word: Le64) -> Places<1> {
+    Places::from_words([word.get()])
+}
+
 impl WireView {
     fn new(v: View) -> Self {
         Self {
             id: Le64::new(v.id),
-            members: Le64::new(v.members),
+            members: words(&v.members),
             digest: Le64::new(v.digest),
         }
     }
@@ -33,7 +43,7 @@ impl WireView {
     fn get(self) -> View {
         View {
             id: self.id.get(),
-            members: self.members.get(),
+            members: places(self.members),
             digest: self.digest.get(),
         }
     }
@@ -49,7 +59,9 @@ struct WireSays {
     view: WireView,
     proposal: WireView,
     promised: Le64,
-    reserved: [u8; 120],
+    hears: Le64,
+    over: Le64,
+    reserved: [u8; 104],
 }
 
 const _: () = assert!(core::mem::size_of::<WireSays>() == LEN);
@@ -68,7 +80,9 @@ pub(crate) fn encode(s: &Says, table: u64) -> [u8; LEN] {
         view: WireView::new(s.view),
         proposal: WireView::new(s.proposal),
         promised: Le64::new(s.promised),
-        reserved: [0; 120],
+        hears: words(&s.hears),
+        over: words(&s.over),
+        reserved: [0; 104],
     };
     zerocopy::transmute!(w)
 }
@@ -90,6 +104,8 @@ pub(crate) fn decode(bytes: &[u8; LEN], table: u64) -> Option<Says> {
         proposal: w.proposal.get(),
         promised: w.promised.get(),
         promised_to: w.promised_to.get() as usize,
+        hears: places(w.hears),
+        over: places(w.over),
     })
 }
 
@@ -101,7 +117,7 @@ mod tests {
     fn round_trip_and_refusal() {
         let v = |id| View {
             id,
-            members: 7,
+            members: Places::from_words([7]),
             digest: id * 3,
         };
         for phase in [Phase::Joining, Phase::Up, Phase::Leaving] {
@@ -111,6 +127,8 @@ mod tests {
                 proposal: v(2),
                 promised: 3,
                 promised_to: 2,
+                hears: Places::from_words([6]),
+                over: Places::from_words([1]),
             };
             let bytes = encode(&says, 99);
             assert_eq!(decode(&bytes, 99), Some(says));

@@ -48,15 +48,20 @@ pub(crate) fn status() -> Result<Status> {
     s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
     s.this = Some(m.this);
     s.state = NodeState::ComingUp;
-    let (phase, quorum, coming) = {
-        let core = m.core.lock();
-        (core.phase(), core.quorum(), core.coming(now_ms()))
+    let (phase, quorate, coming) = {
+        let core = &m.heart.lock().core;
+        let members = core.says().view.members;
+        (
+            core.phase(),
+            core.is_quorate(&members),
+            core.coming(now_ms()),
+        )
     };
-    s.quorate = s.view.members.len() >= quorum;
+    s.quorate = quorate && s.view.id != 0;
     for (p, r) in m.rows.iter().enumerate() {
         let mut state = m.state_of(p);
         let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
-        if idle && coming & (1 << p) != 0 {
+        if idle && coming.contains(p) {
             state = NodeState::ComingUp;
         }
         if r.node == m.this {

@@ -7,11 +7,15 @@
 
 use crate::changes::Change;
 use crate::changes::NodeState;
+use crate::lease;
+use crate::lease::Lease;
 use crate::observers;
+use crate::places::Place;
+use crate::places::Places;
 use crate::proto;
+use crate::sent::Sent;
 use crate::set::NodeSet;
 use crate::state;
-use crate::state::Core;
 use crate::state::Effect;
 use crate::state::Times;
 use crate::state::Why;
@@ -31,8 +35,22 @@ use ssi::net::Ipv4;
 use ssi::wait::Event;
 use ssi::wait::Queue;
 
-/// Between two heartbeats.
+/// Between two heartbeats, at most; where detection is fast, an eighth of it.
 const BEAT_MS: u32 = 100;
+
+/// Words of a set of places.
+pub(crate) const WORDS: usize = 1;
+
+/// The most nodes of a table.
+pub(crate) const MAX_NODES: usize = Places::<WORDS>::ROOM;
+
+/// What a node says in its heartbeats.
+pub(crate) type Says = state::Says<WORDS>;
+
+/// A view by places of the table.
+pub(crate) type TableView = state::View<WORDS>;
+
+type Core = state::Core<KVec<state::Known<Says>>, WORDS>;
 
 /// How long a node that hears no cluster waits for the rest of the table.
 const FORM_MS: u64 = 1500;
@@ -78,9 +96,10 @@ pub(crate) struct Membership {
     pub(crate) detect_ms: u32,
     /// Digest of what must be the same on all nodes.
     pub(crate) table: u64,
-    /// Lock: level 22 `clms::core`, mutex. Held for one step; never while an observer runs.
+    /// Lock: level 22 `clms::heart`, mutex. Held for one step; never while an observer runs.
     #[pin]
-    pub(crate) core: Mutex<Core<KVec<state::Known>>>,
+    pub(crate) heart: Mutex<Heart>,
+    lease: Arc<Lease>,
     pub(crate) changes: Arc<Queue<Change>>,
     /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
     #[pin]
@@ -88,6 +107,45 @@ pub(crate) struct Membership {
     /// Told at every change of `done`.
     #[pin]
     pub(crate) changed: Event,
+}
+
+/// What takes steps, and the heartbeats in which it says so.
+pub(crate) struct Heart {
+    pub(crate) core: Core,
+    sent: Sent,
+}
+
+/// A heartbeat to be sent, as it was when the lock was held.
+struct Beat {
+    seq: u64,
+    says: Says,
+    answers: [state::Answer; MAX_NODES],
+}
+
+impl Heart {
+    /// One to all.
+    fn beat(&mut self) -> Beat {
+        let seq = self.sent.to_all(now_ms());
+        self.numbered(seq)
+    }
+
+    /// One to a single node.
+    fn single(&mut self) -> Beat {
+        let seq = self.sent.to_one(now_ms());
+        self.numbered(seq)
+    }
+
+    fn numbered(&self, seq: u64) -> Beat {
+        let mut answers = [state::Answer::default(); MAX_NODES];
+        for (p, a) in answers.iter_mut().enumerate() {
+            *a = self.core.answer(p);
+        }
+        Beat {
+            seq,
+            says: self.core.says(),
+            answers,
+        }
+    }
 }
 
 /// What has been carried out.
@@ -105,6 +163,7 @@ pub(crate) struct Done {
 }
 
 struct Running {
+    lease: lease::Running,
     membership: Arc<Membership>,
     threads: KVec<KThread>,
 }
@@ -201,40 +260,64 @@ impl Membership {
     }
 
     /// Takes a step and sees to its effect.
-    fn step(&self, f: impl FnOnce(&mut Core<KVec<state::Known>>) -> Effect) {
-        let (effect, says) = {
-            let mut core = self.core.lock();
-            let effect = f(&mut core);
-            // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
-            let queued = match effect {
-                Effect::Install(v) => self.queue_view(v, &core),
-                Effect::Left => self.changes.push(Change::Left).map(|_| ()),
-                Effect::None | Effect::Say | Effect::Stop(_) => Ok(()),
-            };
-            if queued.is_err() {
-                stop_machine("no memory for a change of the view");
-            }
-            (effect, core.says())
+    fn step(&self, f: impl FnOnce(&mut Heart) -> Effect<WORDS>) {
+        let mut heart = self.heart.lock();
+        let effect = f(&mut heart);
+        // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
+        let queued = match effect {
+            Effect::Install { view, .. } => self.queue_view(view, &heart.core),
+            Effect::Left => self.changes.push(Change::Left).map(|_| ()),
+            Effect::None | Effect::Say | Effect::SayTo(_) | Effect::Stop(_) => Ok(()),
         };
+        if queued.is_err() {
+            stop_machine("no memory for a change of the view");
+        }
         match effect {
-            Effect::None => {}
+            Effect::None | Effect::Install { is_mine: false, .. } => {}
             // What is new is said at once: a change takes round trips, not beats.
-            Effect::Say | Effect::Install(_) | Effect::Left => {
-                ics::send_heartbeats(&proto::encode(&says, self.table));
+            Effect::Say | Effect::Install { .. } | Effect::Left => {
+                let beat = heart.beat();
+                drop(heart);
+                self.send(&beat);
+            }
+            Effect::SayTo(p) => {
+                let beat = heart.single();
+                drop(heart);
+                self.send_to(p, &beat);
             }
             Effect::Stop(why) => {
+                drop(heart);
                 if self.done.lock().ending {
                     return;
                 }
                 stop_machine(match why {
                     Why::Excluded => "the others have a view without this node",
-                    Why::NoQuorum => "too few members are heard",
+                    Why::NoQuorum => "its lease has ended: too few members are heard",
                 });
             }
         }
     }
 
-    fn queue_view(&self, v: state::View, core: &Core<KVec<state::Known>>) -> Result {
+    fn send(&self, beat: &Beat) {
+        for p in 0..self.rows.len() {
+            self.send_to(p, beat);
+        }
+    }
+
+    fn send_to(&self, p: Place, beat: &Beat) {
+        let (Some(row), Some(a)) = (self.rows.get(p), beat.answers.get(p)) else {
+            return;
+        };
+        let answer = ics::Answer {
+            incarnation: Incarnation(a.incarnation),
+            seq: a.seq,
+            supports: a.supports,
+        };
+        let says = proto::encode(&beat.says, self.table);
+        ics::send_heartbeat(row.node, beat.seq, answer, &says);
+    }
+
+    fn queue_view(&self, v: TableView, core: &Core) -> Result {
         let mut incarnations = KVec::new();
         for p in 0..self.rows.len() {
             incarnations.push(core.incarnation(p), GFP_KERNEL)?;
@@ -263,16 +346,21 @@ impl Membership {
     /// Time.
     fn beat(&self) {
         kthread::make_realtime();
+        let beat_ms = BEAT_MS.min(self.detect_ms / 8);
         loop {
             let ending = self
                 .changed
-                .wait_timeout(BEAT_MS, || self.done.lock().ending);
+                .wait_timeout(beat_ms, || self.done.lock().ending);
             if ending {
                 return;
             }
-            let says = self.core.lock().says();
-            ics::send_heartbeats(&proto::encode(&says, self.table));
-            self.step(|core| core.tick(now_ms()));
+            self.step(|heart| heart.core.tick(now_ms()));
+            let beat = {
+                let mut heart = self.heart.lock();
+                self.lease.set(heart.core.lease_end(now_ms()));
+                heart.beat()
+            };
+            self.send(&beat);
         }
     }
 }
@@ -296,9 +384,9 @@ impl ics::LinkObserver for Links {
     fn link_up(&self, node: NodeId, incarnation: Incarnation) {
         let Some(m) = current() else { return };
         if let Some(p) = m.place(node) {
-            m.step(|core| {
-                core.link_up(p, incarnation.0);
-                core.tick(now_ms())
+            m.step(|heart| {
+                heart.core.link_up(p, incarnation.0);
+                heart.core.tick(now_ms())
             });
         }
     }
@@ -306,9 +394,9 @@ impl ics::LinkObserver for Links {
     fn link_lost(&self, node: NodeId, incarnation: Incarnation) {
         let Some(m) = current() else { return };
         if let Some(p) = m.place(node) {
-            m.step(|core| {
-                core.link_lost(p, incarnation.0);
-                core.tick(now_ms())
+            m.step(|heart| {
+                heart.core.link_lost(p, incarnation.0);
+                heart.core.tick(now_ms())
             });
         }
     }
@@ -317,7 +405,16 @@ impl ics::LinkObserver for Links {
         let Some(m) = current() else { return };
         let Some(p) = m.place(h.node) else { return };
         match proto::decode(&h.says, m.table) {
-            Some(says) => m.step(|core| core.heard(p, h.incarnation.0, says, now_ms())),
+            Some(says) => m.step(|heart| {
+                let heartbeat = state::Heartbeat {
+                    incarnation: h.incarnation.0,
+                    seq: h.seq,
+                    answers: h.answers.and_then(|seq| heart.sent.when(seq)),
+                    supports: h.supports,
+                    says,
+                };
+                heart.core.heard(p, heartbeat, now_ms())
+            }),
             None => m.not_understood(p, h),
         }
     }
@@ -333,7 +430,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         return Err(EALREADY);
     }
     args.rows.sort_unstable_by_key(|r| r.node);
-    if args.rows.is_empty() || args.rows.len() > state::MAX_NODES {
+    if args.rows.is_empty() || args.rows.len() > MAX_NODES {
         return Err(EINVAL);
     }
     let place = args
@@ -358,10 +455,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     table.extend_from_slice(&args.detect_ms.to_le_bytes(), GFP_KERNEL)?;
     let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 2", &[&table]);
     let incarnation = Incarnation(ssi::machine::wall_clock_ns());
-    let times = Times {
-        detect: u64::from(args.detect_ms),
-        form: FORM_MS,
-    };
+    let times = Times::new(u64::from(args.detect_ms), FORM_MS);
     let n = args.rows.len();
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
@@ -384,7 +478,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
     let mut known = KVec::new();
     for _ in 0..n {
-        known.push(state::Known::default(), GFP_KERNEL)?;
+        known.push(state::Known::new(state::Row::default()), GFP_KERNEL)?;
     }
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
@@ -396,7 +490,8 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             rows: args.rows,
             detect_ms: args.detect_ms,
             table: u64::from_le_bytes(digest),
-            core <- kernel::new_mutex!(core, "clms::core"),
+            heart <- kernel::new_mutex!(Heart { core, sent: Sent::new() }, "clms::heart"),
+            lease: Lease::new()?,
             changes: Queue::new()?,
             done <- kernel::new_spinlock!(done, "clms::done"),
             changed <- Event::new(),
@@ -427,6 +522,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         Ok(())
     })();
     *running = Some(Running {
+        lease: m.lease.run(),
         membership: m.clone(),
         threads,
     });
@@ -463,16 +559,23 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
 pub(crate) fn leave() -> Result {
     let m = current().ok_or(ENOTCONN)?;
     let v = view();
-    let quorum = m.core.lock().quorum();
+    if v.id == 0 {
+        return Err(ENOTCONN);
+    }
     let alone = m.rows.len() == 1;
-    if !alone && v.members.len() <= quorum {
+    if !alone && !m.heart.lock().core.may_leave() {
         return Err(EDQUOT);
     }
     observers::leaving(m.this)?;
     if !alone {
-        m.step(|core| {
-            core.leave();
-            core.tick(now_ms())
+        m.step(|heart| {
+            heart.core.leave();
+            let effect = heart.core.tick(now_ms());
+            if effect == Effect::None {
+                Effect::Say
+            } else {
+                effect
+            }
         });
         let has_left = || m.done.lock().left;
         // After a signal too the others may have their view without this node, and who stays then is excluded, and
@@ -480,7 +583,11 @@ pub(crate) fn leave() -> Result {
         let left = m.changed.wait_interruptible(has_left)
             || m.changed.wait_timeout(2 * m.detect_ms, has_left);
         if !left {
-            m.core.lock().stay();
+            // Who has lost its lease meanwhile stops here, before it acts again.
+            m.step(|heart| {
+                heart.core.stay();
+                heart.core.tick(now_ms())
+            });
             observers::joined(m.this)?;
             return Err(EINTR);
         }
@@ -494,6 +601,8 @@ fn end() {
     let Some(r) = RUNNING.lock().take() else {
         return;
     };
+    // Nobody supports this node from now on.
+    drop(r.lease);
     r.membership.done.lock().ending = true;
     r.membership.changed.notify_all();
     while r.membership.changes.push(Change::Stop).is_err() {

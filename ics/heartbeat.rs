@@ -38,8 +38,25 @@ pub struct Heartbeat {
     pub node: NodeId,
     /// Its incarnation.
     pub incarnation: Incarnation,
+    /// Its number in that life.
+    pub seq: u64,
+    /// The number of the heartbeat of this life of this node that it answers, if it does.
+    pub answers: Option<u64>,
+    /// Number of the view in which its sender supports this node as a member; 0: it does not.
+    pub supports: u64,
     /// What it says.
     pub says: [u8; SAYS],
+}
+
+/// What a heartbeat says to the one node that it goes to.
+#[derive(Clone, Copy)]
+pub struct Answer {
+    /// The life of that node whose heartbeat came last; 0: none.
+    pub incarnation: Incarnation,
+    /// Number of that heartbeat.
+    pub seq: u64,
+    /// Number of the view in which that life is supported as a member; 0: it is not.
+    pub supports: u64,
 }
 
 #[repr(C)]
@@ -49,6 +66,9 @@ pub(crate) struct Datagram {
     node: Le32,
     incarnation: Le64,
     seq: Le64,
+    answer_incarnation: Le64,
+    answer_seq: Le64,
+    supports: Le64,
     cluster: [u8; 16],
     says: [u8; SAYS],
     tag: [u8; 16],
@@ -61,12 +81,15 @@ const SIGNED: usize = LEN - 16;
 
 impl Datagram {
     /// One of this node's.
-    pub(crate) fn new(me: &Identity, seq: u64, says: &[u8; SAYS]) -> Self {
+    pub(crate) fn new(me: &Identity, seq: u64, answer: Answer, says: &[u8; SAYS]) -> Self {
         let mut d = Self {
             magic: Le32::new(MAGIC),
             node: Le32::new(me.node.number()),
             incarnation: Le64::new(me.incarnation.0),
             seq: Le64::new(seq),
+            answer_incarnation: Le64::new(answer.incarnation.0),
+            answer_seq: Le64::new(answer.seq),
+            supports: Le64::new(answer.supports),
             cluster: me.cluster,
             says: *says,
             tag: [0; 16],
@@ -122,9 +145,13 @@ impl Datagram {
                 return Err(ESTALE);
             }
         }
+        let is_answer = d.answer_incarnation.get() == me.incarnation.0 && d.answer_seq.get() != 0;
         Ok(Heartbeat {
             node,
             incarnation,
+            seq: d.seq.get(),
+            answers: is_answer.then(|| d.answer_seq.get()),
+            supports: if is_answer { d.supports.get() } else { 0 },
             says: d.says,
         })
     }
@@ -156,21 +183,48 @@ mod tests {
         Ok((r, n))
     }
 
+    /// One of node 2's to node 1.
+    fn datagram(me: &Identity) -> Datagram {
+        let answer = Answer {
+            incarnation: Incarnation(7),
+            seq: 9,
+            supports: 4,
+        };
+        Datagram::new(me, 5, answer, &[3; SAYS])
+    }
+
     #[test]
     fn a_good_one_is_heard() -> Result {
-        let d = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
-        assert_eq!(d.as_bytes().len(), 248);
+        let d = datagram(&identity(2, 1)?);
+        assert_eq!(d.as_bytes().len(), 272);
         let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
         let h = r?;
-        assert_eq!((h.node.number(), h.incarnation.0), (2, 7));
+        assert_eq!((h.node.number(), h.incarnation.0, h.seq), (2, 7, 5));
+        assert_eq!((h.answers, h.supports), (Some(9), 4));
         assert_eq!(h.says, [3; SAYS]);
         assert_eq!(n, [0, 0, 0]);
         Ok(())
     }
 
     #[test]
+    fn an_answer_to_another_life_is_none() -> Result {
+        for (incarnation, seq) in [(6, 9), (8, 9), (0, 0), (7, 0)] {
+            let answer = Answer {
+                incarnation: Incarnation(incarnation),
+                seq,
+                supports: 4,
+            };
+            let d = Datagram::new(&identity(2, 1)?, 5, answer, &[3; SAYS]);
+            let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
+            let h = r?;
+            assert_eq!((h.answers, h.supports), (None, 0));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn every_byte_counts_for_the_tag() -> Result {
-        let d = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
+        let d = datagram(&identity(2, 1)?);
         let counters = Counters::new()?;
         for i in 0..LEN {
             let mut bytes = [0; LEN];
@@ -186,9 +240,9 @@ mod tests {
 
     #[test]
     fn others_are_refused() -> Result {
-        let good = Datagram::new(&identity(2, 1)?, 5, &[3; SAYS]);
-        let other_key = Datagram::new(&identity(2, 2)?, 5, &[3; SAYS]);
-        let reflected = Datagram::new(&identity(1, 1)?, 5, &[3; SAYS]);
+        let good = datagram(&identity(2, 1)?);
+        let other_key = datagram(&identity(2, 2)?);
+        let reflected = datagram(&identity(1, 1)?);
         let short = good.as_bytes().get(..LEN - 1).unwrap_or(&[]);
         let mut long = [0; LEN + 1];
         for (to, from) in long.iter_mut().zip(good.as_bytes()) {

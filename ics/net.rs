@@ -6,6 +6,7 @@
 
 use crate::admission;
 use crate::admission::Failed;
+use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::News;
@@ -117,7 +118,6 @@ pub(crate) struct Net {
     observer: &'static dyn LinkObserver,
     transport: Transport,
     stopping: Atomic<u32>,
-    heartbeats_sent: Atomic<u64>,
     #[pin]
     stopped: Event,
     /// Lock: level 15 `ics::heard`, mutex: the last heartbeat of each node.
@@ -412,7 +412,6 @@ impl Running {
                 observer,
                 transport,
                 stopping: Atomic::new(0),
-                heartbeats_sent: Atomic::new(0),
                 stopped <- Event::new(),
                 heard <- kernel::new_mutex!(heard, "ics::heard"),
                 accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
@@ -493,14 +492,13 @@ pub fn stop() {
     drop(running);
 }
 
-/// Sends a heartbeat to every node of the table, on every link.
-pub fn send_heartbeats(says: &[u8; SAYS]) {
+/// Sends the heartbeat with that number to a node, on every link. It says the same to all, and `answer` to this one.
+pub fn send_heartbeat(node: NodeId, seq: u64, answer: Answer, says: &[u8; SAYS]) {
     let Some(net) = current() else {
         return;
     };
-    let seq = net.heartbeats_sent.fetch_add(1, Relaxed) + 1;
-    let d = Datagram::new(&net.me, seq, says);
-    for p in &net.peers {
+    if let Some(p) = net.peer(node) {
+        let d = Datagram::new(&net.me, seq, answer, says);
         net.transport.send_datagram(p, d.as_bytes());
     }
 }

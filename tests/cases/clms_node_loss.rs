@@ -30,7 +30,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "clms_minority_restarts",
         promise: "a node cut off from the majority restarts itself, the others stay, and healed it is a member again",
         faults: "node 1 is cut from 2 and 3",
-        expected: &["node stops itself: too few members are heard"],
+        expected: &["its lease has ended: too few members are heard"],
         seconds: 120,
         run: minority,
         ..Case::DEFAULT

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `clms/state.rs` on the host. The tests search every state of a small world, see [`model`].
+//! `clms/state.rs` on the host. The tests search every state of a small world without time, see [`model`], and run
+//! worlds with time and many nodes, see [`world`].
+
+#[path = "../../../../clms/places.rs"]
+#[allow(dead_code, missing_docs)]
+mod places;
+
+#[path = "../../../../clms/sent.rs"]
+#[allow(dead_code, missing_docs)]
+mod sent;
 
 #[path = "../../../../clms/state.rs"]
 #[allow(dead_code, missing_docs)]
@@ -8,3 +17,12 @@ mod state;
 
 #[cfg(test)]
 mod model;
+
+#[cfg(test)]
+mod faults;
+
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod scale;

@@ -6,12 +6,15 @@
 //! Time is left out: a node is heard or it is silent, and which of the two changes at any moment the budget allows.
 //! So every interleaving of time-outs is covered, and the bounds are those of the budget, printed with the result.
 
-use crate::state::{Core, Effect, Known, Phase, Says, Times, View};
+use crate::places::Places;
+use crate::state::{Core, Effect, Heartbeat, Known, Phase, Says, Times, View};
 use stateright::{Checker, Model, Property};
 
 const N: usize = 3;
 const NOW: u64 = 10_000;
-const TIMES: Times = Times { detect: 5_000, form: 1 };
+const TIMES: Times = Times::new(5_000, 1);
+
+type Said = (Says<1>, u64);
 
 /// A rule that is broken on purpose, to see that the checker finds it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,18 +26,20 @@ enum Broken {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
-    core: Core<Vec<Known>>,
+    core: Core<Vec<Known<Says<1>>>, 1>,
     incarnation: u64,
     /// Every view that was in force here, in this life. A number that only the dead knew may be used again.
-    history: Vec<View>,
+    history: Vec<View<1>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     nodes: [Option<Node>; N],
     /// A heartbeat that is late: from, to, incarnation.
-    late: Option<(usize, usize, u64, Says)>,
+    late: Option<(usize, usize, u64, Said)>,
     delays: u8,
+    /// The same for all; it stands still while the search goes on.
+    now: u64,
     wrong: Option<&'static str>,
     crashes: u8,
     restarts: u8,
@@ -73,15 +78,15 @@ impl World {
         });
     }
 
-    fn perform(&mut self, i: usize, effect: Effect) {
+    fn perform(&mut self, i: usize, effect: Effect<1>) {
         match effect {
-            Effect::None | Effect::Say => {}
+            Effect::None | Effect::Say | Effect::SayTo(_) => {}
             Effect::Stop(_) | Effect::Left => self.end(i),
-            Effect::Install(v) => {
-                if v.members & (1 << i) == 0 {
+            Effect::Install { view: v, .. } => {
+                if !v.members.contains(i) {
                     self.wrong = Some("a node has a view without itself");
                 }
-                if v.members.count_ones() < 2 {
+                if v.members.len() < 2 {
                     self.wrong = Some("a view without a majority");
                 }
                 for n in self.nodes.iter().flatten() {
@@ -103,29 +108,48 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, incarnation: u64, says: Says) {
+    fn deliver(&mut self, from: usize, to: usize, incarnation: u64, (says, supports): Said) {
+        let now = self.now;
         let Some(node) = self.nodes[to].as_mut() else {
             return;
         };
         let view = node.core.says().view;
-        let old_life = view.members & (1 << from) != 0 && node.core.incarnation(from) != incarnation;
+        let old_life = view.members.contains(from) && node.core.incarnation(from) != incarnation;
         if !old_life {
             // The transport has a stream to it, and tells before the first heartbeat.
             node.core.link_up(from, incarnation);
         }
         let before = view;
-        let effect = node.core.heard(from, incarnation, says, NOW);
-        if let Effect::Install(v) = effect
+        let heartbeat = Heartbeat {
+            incarnation,
+            seq: 1,
+            answers: Some(now),
+            supports,
+            says,
+        };
+        let effect = node.core.heard(from, heartbeat, now);
+        if let Effect::Install { view: v, .. } = effect
             && v.id <= before.id
         {
             self.wrong = Some("views go back");
         }
         self.perform(to, effect);
+        // A beat of its own that changes nothing else: what a node could conclude, it has concluded.
+        self.tick(to);
+    }
+
+    fn tick(&mut self, i: usize) {
+        let now = self.now;
+        if let Some(node) = self.nodes[i].as_mut() {
+            let effect = node.core.tick(now);
+            self.perform(i, effect);
+        }
     }
 
     fn silence(&mut self, from: usize, to: usize) {
+        let now = self.now;
         if let Some(node) = self.nodes[to].as_mut() {
-            let effect = node.core.silent(from, NOW);
+            let effect = node.core.silent(from, now);
             self.perform(to, effect);
         }
     }
@@ -133,7 +157,7 @@ impl World {
     fn hears(&self, to: usize, from: usize) -> bool {
         self.nodes[to]
             .as_ref()
-            .is_some_and(|n| n.core.alive(NOW) & (1 << from) != 0)
+            .is_some_and(|n| n.core.alive(self.now).contains(from))
     }
 
     /// Without further faults, and with those restarted that stopped, everybody is in one view at last.
@@ -141,8 +165,11 @@ impl World {
         let mut w = self.clone();
         let mut calm = 0;
         for _ in 0..60 {
+            w.now += TIMES.judge / 4;
             for i in 0..N {
                 if w.nodes[i].is_none() {
+                    // By then its times are over for all.
+                    (0..N).for_each(|j| w.silence(i, j));
                     w.start(i);
                 }
             }
@@ -152,12 +179,15 @@ impl World {
                         continue;
                     }
                     if let Some(n) = w.nodes[from].as_ref() {
-                        let (incarnation, says) = (n.incarnation, n.core.says());
+                        let (incarnation, says) = (n.incarnation, said(n, to));
                         w.deliver(from, to, incarnation, says);
                     }
                 }
             }
-            let all = (1 << N) - 1;
+            for i in 0..N {
+                w.tick(i);
+            }
+            let all = Places::from_words([(1 << N) - 1]);
             let views: Vec<_> = w.nodes.iter().flatten().map(|n| n.core.says().view).collect();
             let one = views.len() == N && views.iter().all(|v| *v == views[0] && v.members == all);
             let up = w.nodes.iter().flatten().all(|n| n.core.phase() == Phase::Up);
@@ -179,6 +209,7 @@ impl Model for Small {
             nodes: [None, None, None],
             late: None,
             delays: self.delays,
+            now: NOW,
             wrong: None,
             crashes: self.crashes,
             restarts: self.restarts,
@@ -269,7 +300,10 @@ impl Model for Small {
                 m.broken != Broken::Nothing || w.wrong.is_some() || w.converges()
             }),
             Property::sometimes("all three are in a view", |_, w: &World| {
-                w.nodes.iter().flatten().any(|n| n.core.says().view.members == 7)
+                w.nodes
+                    .iter()
+                    .flatten()
+                    .any(|n| n.core.says().view.members == Places::from_words([7]))
             }),
         ]
     }
@@ -284,14 +318,19 @@ impl Model for Small {
 
 impl Small {
     /// What a node says to `to`.
-    fn says(&self, n: &Node, to: usize) -> Says {
-        let mut says = n.core.says();
+    fn says(&self, n: &Node, to: usize) -> Said {
+        let (mut says, supports) = said(n, to);
         if self.broken == Broken::PromisesAll {
             says.promised = n.core.proposal_of(to).id;
             says.promised_to = to;
+            return (says, says.promised);
         }
-        says
+        (says, supports)
     }
+}
+
+fn said(n: &Node, to: usize) -> Said {
+    (n.core.says(), n.core.answer(to).supports)
 }
 
 fn search(m: Small) -> impl Checker<Small> {
@@ -311,7 +350,7 @@ fn racing_nodes_form_one_cluster_and_silences_do_no_harm() {
         crashes: 0,
         restarts: 0,
         silences: 1,
-        delays: 1,
+        delays: 0,
         newest: 3,
         broken: Broken::Nothing,
     })
@@ -324,7 +363,7 @@ fn a_crash_and_a_restart_do_no_harm() {
         crashes: 1,
         restarts: 1,
         silences: 0,
-        delays: 1,
+        delays: 0,
         newest: 3,
         broken: Broken::Nothing,
     })

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Worlds of 2 to 9 nodes with faults of every kind, from seeds.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::state::{Row, Times};
+use crate::world::{Broken, Micros, Network, World};
+
+const SECOND: Micros = 1_000_000;
+
+/// How many worlds a test runs; `SEEDS` says more.
+fn seeds() -> u64 {
+    std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300)
+}
+
+/// One world: half a minute of faults, then peace. What is wrong with it.
+fn run(seed: u64, times: Times, broken: Broken) -> Option<String> {
+    let mut r = SmallRng::seed_from_u64(seed ^ 0x5353_4921);
+    let n = r.random_range(2..=9);
+    let rows = (0..n)
+        .map(|i| Row {
+            votes: if r.random_range(0..8) == 0 {
+                r.random_range(0..3)
+            } else {
+                1
+            },
+            is_witness: i > 0 && r.random_range(0..8) == 0,
+        })
+        .collect::<Vec<_>>();
+    let votes = |witness: bool| {
+        let of = rows.iter().filter(|r| r.is_witness == witness);
+        of.map(|r| u32::from(r.votes)).sum::<u32>()
+    };
+    // A join refuses a table whose witnesses have a majority.
+    if votes(true) >= votes(false) {
+        return None;
+    }
+    let network = Network {
+        delay: (100, if r.random_range(0..3) == 0 { 900_000 } else { 3_000 }),
+        lost: r.random_range(0..2) * r.random_range(0..300),
+        doubled: r.random_range(0..200),
+    };
+    let mut w = World::<1>::new(rows, times, 100_000, network, seed);
+    w.broken = broken;
+    let begin = w.now;
+    let pick = |r: &mut SmallRng| r.random_range(0..n);
+    while w.now < begin + 30 * SECOND && w.wrong.is_none() {
+        let until = w.now + r.random_range(0..3 * SECOND);
+        w.run(until);
+        let (a, b) = (pick(&mut r), pick(&mut r));
+        match r.random_range(0..10) {
+            0 => {
+                w.crash(a);
+                w.restart(a, r.random_range(0..10 * SECOND));
+            }
+            1 => w.cut[a * n + b] = true,
+            2 => {
+                w.cut[a * n + b] = true;
+                w.cut[b * n + a] = true;
+            }
+            3 => {
+                let side: u64 = r.random();
+                for i in 0..n * n {
+                    w.cut[i] = (side >> (i / n)) & 1 != (side >> (i % n)) & 1;
+                }
+            }
+            4 | 5 => w.cut.fill(false),
+            6 => w.pause(a, !w.is_paused(a)),
+            7 => w.leave(a),
+            8 => w.stay(a),
+            _ => {}
+        }
+    }
+    if w.wrong.is_none() {
+        w.cut.fill(false);
+        w.network = Network {
+            delay: (100, 3_000),
+            lost: 0,
+            doubled: 0,
+        };
+        for i in 0..n {
+            w.pause(i, false);
+            // Of those who want out at once some have to stay.
+            w.stay(i);
+            w.restart(i, SECOND);
+        }
+        w.run(w.now + 30 * SECOND);
+        let before = w.installs;
+        w.run(w.now + 5 * SECOND);
+        if w.wrong.is_none() && (w.agreed().is_none() || w.installs != before) {
+            let says: Vec<_> = w.machines.iter().flatten().map(|m| m.says()).collect();
+            w.wrong = Some(format!("no peace: {says:#?}"));
+        }
+    }
+    w.wrong.map(|what| format!("seed {seed}, {n} nodes: {what}"))
+}
+
+#[test]
+fn faults_of_every_kind_do_no_harm() {
+    for seed in 0..seeds() {
+        assert_eq!(run(seed, Times::new(2000, 1500), Broken::Nothing), None);
+    }
+    println!("{} worlds of 2 to 9 nodes, 30 s of faults each", seeds());
+}
+
+/// Whether some world goes wrong, and says so.
+fn is_found(times: Times, broken: Broken) -> bool {
+    let found = (0..2000).find_map(|seed| run(seed, times, broken));
+    println!("{found:?}");
+    found.is_some_and(|what| what.contains("without it"))
+}
+
+#[test]
+fn promises_without_waiting_for_the_lease_are_found() {
+    let times = Times {
+        judge: 0,
+        ..Times::new(2000, 1500)
+    };
+    assert!(is_found(times, Broken::Nothing));
+}
+
+#[test]
+fn a_lease_longer_than_the_judgement_is_found() {
+    let times = Times {
+        lease: 4000,
+        ..Times::new(2000, 1500)
+    };
+    assert!(is_found(times, Broken::Nothing));
+}
+
+#[test]
+fn a_lease_from_the_time_of_coming_is_found() {
+    assert!(is_found(Times::new(2000, 1500), Broken::ComingCounts));
+}
