@@ -11,6 +11,7 @@ mod call;
 mod echo;
 mod error;
 mod frame;
+mod hearing;
 mod heartbeat;
 mod link;
 #[cfg(CONFIG_KUNIT = "y")]

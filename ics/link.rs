@@ -96,6 +96,8 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
+    /// Which of the node's links it is on, if that is known.
+    pub(crate) over: Option<usize>,
     key_out: FrameKey,
     key_in: FrameKey,
     pub(crate) stream: Stream,
@@ -115,13 +117,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A stream that has passed admission.
+    /// A stream that has passed admission, on one of the other node's links.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn new(
         stream: Stream,
         session: Session,
+        over: Option<usize>,
         counters: Arc<Counters>,
     ) -> Result<Arc<Self>> {
         let waiting = Waiting {
@@ -134,6 +137,7 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
+                over,
                 key_out: FrameKey::new(&session.key_out),
                 key_in: FrameKey::new(&session.key_in),
                 stream,

@@ -34,6 +34,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::machine;
 use ssi::net::Address;
 use ssi::net::Ipv4;
 use ssi::wait::Event;
@@ -238,25 +239,35 @@ impl Net {
 
     /// Keeps a stream to `peer`, which has a lower number, alive.
     fn connector(&self, peer: &Arc<Peer>) {
-        let mut turn = 0;
+        let mut last = None;
         while !self.is_stopping() {
-            if let Ok(stream) = self.transport.connect(peer, turn) {
-                match admission::connect(&self.me, &stream, peer.node) {
-                    Ok(session) => {
-                        if let Ok(link) = Link::new(stream, session, self.counters.clone()) {
-                            self.serve(peer, &link);
-                        }
-                    }
-                    Err(Failed::Refused(what)) => {
-                        self.refuse_stream(Some(peer.node), stream.peer(), what);
-                    }
-                    Err(Failed::Torn) => {}
-                }
-            }
-            turn += 1;
-            if self.pause(RETRY_MS) {
+            let over = peer.next_link(last);
+            last = Some(over);
+            let began = machine::monotonic_ns();
+            self.connect_over(peer, over);
+            // One that was of use is followed by the next one at once: calls wait.
+            let lived = machine::monotonic_ns().saturating_sub(began) / 1_000_000;
+            if lived < RETRY_MS.into() && self.pause(RETRY_MS) {
                 return;
             }
+        }
+    }
+
+    /// A stream over one link of a node, until it is torn.
+    fn connect_over(&self, peer: &Arc<Peer>, over: usize) {
+        let Ok(stream) = self.transport.connect(peer, over) else {
+            return;
+        };
+        match admission::connect(&self.me, &stream, peer.node) {
+            Ok(session) => {
+                if let Ok(link) = Link::new(stream, session, Some(over), self.counters.clone()) {
+                    self.serve(peer, &link);
+                }
+            }
+            Err(Failed::Refused(what)) => {
+                self.refuse_stream(Some(peer.node), stream.peer(), what);
+            }
+            Err(Failed::Torn) => {}
         }
     }
 
@@ -266,10 +277,11 @@ impl Net {
         match admission::accept(&self.me, &stream) {
             Ok(session) => {
                 let node = session.node;
-                match (
-                    self.peer(node),
-                    Link::new(stream, session, self.counters.clone()),
-                ) {
+                let peer = self.peer(node);
+                // The other end connects from its address on that link.
+                let over = peer.and_then(|p| p.link_of(address.ip));
+                let link = Link::new(stream, session, over, self.counters.clone());
+                match (peer, link) {
                     (Some(peer), Ok(link)) => {
                         accepted.link.populate(link.clone());
                         if !self.is_stopping() {
@@ -349,8 +361,26 @@ impl Net {
             if !self.peers.iter().any(is_known) {
                 continue;
             }
-            let news = |node, incarnation, seq| self.news(node, incarnation, seq);
-            if let Ok(h) = Datagram::check(&self.me, &self.counters, from, bytes, news) {
+            let mut brought = None;
+            let news = |node, incarnation, seq| {
+                let peer = self.peer(node);
+                let on = peer.and_then(|p| Some((p, p.link_of(from.ip)?)));
+                brought = on.map(|(p, link)| (p, link, incarnation, seq));
+                match (self.news(node, incarnation, seq), on) {
+                    // Late, on a link that is slower than another one.
+                    (News::Old, Some((p, l))) if p.is_new_on(l, incarnation, seq) => News::Again,
+                    (news, _) => news,
+                }
+            };
+            let checked = Datagram::check(&self.me, &self.counters, from, bytes, news);
+            let is_heard = match &checked {
+                Ok(_) => true,
+                Err(e) => *e == EALREADY,
+            };
+            if let (true, Some((peer, link, incarnation, seq))) = (is_heard, brought) {
+                peer.heard_on(link, incarnation, seq);
+            }
+            if let Ok(h) = checked {
                 if let Some(peer) = self.peer(h.node) {
                     peer.heard(h.incarnation);
                 }

@@ -8,6 +8,7 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
+use crate::hearing::Hearing;
 use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Pool;
@@ -15,6 +16,7 @@ use crate::service::Class;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
+use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -77,6 +79,9 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Who answers its requests.
     pool: Arc<Pool>,
+    /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.
+    #[pin]
+    hearing: SpinLock<Hearing>,
     /// Lock: level 14 `ics::peer`, spin, taken in softirqs.
     #[pin]
     state: SpinLockIrq<State>,
@@ -129,12 +134,14 @@ impl Peer {
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
+        let hearing = Hearing::new(addresses.len());
         Arc::pin_init(
             pin_init!(Self {
                 node,
                 addresses,
                 port,
                 pool,
+                hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
             }),
@@ -223,6 +230,46 @@ impl Peer {
         };
         if let Some(link) = old {
             link.tear();
+        }
+    }
+
+    /// The number of the link on which the node has an address.
+    pub(crate) fn link_of(&self, address: Ipv4) -> Option<usize> {
+        self.addresses.iter().position(|a| *a == address)
+    }
+
+    /// The link to connect over after an attempt over `after`.
+    pub(crate) fn next_link(&self, after: Option<usize>) -> usize {
+        self.hearing.lock().next(after)
+    }
+
+    /// Whether a heartbeat that is not the newest is the newest of its link.
+    pub(crate) fn is_new_on(&self, link: usize, incarnation: Incarnation, beat: u64) -> bool {
+        self.hearing.lock().is_new_on(link, incarnation.0, beat)
+    }
+
+    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is torn: the calls that
+    /// wait go out again on the next stream, which goes over another link.
+    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) {
+        if self.addresses.len() < 2 {
+            return;
+        }
+        let Some(stream) = self.link() else {
+            self.hearing.lock().heard(link, incarnation.0, beat);
+            return;
+        };
+        let silent = {
+            let mut hearing = self.hearing.lock();
+            hearing.heard(link, incarnation.0, beat);
+            stream.over.filter(|l| hearing.is_silent(*l))
+        };
+        if let Some(silent) = silent {
+            pr_warn!(
+                "node {}: link {} is silent: the stream goes over another one\n",
+                self.node.number(),
+                silent + 1
+            );
+            stream.tear();
         }
     }
 
