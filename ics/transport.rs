@@ -169,7 +169,7 @@ impl Transport {
                 Socket::connect(*ip, peer.port, ms).map(Stream::Tcp)
             }
             #[cfg(CONFIG_KUNIT = "y")]
-            Self::Loopback(port) => port.connect(peer.node).map(Stream::Loopback),
+            Self::Loopback(port) => port.connect(peer.node, over).map(Stream::Loopback),
         }
     }
 

@@ -9,7 +9,9 @@ use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::TAG;
+use crate::hearing::MISSED;
 use crate::heartbeat::Heartbeat;
+use crate::loopback;
 use crate::loopback::Hub;
 use crate::net::Config;
 use crate::net::Identity;
@@ -232,9 +234,13 @@ fn id(n: u32) -> Result<NodeId> {
 fn config(this: u32, incarnation: Incarnation, key: &[u8]) -> Result<Config> {
     let mut nodes = KVec::new();
     for n in 1..=2 {
+        let mut addresses = KVec::new();
+        for over in 0..loopback::LINKS {
+            addresses.push(loopback::address(id(n)?, over), GFP_KERNEL)?;
+        }
         let row = NodeConfig {
             node: id(n)?,
-            addresses: KVec::new(),
+            addresses,
             port: 0,
         };
         nodes.push(row, GFP_KERNEL)?;
@@ -289,6 +295,14 @@ impl Node {
         &self.running.net
     }
 
+    fn n_waiting(&self, n: u32, class: Class) -> Option<u32> {
+        Some(self.net().peer(NodeId::new(n)?)?.n_waiting(class))
+    }
+
+    fn n_asked(&self, n: u32, class: Class) -> Option<u32> {
+        Some(self.net().peer(NodeId::new(n)?)?.n_asked(class))
+    }
+
     /// As `clms` would.
     fn admit(&self, n: u32, incarnation: Incarnation) -> Result {
         self.net().peer(id(n)?).ok_or(ENOENT)?.admit(incarnation);
@@ -298,8 +312,11 @@ impl Node {
 
 /// Nodes 1 and 2, members of each other's cluster.
 fn two_nodes(s: &Scene) -> Result<(Node, Node)> {
-    let hub = Hub::new()?;
-    let (a, b) = (Node::new(&hub, 1)?, Node::new(&hub, 2)?);
+    two_nodes_of(s, &Hub::new()?)
+}
+
+fn two_nodes_of(s: &Scene, hub: &Arc<Hub>) -> Result<(Node, Node)> {
+    let (a, b) = (Node::new(hub, 1)?, Node::new(hub, 2)?);
     if !s.comes(|s| s.links.load(Relaxed) == 2) {
         return Err(ETIMEDOUT);
     }
@@ -320,7 +337,7 @@ impl Stranger {
     /// Has the right key, and passes admission.
     fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
         let me = Identity::new(&config(2, incarnation, KEY)?);
-        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?)?);
+        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
         let session = admission::connect(&me, &stream, id(1)?).map_err(|_| EPERM)?;
         stream.set_receive_timeout(LIMIT_MS);
         Ok(Self {
@@ -475,6 +492,70 @@ mod tests {
         Ok(())
     }
 
+    /// Heartbeats come over link `over` only, each way.
+    fn silence_all_but(over: usize, a: &Node, b: &Node, beat: &mut u64) -> Result {
+        for _ in 0..=MISSED {
+            *beat += 1;
+            for (hearer, said) in [(a, 2), (b, 1)] {
+                let peer = hearer.net().peer(id(said)?).ok_or(ENOENT)?;
+                peer.heard_on(over, LIFE, *beat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls whose replies, and calls that themselves, are on a link when it is pulled: each is done, and once.
+    #[test]
+    fn a_link_dies_and_each_call_is_done_once() -> Result {
+        const HELD: u32 = 8;
+        const ASKED: u32 = 20;
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let (a, b) = two_nodes_of(s, &hub)?;
+        let mut beat = 0;
+        // What was put back is used again: the stream goes to and fro.
+        for round in 1..=4 {
+            let (dead, other) = if round % 2 == 1 { (0, 1) } else { (1, 0) };
+            let mut askers = KVec::new();
+            s.is_open.store(0, Relaxed);
+            for _ in 0..HELD {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let asker = KThread::run(c"ics_case", move || {
+                    let r = call_from::<Hold>(&net, to, &HoldReq {}, &[]);
+                    s.count(if r.is_ok() { &s.held } else { &s.errors });
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(s.comes(|s| s.holding.load(Relaxed) == round * HELD));
+            hub.cut(dead);
+            // Replies into the dark ...
+            s.open();
+            assert!(until(|| b.n_asked(1, Class::L0) == Some(0)));
+            // ... and requests.
+            for _ in 0..ASKED {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let asker = KThread::run(c"ics_case", move || {
+                    let r = call_from::<PingL2>(&net, to, &PingL2Req { n: Le64::new(1) }, &[]);
+                    s.count(if r.is_ok() { &s.held } else { &s.errors });
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(until(|| a.n_waiting(2, Class::L2) == Some(ASKED)));
+            assert_eq!(a.n_waiting(2, Class::L0), Some(HELD));
+            assert_eq!(s.held.load(Relaxed), (round - 1) * (HELD + ASKED));
+            assert_eq!(s.pings.load(Relaxed), (round - 1) * ASKED);
+            silence_all_but(other, &a, &b, &mut beat)?;
+            let ended = |s: &Scene| s.held.load(Relaxed) + s.errors.load(Relaxed);
+            assert!(s.comes(|s| ended(s) == round * (HELD + ASKED)));
+            hub.heal(dead);
+            drop(askers);
+            assert_eq!(s.errors.load(Relaxed), 0);
+            assert_eq!(s.holding.load(Relaxed), round * HELD);
+            assert_eq!(s.pings.load(Relaxed), round * ASKED);
+        }
+        Ok(())
+    }
+
     #[test]
     fn calls_wait_for_the_first_stream_to_a_member() -> Result {
         let s = Scene::begin()?;
@@ -529,7 +610,7 @@ mod tests {
         let node = Node::new(&hub, 1)?;
         for (bytes, is_shut) in [(&[0x5a; 200][..], false), (&b"SSIH"[..], true), (&[], true)] {
             let before = node.counters.count(Refused::Admission);
-            let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?)?);
+            let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
             stream.send(&[bytes])?;
             if is_shut {
                 stream.shutdown();
