@@ -33,6 +33,7 @@ cases! {
     clms_node_loss
     ics_calls
     ics_strangers
+    ics_links
     vproc_signals
     vproc_proc_files
     vproc_onnode
