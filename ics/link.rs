@@ -14,6 +14,7 @@ use crate::peer::Reply;
 use crate::refused::Counters;
 use crate::refused::Refused;
 use crate::refused::Source;
+use crate::stats::LinkStats;
 use crate::transport::Stream;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -102,6 +103,8 @@ pub(crate) struct Link {
     key_in: FrameKey,
     pub(crate) stream: Stream,
     counters: Arc<Counters>,
+    /// What its link came to.
+    pub(crate) stats: Arc<LinkStats>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
     /// Number of the last frame that was dealt with.
@@ -126,6 +129,7 @@ impl Link {
         session: Session,
         over: Option<usize>,
         counters: Arc<Counters>,
+        stats: Arc<LinkStats>,
     ) -> Result<Arc<Self>> {
         let waiting = Waiting {
             frames: Fifo::new(),
@@ -142,6 +146,7 @@ impl Link {
                 key_in: FrameKey::new(&session.key_in),
                 stream,
                 counters,
+                stats,
                 wanted: Atomic::new(0),
                 seen: Atomic::new(0),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
@@ -234,7 +239,10 @@ impl Link {
                 left += part.len();
             }
             match self.stream.send_some(&parts, wait) {
-                Ok(n) if n == left => sender.now = None,
+                Ok(n) if n == left => {
+                    self.stats.sent(now.sent + n);
+                    sender.now = None;
+                }
                 Ok(n) if n > 0 && n < left => now.sent += n,
                 Err(e) if e == EAGAIN && !wait => return Drained::NoRoom,
                 Err(e) if e == EAGAIN => {}
@@ -333,8 +341,11 @@ impl Link {
         Ok((head, body))
     }
 
-    /// All frames up to this one are dealt with: the other end, when it is told, forgets the replies among them.
-    pub(crate) fn dealt_with(&self, seq: u64) {
+    /// All frames up to this one, of `body` bytes beside head and tag, are dealt with: the other end, when it is told,
+    /// forgets the replies among them.
+    pub(crate) fn dealt_with(&self, seq: u64, body: usize) {
+        self.stats
+            .received(core::mem::size_of::<Head>() + body + TAG);
         self.seen.store(seq, Relaxed);
     }
 

@@ -6,6 +6,7 @@
 
 use crate::admission;
 use crate::admission::Failed;
+use crate::admission::Session;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::News;
@@ -114,7 +115,7 @@ pub(crate) struct Net {
     pub(crate) me: Identity,
     pub(crate) pool: Arc<Pool>,
     counters: Arc<Counters>,
-    peers: KVec<Arc<Peer>>,
+    pub(crate) peers: KVec<Arc<Peer>>,
     observer: &'static dyn LinkObserver,
     transport: Transport,
     stopping: Atomic<u32>,
@@ -232,6 +233,17 @@ impl Net {
         }
     }
 
+    fn link(
+        &self,
+        peer: &Peer,
+        stream: Stream,
+        session: Session,
+        over: Option<usize>,
+    ) -> Result<Arc<Link>> {
+        let stats = peer.stats_of(over).ok_or(EINVAL)?;
+        Link::new(stream, session, over, self.counters.clone(), stats)
+    }
+
     fn refuse_stream(&self, node: Option<NodeId>, address: Address, what: &str) {
         self.counters
             .refuse(Refused::Admission, &Source { node, address }, &what);
@@ -260,7 +272,7 @@ impl Net {
         };
         match admission::connect(&self.me, &stream, peer.node) {
             Ok(session) => {
-                if let Ok(link) = Link::new(stream, session, Some(over), self.counters.clone()) {
+                if let Ok(link) = self.link(peer, stream, session, Some(over)) {
                     self.serve(peer, &link);
                 }
             }
@@ -277,22 +289,18 @@ impl Net {
         match admission::accept(&self.me, &stream) {
             Ok(session) => {
                 let node = session.node;
-                let peer = self.peer(node);
-                // The other end connects from its address on that link.
-                let over = peer.and_then(|p| p.link_of(address.ip));
-                let link = Link::new(stream, session, over, self.counters.clone());
-                match (peer, link) {
-                    (Some(peer), Ok(link)) => {
+                if let Some(peer) = self.peer(node) {
+                    // The other end connects from its address on that link.
+                    let over = peer.link_of(address.ip);
+                    if let Ok(link) = self.link(peer, stream, session, over) {
                         accepted.link.populate(link.clone());
                         if !self.is_stopping() {
                             self.serve(peer, &link);
                         }
                     }
-                    (None, _) => {
-                        let what = "a node that is not in this node's table: correct clustertab";
-                        self.refuse_stream(Some(node), address, what);
-                    }
-                    _ => {}
+                } else {
+                    let what = "a node that is not in this node's table: correct clustertab";
+                    self.refuse_stream(Some(node), address, what);
                 }
             }
             Err(Failed::Refused(what)) => self.refuse_stream(None, address, what),

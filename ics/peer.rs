@@ -13,6 +13,8 @@ use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::service::Class;
+use crate::stats;
+use crate::stats::LinkStats;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
@@ -79,6 +81,8 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Who answers its requests.
     pool: Arc<Pool>,
+    /// What came of each of its links, and at the end of streams of which the link is not known.
+    pub(crate) links: KVec<Arc<LinkStats>>,
     /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.
     #[pin]
     hearing: SpinLock<Hearing>,
@@ -135,12 +139,17 @@ impl Peer {
             posts: core::array::from_fn(|_| Posts::new()),
         };
         let hearing = Hearing::new(addresses.len());
+        let mut links = KVec::new();
+        for _ in 0..=addresses.len() {
+            links.push(Arc::new(LinkStats::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
         Arc::pin_init(
             pin_init!(Self {
                 node,
                 addresses,
                 port,
                 pool,
+                links,
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
@@ -190,7 +199,8 @@ impl Peer {
             old.link = old.link.or(replaced.map(|(l, _)| l));
             (old, s.next_xid)
         };
-        old.end(self.node);
+        old.end(self);
+        link.stats.streams.add(1);
         self.changed.notify_all();
         // In the order of their numbers, and only those that were there: later ones are sent by who asks.
         let mut from = 0;
@@ -204,6 +214,7 @@ impl Peer {
                 return Ok(());
             };
             from = p.xid + 1;
+            link.stats.resent.add(u64::from(p.is_sent_again()));
             link.send(p.head(), Body::Request(p.clone()))?;
         }
     }
@@ -236,6 +247,18 @@ impl Peer {
     /// The number of the link on which the node has an address.
     pub(crate) fn link_of(&self, address: Ipv4) -> Option<usize> {
         self.addresses.iter().position(|a| *a == address)
+    }
+
+    /// Where a stream over that link counts.
+    pub(crate) fn stats_of(&self, over: Option<usize>) -> Option<Arc<LinkStats>> {
+        let known = over.and_then(|l| self.links.get(l));
+        known.or(self.links.last()).cloned()
+    }
+
+    /// Whether a link carries the stream, and whether it is silent.
+    pub(crate) fn state_of(&self, link: usize) -> (bool, bool) {
+        let carries = self.link().is_some_and(|s| s.over == Some(link));
+        (carries, self.hearing.lock().is_silent(link))
     }
 
     /// The link to connect over after an attempt over `after`.
@@ -280,7 +303,7 @@ impl Peer {
             s.member = Some(incarnation);
             s.turn_to(incarnation)
         };
-        ended.end(self.node);
+        ended.end(self);
         self.changed.notify_all();
     }
 
@@ -291,7 +314,7 @@ impl Peer {
             s.member = None;
             s.end_all()
         };
-        ended.end(self.node);
+        ended.end(self);
         self.changed.notify_all();
     }
 
@@ -346,9 +369,10 @@ impl State {
 
 impl Ended {
     /// Wakes those who wait, tears the stream, and frees the rest.
-    fn end(self, node: NodeId) {
+    fn end(self, peer: &Peer) {
         for p in self.pending.values() {
-            p.end(Err(CallError::Down(node)));
+            peer.count_end(p, stats::Ended::Lost, 0);
+            p.end(Err(CallError::Down(peer.node)));
         }
         if let Some(link) = &self.link {
             link.tear();
