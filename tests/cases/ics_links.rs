@@ -104,6 +104,22 @@ fn pull(c: &Context, link: u32, ways: &[(Option<u32>, Option<u32>)]) -> Result<(
     other
 }
 
+/// What node 1 says of its links to node 2: states, streams that there were, requests that were sent again.
+fn said(c: &Context) -> Result<([String; 2], u64, u64)> {
+    let all = cluster::ics(c, 1)?;
+    let rows = all["links"].as_array().context("no links")?;
+    let row = |link: u64| {
+        let found = rows.iter().find(|l| l["node"] == 2 && l["link"] == link);
+        found.with_context(|| format!("no link {link} in {rows:?}"))
+    };
+    let state = |link: u64| Ok::<_, anyhow::Error>(row(link)?["state"].as_str().unwrap_or_default().to_owned());
+    let sum = |field: &str| -> Result<u64> {
+        let n = |link: u64| row(link)?[field].as_u64().context("no number");
+        Ok(n(1)? + n(2)?)
+    };
+    Ok(([state(1)?, state(2)?], sum("streams")?, sum("resent")?))
+}
+
 /// Bulk calls from node 1 to node 2 and signals from node 3 to node 2, while the link that carries them is pulled. Gives the
 /// longest call.
 fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
@@ -116,6 +132,7 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
     let calls = c.background(1, &["sh", "-c", &script])?;
     // Those that are not timed are over.
     let link = busy(c, since, BULK * (CALLS / 10 + 5))?;
+    let before = said(c)?;
     pull(c, link, ways)?;
     let status = c.until("the calls are done", 60, || {
         let out = c.sh(1, "cat /tmp/timed 2>/dev/null; true")?;
@@ -134,6 +151,13 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
     let figures: Value = serde_json::from_str(&c.sh(1, &format!("cat {FILE}"))?)?;
     same("calls", figures["n"].as_u64(), Some(CALLS))?;
     let max = figures["max"].as_u64().context("no longest call")?;
+    let (states, streams, resent) = c.until("the link is heard again", 10, || {
+        let now = said(c)?;
+        Ok((!now.0.contains(&"silent".to_owned())).then_some(now))
+    })?;
+    let used = if link == 1 { ["idle", "used"] } else { ["used", "idle"] };
+    same("links", states, used)?;
+    ensure!(streams > before.1 && resent > before.2, "{streams} streams, {resent} sent again, before {before:?}");
     println!(
         "# link {link} pulled: longest call {} ms, of {n} signals none lost",
         max / 1_000_000

@@ -34,6 +34,7 @@ cases! {
     ics_calls
     ics_strangers
     ics_links
+    ics_stats
     vproc_signals
     vproc_proc_files
     vproc_onnode
