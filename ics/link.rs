@@ -7,6 +7,7 @@
 //! nodes whose receivers both send would wait for each other) ever waits for room.
 
 use crate::admission::Session;
+use crate::admission::ID;
 use crate::frame::Head;
 use crate::frame::TAG;
 use crate::peer::Pending;
@@ -90,6 +91,9 @@ enum Drained {
     Torn,
 }
 
+/// The number of the last frame that was dealt with on each of the two streams of a pair: every frame tells both.
+struct Seen([Atomic<u64>; 2]);
+
 /// A stream.
 #[pin_data]
 pub(crate) struct Link {
@@ -107,8 +111,14 @@ pub(crate) struct Link {
     pub(crate) stats: Arc<LinkStats>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
-    /// Number of the last frame that was dealt with.
-    seen: Atomic<u64>,
+    /// Its name at both ends.
+    pub(crate) id: [u8; ID],
+    /// It is the one for bulk, beside another one.
+    is_bulk: bool,
+    /// Of both.
+    seen: Arc<Seen>,
+    /// The most that the other end has said that it has seen on the stream beside this one.
+    seen_beside: Atomic<u64>,
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
     sender: Mutex<Sender>,
@@ -131,6 +141,29 @@ impl Link {
         counters: Arc<Counters>,
         stats: Arc<LinkStats>,
     ) -> Result<Arc<Self>> {
+        let seen = Arc::new(Seen([const { Atomic::new(0) }; 2]), GFP_KERNEL)?;
+        Self::make(stream, session, over, counters, stats, seen, false)
+    }
+
+    /// The stream for bulk beside this one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn beside(&self, stream: Stream, session: Session) -> Result<Arc<Self>> {
+        let (counters, stats) = (self.counters.clone(), self.stats.clone());
+        let seen = self.seen.clone();
+        Self::make(stream, session, self.over, counters, stats, seen, true)
+    }
+
+    fn make(
+        stream: Stream,
+        session: Session,
+        over: Option<usize>,
+        counters: Arc<Counters>,
+        stats: Arc<LinkStats>,
+        seen: Arc<Seen>,
+        is_bulk: bool,
+    ) -> Result<Arc<Self>> {
         let waiting = Waiting {
             frames: Fifo::new(),
             replies: Fifo::new(),
@@ -148,7 +181,10 @@ impl Link {
                 counters,
                 stats,
                 wanted: Atomic::new(0),
-                seen: Atomic::new(0),
+                id: session.id,
+                is_bulk,
+                seen,
+                seen_beside: Atomic::new(0),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
                 waiting <- kernel::new_spinlock_irq!(waiting, "ics::frames"),
                 room <- Event::new(),
@@ -272,7 +308,9 @@ impl Link {
         };
         // CAST: a body is at most MAX_BODY long.
         head.len = Le32::new(body.bytes().len() as u32);
-        head.seen = Le64::new(self.seen.load(Relaxed));
+        let (mine, other) = self.both();
+        head.seen = Le64::new(mine.load(Relaxed));
+        head.other = Le64::new(other.load(Relaxed));
         let tag = head.tag(&self.key_out, body.bytes());
         sender.now = Some(Partly {
             head,
@@ -281,6 +319,25 @@ impl Link {
             sent: 0,
         });
         true
+    }
+
+    /// What was dealt with on this stream, and beside it.
+    fn both(&self) -> (&Atomic<u64>, &Atomic<u64>) {
+        let Seen([main, bulk]) = &*self.seen;
+        if self.is_bulk {
+            (bulk, main)
+        } else {
+            (main, bulk)
+        }
+    }
+
+    /// The other end has seen so much beside this stream. Returns whether that is more than it had said.
+    pub(crate) fn is_news_beside(&self, seen: u64) -> bool {
+        let is_more = seen > self.seen_beside.load(Relaxed);
+        if is_more {
+            self.seen_beside.store(seen, Relaxed);
+        }
+        is_more
     }
 
     /// The calls whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
@@ -346,7 +403,7 @@ impl Link {
     pub(crate) fn dealt_with(&self, seq: u64, body: usize) {
         self.stats
             .received(core::mem::size_of::<Head>() + body + TAG);
-        self.seen.store(seq, Relaxed);
+        self.both().0.store(seq, Relaxed);
     }
 
     /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped.

@@ -6,6 +6,7 @@
 
 use crate::admission;
 use crate::admission::Failed;
+use crate::admission::Lane;
 use crate::admission::Session;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -233,6 +234,51 @@ impl Net {
         }
     }
 
+    /// Keeps a stream for bulk beside the one to `peer`, which has a lower number.
+    fn bulk_connector(&self, peer: &Arc<Peer>) {
+        while let Some(main) = peer.wait_for_main(|| self.is_stopping()) {
+            self.connect_bulk(peer, &main);
+            if self.pause(RETRY_MS) {
+                return;
+            }
+        }
+    }
+
+    fn connect_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>) {
+        let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
+            return;
+        };
+        match admission::connect(&self.me, &stream, peer.node, Lane::Bulk(main.id)) {
+            Ok(session) => {
+                if let Ok(bulk) = main.beside(stream, session) {
+                    self.serve_bulk(peer, main, &bulk);
+                }
+            }
+            Err(Failed::Refused(what)) => {
+                self.refuse_stream(Some(peer.node), stream.peer(), what);
+            }
+            Err(Failed::Torn) => {}
+        }
+    }
+
+    /// Serves a stream for bulk until it is torn.
+    fn serve_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>, bulk: &Arc<Link>) {
+        let sender = {
+            let bulk = bulk.clone();
+            KThread::run(c"ics_send", move || bulk.send_waiting())
+        };
+        let Ok(sender) = sender else {
+            bulk.tear();
+            return;
+        };
+        if peer.attach_bulk(main, bulk).is_ok() {
+            let _torn = Reception::run(peer, bulk);
+        }
+        bulk.tear();
+        drop(sender);
+        peer.detach(bulk);
+    }
+
     fn link(
         &self,
         peer: &Peer,
@@ -270,7 +316,7 @@ impl Net {
         let Ok(stream) = self.transport.connect(peer, over) else {
             return;
         };
-        match admission::connect(&self.me, &stream, peer.node) {
+        match admission::connect(&self.me, &stream, peer.node, Lane::Main) {
             Ok(session) => {
                 if let Ok(link) = self.link(peer, stream, session, Some(over)) {
                     self.serve(peer, &link);
@@ -289,7 +335,20 @@ impl Net {
         match admission::accept(&self.me, &stream) {
             Ok(session) => {
                 let node = session.node;
-                if let Some(peer) = self.peer(node) {
+                if let Lane::Bulk(id) = session.lane {
+                    // Without the stream that it belongs to it is of no use, and the next one is coming.
+                    let on = self.peer(node).and_then(|p| Some((p, p.main(&id)?)));
+                    let made = on.and_then(|(p, m)| {
+                        let bulk = m.beside(stream, session).ok()?;
+                        Some((p, m, bulk))
+                    });
+                    if let Some((peer, main, bulk)) = made {
+                        accepted.link.populate(bulk.clone());
+                        if !self.is_stopping() {
+                            self.serve_bulk(peer, &main, &bulk);
+                        }
+                    }
+                } else if let Some(peer) = self.peer(node) {
                     // The other end connects from its address on that link.
                     let over = peer.link_of(address.ip);
                     if let Ok(link) = self.link(peer, stream, session, over) {
@@ -470,6 +529,8 @@ impl Running {
             let net = running.net.clone();
             let lower = net.peers.get(i).filter(|p| p.node < net.me.node).cloned();
             if let Some(peer) = lower {
+                let (beside, of) = (net.clone(), peer.clone());
+                running.spawn(c"ics_bulk", move || beside.bulk_connector(&of))?;
                 running.spawn(c"ics_connect", move || net.connector(&peer))?;
             }
         }

@@ -40,6 +40,9 @@ const CREDITS: u32 = 64;
 /// The same for P, where it only bounds what a peer can make us keep.
 const CREDITS_P: u32 = 1 << 14;
 
+/// Frames with longer bodies have a stream of their own, so that short ones do not wait behind them.
+const BULK: usize = 8192;
+
 const fn credits(class: usize) -> u32 {
     if class == Class::P as usize {
         CREDITS_P
@@ -53,6 +56,8 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
+    /// The stream for bulk beside it, once there is one. It comes and goes with it.
+    bulk: Option<Arc<Link>>,
     /// The transport stops: there is no stream any more.
     is_closed: bool,
     /// The incarnation that all below, and the stream, is about. The member, if there is one.
@@ -98,7 +103,7 @@ pub(crate) struct Peer {
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
     _answers: RBTree<u64, Answer>,
-    link: Option<Arc<Link>>,
+    links: [Option<Arc<Link>>; 2],
     _posts: Option<[Posts; Class::N]>,
 }
 
@@ -107,7 +112,7 @@ impl Default for Ended {
         Self {
             pending: RBTree::new(),
             _answers: RBTree::new(),
-            link: None,
+            links: [None, None],
             _posts: None,
         }
     }
@@ -127,6 +132,7 @@ impl Peer {
         let state = State {
             member: None,
             link: None,
+            bulk: None,
             is_closed: false,
             about: None,
             epoch: 0,
@@ -164,6 +170,29 @@ impl Peer {
         s.link.as_ref().map(|(l, _)| l.clone())
     }
 
+    /// The stream for a frame with a body of `len` bytes.
+    fn lane(&self, len: usize) -> Option<Arc<Link>> {
+        self.state.lock().lane(len)
+    }
+
+    /// The main stream.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn main_stream(&self) -> Option<Arc<Link>> {
+        self.link()
+    }
+
+    /// The stream for bulk.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn bulk(&self) -> Option<Arc<Link>> {
+        self.state.lock().bulk.clone()
+    }
+
+    /// How many requests of the peer are kept, waiting, running or answered.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_answers(&self) -> usize {
+        self.state.lock().answers.keys().count()
+    }
+
     /// How many calls and posts of a class have a credit.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn n_waiting(&self, class: Class) -> u32 {
@@ -196,7 +225,9 @@ impl Peer {
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
-            old.link = old.link.or(replaced.map(|(l, _)| l));
+            if let Some((replaced, _)) = replaced {
+                old.links = [Some(replaced), s.bulk.take()];
+            }
             (old, s.next_xid)
         };
         old.end(self);
@@ -219,15 +250,62 @@ impl Peer {
         }
     }
 
-    /// A stream is torn. Returns whether it was the current one.
-    pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
-        let gone = {
+    /// The stream for bulk beside `main` has passed admission.
+    ///
+    /// # Errors
+    /// `ESTALE` if that is not the stream any more.
+    pub(crate) fn attach_bulk(&self, main: &Arc<Link>, bulk: &Arc<Link>) -> Result {
+        let _replaced = {
             let mut s = self.state.lock();
-            let was = s.is_current(link);
-            was.then(|| s.link.take())
+            if !s.is_main(main) || bulk.incarnation != main.incarnation {
+                return Err(ESTALE);
+            }
+            s.bulk.replace(bulk.clone())
         };
         self.changed.notify_all();
-        gone.is_some()
+        Ok(())
+    }
+
+    /// A stream is torn, and so is the one beside it: what was lost with it is sent again on the next ones. Returns whether it
+    /// was the main one.
+    pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
+        let (gone, other, was_main) = {
+            let mut s = self.state.lock();
+            if s.is_main(link) {
+                (s.link.take().map(|(l, _)| l), s.bulk.take(), true)
+            } else if s.is_current(link) {
+                // Not taken out: that is left to who serves it.
+                let main = s.link.as_ref().map(|(l, _)| l.clone());
+                (s.bulk.take(), main, false)
+            } else {
+                (None, None, false)
+            }
+        };
+        self.changed.notify_all();
+        if let Some(other) = other {
+            other.tear();
+        }
+        drop(gone);
+        was_main
+    }
+
+    /// The stream of that name, for one beside it.
+    pub(crate) fn main(&self, id: &[u8]) -> Option<Arc<Link>> {
+        self.link().filter(|l| l.id == *id)
+    }
+
+    /// Sleeps until there is a stream without one for bulk beside it, or the end.
+    pub(crate) fn wait_for_main(&self, is_end: impl Fn() -> bool) -> Option<Arc<Link>> {
+        let mut found = None;
+        self.changed.wait_until(|| {
+            let s = self.state.lock();
+            found = match &s.link {
+                Some((l, _)) if s.bulk.is_none() => Some(l.clone()),
+                _ => None,
+            };
+            found.is_some() || is_end()
+        });
+        found.filter(|_| !is_end())
     }
 
     /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.
@@ -326,11 +404,32 @@ impl Peer {
 }
 
 impl State {
-    /// Whether this is the stream.
-    fn is_current(&self, link: &Arc<Link>) -> bool {
+    /// Whether this is the main stream.
+    fn is_main(&self, link: &Arc<Link>) -> bool {
         self.link
             .as_ref()
             .is_some_and(|(l, _)| Arc::ptr_eq(l, link))
+    }
+
+    /// Whether this is one of the two streams.
+    fn is_current(&self, link: &Arc<Link>) -> bool {
+        self.is_main(link) || self.bulk.as_ref().is_some_and(|l| Arc::ptr_eq(l, link))
+    }
+
+    /// The stream for a frame with a body of `len` bytes.
+    fn lane(&self, len: usize) -> Option<Arc<Link>> {
+        let main = self.link.as_ref().map(|(l, _)| l);
+        let bulk = self.bulk.as_ref().filter(|_| len > BULK);
+        bulk.or(main).cloned()
+    }
+
+    /// The stream beside this one.
+    fn beside(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        if self.is_main(link) {
+            self.bulk.clone()
+        } else {
+            self.link.as_ref().map(|(l, _)| l.clone())
+        }
     }
 
     /// Makes the tables be about an incarnation: ends what is about another one.
@@ -358,7 +457,7 @@ impl State {
         Ended {
             pending: take(&mut self.pending),
             _answers: answers,
-            link: self.link.take().map(|(l, _)| l),
+            links: [self.link.take().map(|(l, _)| l), self.bulk.take()],
             _posts: Some(core::mem::replace(
                 &mut self.posts,
                 core::array::from_fn(|_| Posts::new()),
@@ -374,7 +473,7 @@ impl Ended {
             peer.count_end(p, stats::Ended::Lost, 0);
             p.end(Err(CallError::Down(peer.node)));
         }
-        if let Some(link) = &self.link {
+        for link in self.links.iter().flatten() {
             link.tear();
         }
     }

@@ -4,6 +4,7 @@
 //! every transport; and a stranger at the other end of a stream who says what no honest node says.
 
 use crate::admission;
+use crate::admission::Lane;
 use crate::call::Request;
 use crate::error::CallError;
 use crate::frame::Head;
@@ -64,6 +65,8 @@ crate::service! {
     op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
     op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
+    /// As many bytes.
+    op 8 Fetch (class: L3) { len: Le32 } -> {}
 }
 
 /// What happens in a case; every change is told.
@@ -153,6 +156,16 @@ impl Handle<Hold> for Server {
         s.count(&s.holding);
         s.changed.wait_until(|| s.is_open.load(Relaxed) != 0);
         Ok((HoldRep {}, KVVec::new()))
+    }
+}
+
+impl Handle<Fetch> for Server {
+    fn handle(&self, _from: Caller, req: &FetchReq, _tail: &[u8]) -> Reply<Fetch> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.pings);
+        let tail =
+            KVVec::from_elem(7u8, req.len.get() as usize, GFP_KERNEL).map_err(Error::from)?;
+        Ok((FetchRep {}, tail))
     }
 }
 
@@ -338,7 +351,7 @@ impl Stranger {
     fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
         let me = Identity::new(&config(2, incarnation, KEY)?);
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
-        let session = admission::connect(&me, &stream, id(1)?).map_err(|_| EPERM)?;
+        let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
         stream.set_receive_timeout(LIMIT_MS);
         Ok(Self {
             stream,
@@ -556,6 +569,91 @@ mod tests {
         Ok(())
     }
 
+    /// Both streams, at both ends.
+    fn has_bulk(a: &Node, b: &Node) -> bool {
+        let bulk = |n: &Node, of: u32| n.net().peer(NodeId::new(of)?)?.bulk();
+        bulk(a, 2).is_some() && bulk(b, 1).is_some()
+    }
+
+    fn fetch(net: &Net, to: NodeId, len: u32) -> bool {
+        let req = FetchReq {
+            len: Le32::new(len),
+        };
+        let r = call_from::<Fetch>(net, to, &req, &[]);
+        r.is_ok_and(|(_, tail)| tail.len() == len as usize)
+    }
+
+    /// What was answered on one stream is forgotten by what is said on the other.
+    #[test]
+    fn both_streams_tell_what_arrived() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        assert!(until(|| has_bulk(&a, &b)));
+        let asker = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
+        for _ in 0..10 {
+            assert!(fetch(a.net(), id(2)?, 100_000));
+        }
+        for n in 0..2 {
+            let r = call_from::<PingL2>(a.net(), id(2)?, &PingL2Req { n: Le64::new(n) }, &[]);
+            assert!(r.is_ok());
+        }
+        // The last reply is not known to have arrived.
+        assert!(until(|| asker.n_answers() <= 1));
+        // The other way round: bulk requests, short replies.
+        let tail = KVVec::from_elem(7u8, 100_000, GFP_KERNEL)?;
+        for n in 0..10 {
+            let r = call_from::<PingL3>(a.net(), id(2)?, &PingL3Req { n: Le64::new(n) }, &tail);
+            assert!(r.is_ok());
+        }
+        assert!(until(|| asker.n_answers() <= 1));
+        Ok(())
+    }
+
+    /// Either stream is torn at either end while both are in use.
+    #[test]
+    fn a_stream_is_torn_and_each_call_is_done_once() -> Result {
+        const ASKERS: u32 = 4;
+        const CALLS: u32 = 10;
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let all = 3 * ASKERS * CALLS;
+        for round in 0..8 {
+            assert!(until(|| has_bulk(&a, &b)));
+            let mut askers = KVec::new();
+            for i in 0..3 * ASKERS {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let tail = KVVec::from_elem(7u8, 50_000, GFP_KERNEL)?;
+                let asker = KThread::run(c"ics_case", move || {
+                    for _ in 0..CALLS {
+                        let n = Le64::new(1);
+                        let is_right = match i % 3 {
+                            0 => call_from::<PingL3>(&net, to, &PingL3Req { n }, &tail).is_ok(),
+                            1 => call_from::<PingL2>(&net, to, &PingL2Req { n }, &[]).is_ok(),
+                            _ => fetch(&net, to, 50_000),
+                        };
+                        s.count(if is_right { &s.held } else { &s.errors });
+                    }
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(s.comes(|s| s.pings.load(Relaxed) > round * all + all / 4));
+            let (node, of) = if round % 2 == 0 { (&a, 2) } else { (&b, 1) };
+            let peer = node.net().peer(id(of)?).ok_or(ENOENT)?;
+            let torn = if round / 2 % 2 == 0 {
+                peer.bulk()
+            } else {
+                peer.main_stream()
+            };
+            torn.ok_or(ENOENT)?.tear();
+            let ended = |s: &Scene| s.held.load(Relaxed) + s.errors.load(Relaxed);
+            assert!(s.comes(|s| ended(s) == (round + 1) * all));
+            drop(askers);
+            assert_eq!(s.errors.load(Relaxed), 0);
+            assert_eq!(s.pings.load(Relaxed), (round + 1) * all);
+        }
+        Ok(())
+    }
+
     #[test]
     fn calls_wait_for_the_first_stream_to_a_member() -> Result {
         let s = Scene::begin()?;
@@ -701,7 +799,7 @@ mod tests {
     #[test]
     fn truncated_frames_do_nothing() -> Result {
         let whole = core::mem::size_of::<Head>() + 8 + TAG;
-        for n in [1, 55, 56, 60, 64, whole - 1] {
+        for n in [1, 63, 64, 68, 72, whole - 1] {
             let s = Scene::begin()?;
             let (_hub, _node, mut stranger) = one_node()?;
             let head = stranger.ping(1);

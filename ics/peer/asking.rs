@@ -210,7 +210,7 @@ impl Peer {
         s.waiting[c] += 1;
         let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
         // No stream: sent when there is one again.
-        let link = s.link.as_ref().map(|(l, _)| l.clone());
+        let link = s.lane(pending.body.len());
         Some(Ok((pending, link)))
     }
 
@@ -236,8 +236,8 @@ impl Peer {
             return;
         }
         self.count_end(pending, Ended::Lost, 0);
-        let link = self.link();
-        if let Some(link) = link {
+        // Where the request went, so that it comes behind it.
+        if let Some(link) = self.lane(pending.body.len()) {
             // A cancel that is lost with its stream leaves an answer that nobody waits for.
             let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
         }
