@@ -255,13 +255,16 @@ impl Peer {
     /// # Errors
     /// `ESTALE` if that is not the stream any more.
     pub(crate) fn attach_bulk(&self, main: &Arc<Link>, bulk: &Arc<Link>) -> Result {
-        let _replaced = {
+        let replaced = {
             let mut s = self.state.lock();
             if !s.is_main(main) || bulk.incarnation != main.incarnation {
                 return Err(ESTALE);
             }
             s.bulk.replace(bulk.clone())
         };
+        if let Some(replaced) = replaced {
+            replaced.tear();
+        }
         self.changed.notify_all();
         Ok(())
     }
