@@ -17,7 +17,7 @@ use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 
 /// Version of everything on the wire below the services.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// "SSIH", little-endian.
 const MAGIC: u32 = 0x4849_5353;
@@ -56,9 +56,25 @@ struct Hello {
     to: Le32,
     incarnation: Le64,
     nonce: [u8; 16],
+    /// 0 the first stream of the two nodes, 1 the one for bulk beside it; of who connects.
+    lane: Le32,
+    /// The first one, if this is the other.
+    of: [u8; ID],
 }
 
 const PROOF: usize = 32;
+
+/// Bytes of what names a stream to its two ends.
+pub(crate) const ID: usize = 16;
+
+/// Which stream of two nodes it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The first one.
+    Main,
+    /// The one for bulk beside the one of that name.
+    Bulk([u8; ID]),
+}
 
 /// Bytes of a hello.
 const HELLO: usize = core::mem::size_of::<Hello>();
@@ -83,13 +99,21 @@ pub(crate) struct Session {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
+    /// Which stream it is.
+    pub(crate) lane: Lane,
+    /// Its name.
+    pub(crate) id: [u8; ID],
     /// Key of the tags that this end makes.
     pub(crate) key_out: [u8; 32],
     /// Key of the tags that the other end makes: a frame that is sent back to its sender has a bad tag.
     pub(crate) key_in: [u8; 32],
 }
 
-fn hello(me: &Identity, to: u32) -> Hello {
+fn hello(me: &Identity, to: u32, lane: Lane) -> Hello {
+    let (number, of) = match lane {
+        Lane::Main => (0, [0; ID]),
+        Lane::Bulk(of) => (1, of),
+    };
     Hello {
         magic: Le32::new(MAGIC),
         version: Le32::new(VERSION),
@@ -98,11 +122,13 @@ fn hello(me: &Identity, to: u32) -> Hello {
         to: Le32::new(to),
         incarnation: Le64::new(me.incarnation.0),
         nonce: crypto::random(),
+        lane: Le32::new(number),
+        of,
     }
 }
 
 /// What a hello says, if it is for us.
-fn check(me: &Identity, h: &Hello) -> Outcome<(NodeId, Incarnation)> {
+fn check(me: &Identity, h: &Hello) -> Outcome<(NodeId, Incarnation, Lane)> {
     let refused = |why| Err(Failed::Refused(why));
     if h.magic.get() != MAGIC {
         return refused("no hello");
@@ -122,7 +148,16 @@ fn check(me: &Identity, h: &Hello) -> Outcome<(NodeId, Incarnation)> {
     if h.to.get() != me.node.number() {
         return refused("a hello for another node: correct the addresses in clustertab");
     }
-    Ok((node, Incarnation(h.incarnation.get())))
+    let lane = match h.lane.get() {
+        0 => Lane::Main,
+        1 => Lane::Bulk(h.of),
+        _ => return refused("a stream of an unknown kind"),
+    };
+    Ok((node, Incarnation(h.incarnation.get()), lane))
+}
+
+fn id(me: &Identity, a: &Hello, b: &Hello) -> [u8; ID] {
+    crypto::mac(&me.key, &[b"ID", a.as_bytes(), b.as_bytes()])
 }
 
 fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
@@ -148,17 +183,17 @@ fn receive_hello(s: &Stream, end: Deadline) -> Result<Hello> {
     Hello::read_from_bytes(&bytes).map_err(|_| EPROTO)
 }
 
-/// The connecting end: expects `peer` there.
+/// The connecting end of a stream of that kind: expects `peer` there.
 ///
 /// # Errors
 /// See [`Failed`].
-pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId) -> Outcome<Session> {
+pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId, lane: Lane) -> Outcome<Session> {
     let end = Deadline::new();
-    let a = hello(me, peer.number());
+    let a = hello(me, peer.number(), lane);
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
     let b = receive_hello(s, end).map_err(|_| Failed::Torn)?;
-    let (node, incarnation) = check(me, &b)?;
+    let (node, incarnation, _) = check(me, &b)?;
     if node != peer {
         return Err(Failed::Refused(
             "another node's number: correct the addresses in clustertab",
@@ -174,6 +209,8 @@ pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId) -> Outcome<Sessio
     Ok(Session {
         node,
         incarnation,
+        lane,
+        id: id(me, &a, &b),
         key_out: derive(me, b"SA", &a, &b),
         key_in: derive(me, b"SB", &a, &b),
     })
@@ -187,8 +224,8 @@ pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
     let end = Deadline::new();
     let no_hello = "no hello came, or half of one";
     let a = receive_hello(s, end).map_err(|_| Failed::Refused(no_hello))?;
-    let (node, incarnation) = check(me, &a)?;
-    let b = hello(me, node.number());
+    let (node, incarnation, lane) = check(me, &a)?;
+    let b = hello(me, node.number(), lane);
     s.send(&[b.as_bytes(), &derive(me, b"B", &a, &b)])
         .map_err(|_| Failed::Torn)?;
     // Whoever has another key goes when it has seen our proof.
@@ -201,6 +238,8 @@ pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
     Ok(Session {
         node,
         incarnation,
+        lane,
+        id: id(me, &a, &b),
         key_out: derive(me, b"SB", &a, &b),
         key_in: derive(me, b"SA", &a, &b),
     })
@@ -253,13 +292,17 @@ mod tests {
     #[test]
     fn both_ends_agree() -> Result {
         let two = identity(2, 1, 1)?;
-        let (a, b) = shake(|s| connect(&two, s, identity(1, 1, 1).ok()?.node).ok())?;
+        let (a, b) =
+            shake(|s| connect(&two, s, identity(1, 1, 1).ok()?.node, Lane::Bulk([9; ID])).ok())?;
         let a = a.ok_or(EPROTO)?;
         let Some(Ok(b)) = SetOnce::as_ref(&b) else {
             return Err(EPROTO);
         };
         assert_eq!((a.node.number(), a.incarnation.0), (1, 101));
         assert_eq!((b.node.number(), b.incarnation.0), (2, 102));
+        assert_eq!((a.lane, b.lane), (Lane::Bulk([9; ID]), Lane::Bulk([9; ID])));
+        assert_eq!(a.id, b.id);
+        assert!(a.id != [0; ID]);
         assert_eq!(a.key_out, b.key_in);
         assert_eq!(a.key_in, b.key_out);
         assert!(a.key_in != a.key_out);
@@ -271,7 +314,7 @@ mod tests {
         let stranger = identity(2, 1, 9)?;
         let one = identity(1, 1, 1)?.node;
         let (a, b) = shake(|s| {
-            let r = connect(&stranger, s, one);
+            let r = connect(&stranger, s, one, Lane::Main);
             s.shutdown();
             matches!(r, Err(Failed::Refused(ANOTHER_KEY)))
         })?;
@@ -285,7 +328,7 @@ mod tests {
         let stranger = identity(2, 1, 9)?;
         for reflect in [false, true] {
             let (_, b) = shake(|s| {
-                let a = hello(&stranger, 1);
+                let a = hello(&stranger, 1, Lane::Main);
                 s.send(&[a.as_bytes()])?;
                 let mut bytes = [0u8; HELLO + PROOF];
                 s.receive(&mut bytes)?;
@@ -302,7 +345,7 @@ mod tests {
     #[test]
     fn bad_hellos_are_refused() -> Result {
         type Bend = fn(&mut Hello);
-        let cases: [(Bend, &str); 7] = [
+        let cases: [(Bend, &str); 8] = [
             (|h| h.magic = Le32::new(0), "no hello"),
             (|h| h.version = Le32::new(VERSION - 1), "another version"),
             (|h| h.cluster = [2; 16], "name"),
@@ -310,11 +353,12 @@ mod tests {
             (|h| h.node = Le32::new(1), "own number"),
             (|h| h.to = Le32::new(0), "another node"),
             (|h| h.to = Le32::new(3), "another node"),
+            (|h| h.lane = Le32::new(2), "unknown kind"),
         ];
         let two = identity(2, 1, 1)?;
         for (bend, word) in cases {
             let (_, b) = shake(|s| {
-                let mut a = hello(&two, 1);
+                let mut a = hello(&two, 1, Lane::Main);
                 bend(&mut a);
                 s.send(&[a.as_bytes()])
             })?;
@@ -329,7 +373,7 @@ mod tests {
         for n in [0, 1, HELLO - 1] {
             for is_shut in [true, false] {
                 let (_, b) = shake(|s| {
-                    let a = hello(&two, 1);
+                    let a = hello(&two, 1, Lane::Main);
                     let sent = s.send(&[a.as_bytes().get(..n).unwrap_or(&[])]);
                     if is_shut {
                         s.shutdown();

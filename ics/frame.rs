@@ -63,6 +63,8 @@ pub(crate) struct Head {
     pub(crate) xid: Le64,
     /// Number of the last frame that came on this stream: replies up to it have arrived, and need not be kept.
     pub(crate) seen: Le64,
+    /// The same of the stream beside this one: the bulk of the pair's two streams, or not.
+    pub(crate) other: Le64,
     /// Of a post: its place in the order of the posts of its class, from 1 on. 0: a call.
     pub(crate) order: Le64,
     /// Service.
@@ -84,7 +86,7 @@ pub(crate) struct Head {
 /// Status of a reply: what the call is about is elsewhere. No errno.
 pub(crate) const MOVED: u32 = 0xffff_0001;
 
-const _: () = assert!(core::mem::size_of::<Head>() == 56);
+const _: () = assert!(core::mem::size_of::<Head>() == 64);
 
 impl Head {
     /// A head with everything but its sequence number.
@@ -95,6 +97,7 @@ impl Head {
             seq: Le64::new(0),
             xid: Le64::new(xid),
             seen: Le64::new(0),
+            other: Le64::new(0),
             order: Le64::new(0),
             service: Le16::new(0),
             op: Le16::new(0),
@@ -130,15 +133,16 @@ mod tests {
         h.len = Le32::new(5);
         h.seq = Le64::new(9);
         h.seen = Le64::new(6);
+        h.other = Le64::new(0x0a0b);
         h.order = Le64::new(4);
         h.service = Le16::new(3);
         h.op = Le16::new(2);
         h.class = 1;
         h.version = Le16::new(0x0201);
-        let golden: [u8; 56] = [
+        let golden: [u8; 64] = [
             0x53, 0x53, 0x49, 0x31, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 6,
-            0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0,
-            0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0x0b, 0x0a, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 2, 0,
+            1, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(h.as_bytes(), &golden[..]);
         let back = Head::read_from_bytes(&golden[..]).map(|b| b.xid.get());
@@ -179,8 +183,8 @@ mod tests {
         h.seq = Le64::new(9);
         h.len = Le32::new(4);
         let golden: [u8; TAG] = [
-            0x4c, 0x53, 0x1c, 0xc7, 0xed, 0xb6, 0x81, 0x78, 0x33, 0xd2, 0xa5, 0x93, 0x5b, 0x3d,
-            0x18, 0x06,
+            0xe7, 0x2a, 0x5f, 0x80, 0x50, 0x4a, 0x8e, 0x2e, 0xd2, 0xd9, 0x3b, 0x84, 0x7d, 0x85,
+            0x05, 0x48,
         ];
         assert_eq!(h.tag(&key, b"body"), golden);
         let mut body = [0u8; 600];
@@ -189,8 +193,8 @@ mod tests {
         }
         h.len = Le32::new(600);
         let golden: [u8; TAG] = [
-            0xeb, 0x6b, 0x22, 0x88, 0x8c, 0x8f, 0x87, 0x62, 0xf2, 0xb5, 0xaf, 0x9c, 0x4f, 0x8b,
-            0x66, 0xf5,
+            0xd4, 0x7b, 0xd4, 0x73, 0xc2, 0x6b, 0x19, 0x70, 0xb6, 0x66, 0xdf, 0xab, 0x51, 0x7d,
+            0x37, 0xa7,
         ];
         assert_eq!(h.tag(&key, &body), golden);
     }

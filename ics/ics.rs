@@ -11,16 +11,19 @@ mod call;
 mod echo;
 mod error;
 mod frame;
+mod hearing;
 mod heartbeat;
 mod link;
 #[cfg(CONFIG_KUNIT = "y")]
 mod loopback;
 mod net;
+mod netlink;
 mod peer;
 mod pool;
 mod reception;
 mod refused;
 mod service;
+mod stats;
 mod timing;
 mod transport;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -73,6 +76,7 @@ impl Probes {
 
 /// The module.
 struct Ics {
+    netlink: Option<netlink::Registration>,
     probes: Option<Probes>,
     _refused: Pin<KBox<refused::Debugfs>>,
 }
@@ -82,9 +86,11 @@ impl kernel::Module for Ics {
         let counters = refused::Counters::new()?;
         net::init(counters.clone());
         pool::init()?;
-        let made = refused::Debugfs::new(counters).and_then(|r| Ok((r, Probes::new()?)));
-        let (refused, probes) = made.inspect_err(|_| pool::clear())?;
+        let made = refused::Debugfs::new(counters)
+            .and_then(|r| Ok((r, Probes::new()?, netlink::Registration::new()?)));
+        let (refused, probes, netlink) = made.inspect_err(|_| pool::clear())?;
         Ok(Self {
+            netlink: Some(netlink),
             probes: Some(probes),
             _refused: refused,
         })
@@ -93,6 +99,7 @@ impl kernel::Module for Ics {
 
 impl Drop for Ics {
     fn drop(&mut self) {
+        self.netlink = None;
         self.probes = None;
         net::clear();
         pool::clear();

@@ -7,6 +7,7 @@
 //! nodes whose receivers both send would wait for each other) ever waits for room.
 
 use crate::admission::Session;
+use crate::admission::ID;
 use crate::frame::Head;
 use crate::frame::TAG;
 use crate::peer::Pending;
@@ -14,6 +15,7 @@ use crate::peer::Reply;
 use crate::refused::Counters;
 use crate::refused::Refused;
 use crate::refused::Source;
+use crate::stats::LinkStats;
 use crate::transport::Stream;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -89,6 +91,9 @@ enum Drained {
     Torn,
 }
 
+/// The number of the last frame that was dealt with on each of the two streams of a pair: every frame tells both.
+struct Seen([Atomic<u64>; 2]);
+
 /// A stream.
 #[pin_data]
 pub(crate) struct Link {
@@ -96,14 +101,24 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its incarnation.
     pub(crate) incarnation: Incarnation,
+    /// Which of the node's links it is on, if that is known.
+    pub(crate) over: Option<usize>,
     key_out: FrameKey,
     key_in: FrameKey,
     pub(crate) stream: Stream,
     counters: Arc<Counters>,
+    /// What its link came to.
+    pub(crate) stats: Arc<LinkStats>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
-    /// Number of the last frame that was dealt with.
-    seen: Atomic<u64>,
+    /// Its name at both ends.
+    pub(crate) id: [u8; ID],
+    /// It is the one for bulk, beside another one.
+    is_bulk: bool,
+    /// Of both.
+    seen: Arc<Seen>,
+    /// The most that the other end has said that it has seen on the stream beside this one.
+    seen_beside: Atomic<u64>,
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
     sender: Mutex<Sender>,
@@ -115,14 +130,39 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A stream that has passed admission.
+    /// A stream that has passed admission, on one of the other node's links.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn new(
         stream: Stream,
         session: Session,
+        over: Option<usize>,
         counters: Arc<Counters>,
+        stats: Arc<LinkStats>,
+    ) -> Result<Arc<Self>> {
+        let seen = Arc::new(Seen([const { Atomic::new(0) }; 2]), GFP_KERNEL)?;
+        Self::make(stream, session, over, counters, stats, seen, false)
+    }
+
+    /// The stream for bulk beside this one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn beside(&self, stream: Stream, session: Session) -> Result<Arc<Self>> {
+        let (counters, stats) = (self.counters.clone(), self.stats.clone());
+        let seen = self.seen.clone();
+        Self::make(stream, session, self.over, counters, stats, seen, true)
+    }
+
+    fn make(
+        stream: Stream,
+        session: Session,
+        over: Option<usize>,
+        counters: Arc<Counters>,
+        stats: Arc<LinkStats>,
+        seen: Arc<Seen>,
+        is_bulk: bool,
     ) -> Result<Arc<Self>> {
         let waiting = Waiting {
             frames: Fifo::new(),
@@ -134,12 +174,17 @@ impl Link {
             pin_init!(Self {
                 node: session.node,
                 incarnation: session.incarnation,
+                over,
                 key_out: FrameKey::new(&session.key_out),
                 key_in: FrameKey::new(&session.key_in),
                 stream,
                 counters,
+                stats,
                 wanted: Atomic::new(0),
-                seen: Atomic::new(0),
+                id: session.id,
+                is_bulk,
+                seen,
+                seen_beside: Atomic::new(0),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
                 waiting <- kernel::new_spinlock_irq!(waiting, "ics::frames"),
                 room <- Event::new(),
@@ -230,7 +275,10 @@ impl Link {
                 left += part.len();
             }
             match self.stream.send_some(&parts, wait) {
-                Ok(n) if n == left => sender.now = None,
+                Ok(n) if n == left => {
+                    self.stats.sent(now.sent + n);
+                    sender.now = None;
+                }
                 Ok(n) if n > 0 && n < left => now.sent += n,
                 Err(e) if e == EAGAIN && !wait => return Drained::NoRoom,
                 Err(e) if e == EAGAIN => {}
@@ -260,7 +308,9 @@ impl Link {
         };
         // CAST: a body is at most MAX_BODY long.
         head.len = Le32::new(body.bytes().len() as u32);
-        head.seen = Le64::new(self.seen.load(Relaxed));
+        let (mine, other) = self.both();
+        head.seen = Le64::new(mine.load(Relaxed));
+        head.other = Le64::new(other.load(Relaxed));
         let tag = head.tag(&self.key_out, body.bytes());
         sender.now = Some(Partly {
             head,
@@ -269,6 +319,25 @@ impl Link {
             sent: 0,
         });
         true
+    }
+
+    /// What was dealt with on this stream, and beside it.
+    fn both(&self) -> (&Atomic<u64>, &Atomic<u64>) {
+        let Seen([main, bulk]) = &*self.seen;
+        if self.is_bulk {
+            (bulk, main)
+        } else {
+            (main, bulk)
+        }
+    }
+
+    /// The other end has seen so much beside this stream. Returns whether that is more than it had said.
+    pub(crate) fn is_news_beside(&self, seen: u64) -> bool {
+        let is_more = seen > self.seen_beside.load(Relaxed);
+        if is_more {
+            self.seen_beside.store(seen, Relaxed);
+        }
+        is_more
     }
 
     /// The calls whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
@@ -329,9 +398,12 @@ impl Link {
         Ok((head, body))
     }
 
-    /// All frames up to this one are dealt with: the other end, when it is told, forgets the replies among them.
-    pub(crate) fn dealt_with(&self, seq: u64) {
-        self.seen.store(seq, Relaxed);
+    /// All frames up to this one, of `body` bytes beside head and tag, are dealt with: the other end, when it is told,
+    /// forgets the replies among them.
+    pub(crate) fn dealt_with(&self, seq: u64, body: usize) {
+        self.stats
+            .received(core::mem::size_of::<Head>() + body + TAG);
+        self.both().0.store(seq, Relaxed);
     }
 
     /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The loopback transport: several nodes in one kernel, for KUnit. Streams are rings of bytes in memory.
+//! The loopback transport: several nodes in one kernel, for KUnit. Streams are rings of bytes in memory, over links that can
+//! be pulled: then nothing comes out at the other end, not even that a stream has ended.
 //!
 //! Not for datagrams: nodes of one kernel live and die together.
 
@@ -86,11 +87,51 @@ impl Pipe {
     }
 }
 
+/// A link between the nodes.
+#[pin_data]
+struct Wire {
+    is_cut: Atomic<u32>,
+    /// What to wake when it is put back. Lock: none, spin: a leaf.
+    #[pin]
+    pipes: SpinLock<KVec<Arc<Pipe>>>,
+}
+
+/// The most streams that are ever on a link.
+const MAX_STREAMS: usize = 64;
+
+impl Wire {
+    fn new() -> Result<Arc<Self>> {
+        let pipes = KVec::with_capacity(2 * MAX_STREAMS, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                is_cut: Atomic::new(0),
+                pipes <- kernel::new_spinlock!(pipes, "ics::wire"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Relaxed) != 0
+    }
+
+    fn add(&self, pipe: &Arc<Pipe>) -> Result {
+        let mut pipes = self.pipes.lock();
+        pipes
+            .push_within_capacity(pipe.clone())
+            .map_err(|_| ENOSPC)?;
+        Ok(())
+    }
+}
+
 /// One end of a stream. Dropping it ends the stream.
 pub(crate) struct End {
+    wire: Arc<Wire>,
     out: Arc<Pipe>,
     into: Arc<Pipe>,
     timeout_ms: Atomic<u32>,
+    /// This end has ended it.
+    is_shut: Atomic<u32>,
     peer: Address,
 }
 
@@ -101,6 +142,11 @@ impl Drop for End {
 }
 
 impl End {
+    /// Whether the stream has ended, as far as this end can know.
+    fn is_over(&self, ring: &Ring) -> bool {
+        self.is_shut.load(Relaxed) != 0 || (ring.is_shut && !self.wire.is_cut())
+    }
+
     /// See `Stream::send`.
     pub(crate) fn send(&self, parts: &[&[u8]]) -> Result {
         for part in parts {
@@ -121,7 +167,7 @@ impl End {
             for part in parts {
                 sent.set(sent.get() + ring.put(part));
             }
-            shut.set(ring.is_shut);
+            shut.set(self.is_over(&ring));
             shut.get() || sent.get() > 0
         };
         if wait {
@@ -158,8 +204,12 @@ impl End {
         let mut n = 0;
         let mut attempt = || {
             let mut ring = self.into.ring.lock();
-            n = ring.take(buf);
-            ring.is_shut || n > 0
+            n = if self.wire.is_cut() {
+                0
+            } else {
+                ring.take(buf)
+            };
+            self.is_over(&ring) || n > 0
         };
         match self.timeout_ms.load(Relaxed) {
             0 => self.into.changed.wait_until(attempt),
@@ -185,17 +235,19 @@ impl End {
 
     /// See `Stream::shutdown`.
     pub(crate) fn shutdown(&self) {
+        self.is_shut.store(1, Relaxed);
         self.out.shut();
         self.into.shut();
     }
 }
 
-/// 127.0.0.N is node N.
-fn address(node: NodeId) -> Address {
-    Address {
-        ip: Ipv4(0x7f00_0000 + node.number()),
-        port: 0,
-    }
+/// The links of a hub.
+pub(crate) const LINKS: usize = 2;
+
+/// 127.0.L.N is node N on link L.
+pub(crate) fn address(node: NodeId, over: usize) -> Ipv4 {
+    // CAST: there are few links.
+    Ipv4(0x7f00_0000 + ((over as u32) << 8) + node.number())
 }
 
 /// The two ends of a new stream.
@@ -203,12 +255,23 @@ fn address(node: NodeId) -> Address {
 /// # Errors
 /// `ENOMEM`.
 pub(crate) fn pair(a: NodeId, b: NodeId) -> Result<(End, End)> {
+    pair_on(&Wire::new()?, 0, a, b)
+}
+
+fn pair_on(wire: &Arc<Wire>, over: usize, a: NodeId, b: NodeId) -> Result<(End, End)> {
     let (there, back) = (Pipe::new()?, Pipe::new()?);
+    wire.add(&there)?;
+    wire.add(&back)?;
     let end = |out: &Arc<Pipe>, into: &Arc<Pipe>, peer| End {
+        wire: wire.clone(),
         out: out.clone(),
         into: into.clone(),
         timeout_ms: Atomic::new(0),
-        peer: address(peer),
+        is_shut: Atomic::new(0),
+        peer: Address {
+            ip: address(peer, over),
+            port: 0,
+        },
     };
     Ok((end(&there, &back, b), end(&back, &there, a)))
 }
@@ -219,6 +282,7 @@ pub(crate) struct Hub {
     /// Lock: none, spin: a leaf.
     #[pin]
     ports: SpinLock<KVec<(NodeId, Arc<Queue<Option<End>>>)>>,
+    wires: [Arc<Wire>; LINKS],
 }
 
 /// The most nodes of a hub.
@@ -231,9 +295,11 @@ impl Hub {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let ports = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+        let wires = [Wire::new()?, Wire::new()?];
         Arc::pin_init(
             pin_init!(Self {
                 ports <- kernel::new_spinlock!(ports, "ics::hub"),
+                wires,
             }),
             GFP_KERNEL,
         )
@@ -262,17 +328,38 @@ impl Hub {
         )
     }
 
-    /// Connects a stream from one node to another; who begins it need not be there.
+    /// Pulls a link.
+    pub(crate) fn cut(&self, over: usize) {
+        if let Some(w) = self.wires.get(over) {
+            w.is_cut.store(1, Relaxed);
+        }
+    }
+
+    /// Puts a link back: what was under way arrives.
+    pub(crate) fn heal(&self, over: usize) {
+        if let Some(w) = self.wires.get(over) {
+            w.is_cut.store(0, Relaxed);
+            for p in w.pipes.lock().iter() {
+                p.changed.notify_all();
+            }
+        }
+    }
+
+    /// Connects a stream from one node to another over a link; who begins it need not be there.
     ///
     /// # Errors
-    /// `ECONNREFUSED` no such node; `ENOMEM`.
-    pub(crate) fn connect(&self, from: NodeId, to: NodeId) -> Result<End> {
+    /// `ECONNREFUSED` no such node; `ENETUNREACH` no such link; `ETIMEDOUT` it is pulled; `ENOMEM`.
+    pub(crate) fn connect(&self, from: NodeId, to: NodeId, over: usize) -> Result<End> {
+        let wire = self.wires.get(over).ok_or(ENETUNREACH)?;
+        if wire.is_cut() {
+            return Err(ETIMEDOUT);
+        }
         let queue = {
             let ports = self.ports.lock();
             let found = ports.iter().find(|(n, _)| *n == to);
             found.map(|(_, q)| q.clone()).ok_or(ECONNREFUSED)?
         };
-        let (mine, theirs) = pair(from, to)?;
+        let (mine, theirs) = pair_on(wire, over, from, to)?;
         queue.push(Some(theirs))?;
         Ok(mine)
     }
@@ -297,8 +384,8 @@ impl Port {
     }
 
     /// See `Transport::connect`.
-    pub(crate) fn connect(&self, to: NodeId) -> Result<End> {
-        self.hub.connect(self.node, to)
+    pub(crate) fn connect(&self, to: NodeId, over: usize) -> Result<End> {
+        self.hub.connect(self.node, to, over)
     }
 
     /// In place of receiving datagrams: there are none.

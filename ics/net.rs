@@ -6,6 +6,8 @@
 
 use crate::admission;
 use crate::admission::Failed;
+use crate::admission::Lane;
+use crate::admission::Session;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -35,6 +37,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::machine;
 use ssi::net::Address;
 use ssi::net::Ipv4;
 use ssi::wait::Event;
@@ -114,7 +117,7 @@ pub(crate) struct Net {
     pub(crate) me: Identity,
     pub(crate) pool: Arc<Pool>,
     counters: Arc<Counters>,
-    peers: KVec<Arc<Peer>>,
+    pub(crate) peers: KVec<Arc<Peer>>,
     observer: &'static dyn LinkObserver,
     transport: Transport,
     stopping: Atomic<u32>,
@@ -231,6 +234,62 @@ impl Net {
         }
     }
 
+    /// Keeps a stream for bulk beside the one to `peer`, which has a lower number.
+    fn bulk_connector(&self, peer: &Arc<Peer>) {
+        while let Some(main) = peer.wait_for_main(|| self.is_stopping()) {
+            self.connect_bulk(peer, &main);
+            if self.pause(RETRY_MS) {
+                return;
+            }
+        }
+    }
+
+    fn connect_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>) {
+        let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
+            return;
+        };
+        match admission::connect(&self.me, &stream, peer.node, Lane::Bulk(main.id)) {
+            Ok(session) => {
+                if let Ok(bulk) = main.beside(stream, session) {
+                    self.serve_bulk(peer, main, &bulk);
+                }
+            }
+            Err(Failed::Refused(what)) => {
+                self.refuse_stream(Some(peer.node), stream.peer(), what);
+            }
+            Err(Failed::Torn) => {}
+        }
+    }
+
+    /// Serves a stream for bulk until it is torn.
+    fn serve_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>, bulk: &Arc<Link>) {
+        let sender = {
+            let bulk = bulk.clone();
+            KThread::run(c"ics_send", move || bulk.send_waiting())
+        };
+        let Ok(sender) = sender else {
+            bulk.tear();
+            return;
+        };
+        if peer.attach_bulk(main, bulk).is_ok() {
+            let _torn = Reception::run(peer, bulk);
+        }
+        bulk.tear();
+        drop(sender);
+        peer.detach(bulk);
+    }
+
+    fn link(
+        &self,
+        peer: &Peer,
+        stream: Stream,
+        session: Session,
+        over: Option<usize>,
+    ) -> Result<Arc<Link>> {
+        let stats = peer.stats_of(over).ok_or(EINVAL)?;
+        Link::new(stream, session, over, self.counters.clone(), stats)
+    }
+
     fn refuse_stream(&self, node: Option<NodeId>, address: Address, what: &str) {
         self.counters
             .refuse(Refused::Admission, &Source { node, address }, &what);
@@ -238,25 +297,35 @@ impl Net {
 
     /// Keeps a stream to `peer`, which has a lower number, alive.
     fn connector(&self, peer: &Arc<Peer>) {
-        let mut turn = 0;
+        let mut last = None;
         while !self.is_stopping() {
-            if let Ok(stream) = self.transport.connect(peer, turn) {
-                match admission::connect(&self.me, &stream, peer.node) {
-                    Ok(session) => {
-                        if let Ok(link) = Link::new(stream, session, self.counters.clone()) {
-                            self.serve(peer, &link);
-                        }
-                    }
-                    Err(Failed::Refused(what)) => {
-                        self.refuse_stream(Some(peer.node), stream.peer(), what);
-                    }
-                    Err(Failed::Torn) => {}
-                }
-            }
-            turn += 1;
-            if self.pause(RETRY_MS) {
+            let over = peer.next_link(last);
+            last = Some(over);
+            let began = machine::monotonic_ns();
+            self.connect_over(peer, over);
+            // One that was of use is followed by the next one at once: calls wait.
+            let lived = machine::monotonic_ns().saturating_sub(began) / 1_000_000;
+            if lived < RETRY_MS.into() && self.pause(RETRY_MS) {
                 return;
             }
+        }
+    }
+
+    /// A stream over one link of a node, until it is torn.
+    fn connect_over(&self, peer: &Arc<Peer>, over: usize) {
+        let Ok(stream) = self.transport.connect(peer, over) else {
+            return;
+        };
+        match admission::connect(&self.me, &stream, peer.node, Lane::Main) {
+            Ok(session) => {
+                if let Ok(link) = self.link(peer, stream, session, Some(over)) {
+                    self.serve(peer, &link);
+                }
+            }
+            Err(Failed::Refused(what)) => {
+                self.refuse_stream(Some(peer.node), stream.peer(), what);
+            }
+            Err(Failed::Torn) => {}
         }
     }
 
@@ -266,21 +335,31 @@ impl Net {
         match admission::accept(&self.me, &stream) {
             Ok(session) => {
                 let node = session.node;
-                match (
-                    self.peer(node),
-                    Link::new(stream, session, self.counters.clone()),
-                ) {
-                    (Some(peer), Ok(link)) => {
+                if let Lane::Bulk(id) = session.lane {
+                    // Without the stream that it belongs to it is of no use, and the next one is coming.
+                    let on = self.peer(node).and_then(|p| Some((p, p.main(&id)?)));
+                    let made = on.and_then(|(p, m)| {
+                        let bulk = m.beside(stream, session).ok()?;
+                        Some((p, m, bulk))
+                    });
+                    if let Some((peer, main, bulk)) = made {
+                        accepted.link.populate(bulk.clone());
+                        if !self.is_stopping() {
+                            self.serve_bulk(peer, &main, &bulk);
+                        }
+                    }
+                } else if let Some(peer) = self.peer(node) {
+                    // The other end connects from its address on that link.
+                    let over = peer.link_of(address.ip);
+                    if let Ok(link) = self.link(peer, stream, session, over) {
                         accepted.link.populate(link.clone());
                         if !self.is_stopping() {
                             self.serve(peer, &link);
                         }
                     }
-                    (None, _) => {
-                        let what = "a node that is not in this node's table: correct clustertab";
-                        self.refuse_stream(Some(node), address, what);
-                    }
-                    _ => {}
+                } else {
+                    let what = "a node that is not in this node's table: correct clustertab";
+                    self.refuse_stream(Some(node), address, what);
                 }
             }
             Err(Failed::Refused(what)) => self.refuse_stream(None, address, what),
@@ -349,8 +428,26 @@ impl Net {
             if !self.peers.iter().any(is_known) {
                 continue;
             }
-            let news = |node, incarnation, seq| self.news(node, incarnation, seq);
-            if let Ok(h) = Datagram::check(&self.me, &self.counters, from, bytes, news) {
+            let mut brought = None;
+            let news = |node, incarnation, seq| {
+                let peer = self.peer(node);
+                let on = peer.and_then(|p| Some((p, p.link_of(from.ip)?)));
+                brought = on.map(|(p, link)| (p, link, incarnation, seq));
+                match (self.news(node, incarnation, seq), on) {
+                    // Late, on a link that is slower than another one.
+                    (News::Old, Some((p, l))) if p.is_new_on(l, incarnation, seq) => News::Again,
+                    (news, _) => news,
+                }
+            };
+            let checked = Datagram::check(&self.me, &self.counters, from, bytes, news);
+            let is_heard = match &checked {
+                Ok(_) => true,
+                Err(e) => *e == EALREADY,
+            };
+            if let (true, Some((peer, link, incarnation, seq))) = (is_heard, brought) {
+                peer.heard_on(link, incarnation, seq);
+            }
+            if let Ok(h) = checked {
                 if let Some(peer) = self.peer(h.node) {
                     peer.heard(h.incarnation);
                 }
@@ -431,6 +528,8 @@ impl Running {
             let net = running.net.clone();
             let lower = net.peers.get(i).filter(|p| p.node < net.me.node).cloned();
             if let Some(peer) = lower {
+                let (beside, of) = (net.clone(), peer.clone());
+                running.spawn(c"ics_bulk", move || beside.bulk_connector(&of))?;
                 running.spawn(c"ics_connect", move || net.connector(&peer))?;
             }
         }

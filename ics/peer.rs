@@ -8,13 +8,17 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
+use crate::hearing::Hearing;
 use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::service::Class;
+use crate::stats;
+use crate::stats::LinkStats;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
+use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -36,6 +40,9 @@ const CREDITS: u32 = 64;
 /// The same for P, where it only bounds what a peer can make us keep.
 const CREDITS_P: u32 = 1 << 14;
 
+/// Frames with longer bodies have a stream of their own, so that short ones do not wait behind them.
+const BULK: usize = 8192;
+
 const fn credits(class: usize) -> u32 {
     if class == Class::P as usize {
         CREDITS_P
@@ -49,6 +56,8 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
+    /// The stream for bulk beside it, once there is one. It comes and goes with it.
+    bulk: Option<Arc<Link>>,
     /// The transport stops: there is no stream any more.
     is_closed: bool,
     /// The incarnation that all below, and the stream, is about. The member, if there is one.
@@ -77,6 +86,11 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Who answers its requests.
     pool: Arc<Pool>,
+    /// What came of each of its links, and at the end of streams of which the link is not known.
+    pub(crate) links: KVec<Arc<LinkStats>>,
+    /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.
+    #[pin]
+    hearing: SpinLock<Hearing>,
     /// Lock: level 14 `ics::peer`, spin, taken in softirqs.
     #[pin]
     state: SpinLockIrq<State>,
@@ -89,7 +103,7 @@ pub(crate) struct Peer {
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
     _answers: RBTree<u64, Answer>,
-    link: Option<Arc<Link>>,
+    links: [Option<Arc<Link>>; 2],
     _posts: Option<[Posts; Class::N]>,
 }
 
@@ -98,7 +112,7 @@ impl Default for Ended {
         Self {
             pending: RBTree::new(),
             _answers: RBTree::new(),
-            link: None,
+            links: [None, None],
             _posts: None,
         }
     }
@@ -118,6 +132,7 @@ impl Peer {
         let state = State {
             member: None,
             link: None,
+            bulk: None,
             is_closed: false,
             about: None,
             epoch: 0,
@@ -129,12 +144,19 @@ impl Peer {
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
+        let hearing = Hearing::new(addresses.len());
+        let mut links = KVec::new();
+        for _ in 0..=addresses.len() {
+            links.push(Arc::new(LinkStats::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
         Arc::pin_init(
             pin_init!(Self {
                 node,
                 addresses,
                 port,
                 pool,
+                links,
+                hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
             }),
@@ -146,6 +168,29 @@ impl Peer {
     fn link(&self) -> Option<Arc<Link>> {
         let s = self.state.lock();
         s.link.as_ref().map(|(l, _)| l.clone())
+    }
+
+    /// The stream for a frame with a body of `len` bytes.
+    fn lane(&self, len: usize) -> Option<Arc<Link>> {
+        self.state.lock().lane(len)
+    }
+
+    /// The main stream.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn main_stream(&self) -> Option<Arc<Link>> {
+        self.link()
+    }
+
+    /// The stream for bulk.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn bulk(&self) -> Option<Arc<Link>> {
+        self.state.lock().bulk.clone()
+    }
+
+    /// How many requests of the peer are kept, waiting, running or answered.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_answers(&self) -> usize {
+        self.state.lock().answers.keys().count()
     }
 
     /// How many calls and posts of a class have a credit.
@@ -180,10 +225,13 @@ impl Peer {
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
-            old.link = old.link.or(replaced.map(|(l, _)| l));
+            if let Some((replaced, _)) = replaced {
+                old.links = [Some(replaced), s.bulk.take()];
+            }
             (old, s.next_xid)
         };
-        old.end(self.node);
+        old.end(self);
+        link.stats.streams.add(1);
         self.changed.notify_all();
         // In the order of their numbers, and only those that were there: later ones are sent by who asks.
         let mut from = 0;
@@ -197,19 +245,70 @@ impl Peer {
                 return Ok(());
             };
             from = p.xid + 1;
+            link.stats.resent.add(u64::from(p.is_sent_again()));
             link.send(p.head(), Body::Request(p.clone()))?;
         }
     }
 
-    /// A stream is torn. Returns whether it was the current one.
-    pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
-        let gone = {
+    /// The stream for bulk beside `main` has passed admission.
+    ///
+    /// # Errors
+    /// `ESTALE` if that is not the stream any more.
+    pub(crate) fn attach_bulk(&self, main: &Arc<Link>, bulk: &Arc<Link>) -> Result {
+        let replaced = {
             let mut s = self.state.lock();
-            let was = s.is_current(link);
-            was.then(|| s.link.take())
+            if !s.is_main(main) || bulk.incarnation != main.incarnation {
+                return Err(ESTALE);
+            }
+            s.bulk.replace(bulk.clone())
+        };
+        if let Some(replaced) = replaced {
+            replaced.tear();
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// A stream is torn, and so is the one beside it: what was lost with it is sent again on the next ones. Returns whether it
+    /// was the main one.
+    pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
+        let (gone, other, was_main) = {
+            let mut s = self.state.lock();
+            if s.is_main(link) {
+                (s.link.take().map(|(l, _)| l), s.bulk.take(), true)
+            } else if s.is_current(link) {
+                // Not taken out: that is left to who serves it.
+                let main = s.link.as_ref().map(|(l, _)| l.clone());
+                (s.bulk.take(), main, false)
+            } else {
+                (None, None, false)
+            }
         };
         self.changed.notify_all();
-        gone.is_some()
+        if let Some(other) = other {
+            other.tear();
+        }
+        drop(gone);
+        was_main
+    }
+
+    /// The stream of that name, for one beside it.
+    pub(crate) fn main(&self, id: &[u8]) -> Option<Arc<Link>> {
+        self.link().filter(|l| l.id == *id)
+    }
+
+    /// Sleeps until there is a stream without one for bulk beside it, or the end.
+    pub(crate) fn wait_for_main(&self, is_end: impl Fn() -> bool) -> Option<Arc<Link>> {
+        let mut found = None;
+        self.changed.wait_until(|| {
+            let s = self.state.lock();
+            found = match &s.link {
+                Some((l, _)) if s.bulk.is_none() => Some(l.clone()),
+                _ => None,
+            };
+            found.is_some() || is_end()
+        });
+        found.filter(|_| !is_end())
     }
 
     /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.
@@ -226,6 +325,58 @@ impl Peer {
         }
     }
 
+    /// The number of the link on which the node has an address.
+    pub(crate) fn link_of(&self, address: Ipv4) -> Option<usize> {
+        self.addresses.iter().position(|a| *a == address)
+    }
+
+    /// Where a stream over that link counts.
+    pub(crate) fn stats_of(&self, over: Option<usize>) -> Option<Arc<LinkStats>> {
+        let known = over.and_then(|l| self.links.get(l));
+        known.or(self.links.last()).cloned()
+    }
+
+    /// Whether a link carries the stream, and whether it is silent.
+    pub(crate) fn state_of(&self, link: usize) -> (bool, bool) {
+        let carries = self.link().is_some_and(|s| s.over == Some(link));
+        (carries, self.hearing.lock().is_silent(link))
+    }
+
+    /// The link to connect over after an attempt over `after`.
+    pub(crate) fn next_link(&self, after: Option<usize>) -> usize {
+        self.hearing.lock().next(after)
+    }
+
+    /// Whether a heartbeat that is not the newest is the newest of its link.
+    pub(crate) fn is_new_on(&self, link: usize, incarnation: Incarnation, beat: u64) -> bool {
+        self.hearing.lock().is_new_on(link, incarnation.0, beat)
+    }
+
+    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is torn: the calls that
+    /// wait go out again on the next stream, which goes over another link.
+    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) {
+        if self.addresses.len() < 2 {
+            return;
+        }
+        let Some(stream) = self.link() else {
+            self.hearing.lock().heard(link, incarnation.0, beat);
+            return;
+        };
+        let silent = {
+            let mut hearing = self.hearing.lock();
+            hearing.heard(link, incarnation.0, beat);
+            stream.over.filter(|l| hearing.is_silent(*l))
+        };
+        if let Some(silent) = silent {
+            pr_warn!(
+                "node {}: link {} is silent: the stream goes over another one\n",
+                self.node.number(),
+                silent + 1
+            );
+            stream.tear();
+        }
+    }
+
     /// `clms` says that this incarnation is a member.
     pub(crate) fn admit(&self, incarnation: Incarnation) {
         let ended = {
@@ -233,7 +384,7 @@ impl Peer {
             s.member = Some(incarnation);
             s.turn_to(incarnation)
         };
-        ended.end(self.node);
+        ended.end(self);
         self.changed.notify_all();
     }
 
@@ -244,7 +395,7 @@ impl Peer {
             s.member = None;
             s.end_all()
         };
-        ended.end(self.node);
+        ended.end(self);
         self.changed.notify_all();
     }
 
@@ -256,11 +407,32 @@ impl Peer {
 }
 
 impl State {
-    /// Whether this is the stream.
-    fn is_current(&self, link: &Arc<Link>) -> bool {
+    /// Whether this is the main stream.
+    fn is_main(&self, link: &Arc<Link>) -> bool {
         self.link
             .as_ref()
             .is_some_and(|(l, _)| Arc::ptr_eq(l, link))
+    }
+
+    /// Whether this is one of the two streams.
+    fn is_current(&self, link: &Arc<Link>) -> bool {
+        self.is_main(link) || self.bulk.as_ref().is_some_and(|l| Arc::ptr_eq(l, link))
+    }
+
+    /// The stream for a frame with a body of `len` bytes.
+    fn lane(&self, len: usize) -> Option<Arc<Link>> {
+        let main = self.link.as_ref().map(|(l, _)| l);
+        let bulk = self.bulk.as_ref().filter(|_| len > BULK);
+        bulk.or(main).cloned()
+    }
+
+    /// The stream beside this one.
+    fn beside(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        if self.is_main(link) {
+            self.bulk.clone()
+        } else {
+            self.link.as_ref().map(|(l, _)| l.clone())
+        }
     }
 
     /// Makes the tables be about an incarnation: ends what is about another one.
@@ -288,7 +460,7 @@ impl State {
         Ended {
             pending: take(&mut self.pending),
             _answers: answers,
-            link: self.link.take().map(|(l, _)| l),
+            links: [self.link.take().map(|(l, _)| l), self.bulk.take()],
             _posts: Some(core::mem::replace(
                 &mut self.posts,
                 core::array::from_fn(|_| Posts::new()),
@@ -299,11 +471,12 @@ impl State {
 
 impl Ended {
     /// Wakes those who wait, tears the stream, and frees the rest.
-    fn end(self, node: NodeId) {
+    fn end(self, peer: &Peer) {
         for p in self.pending.values() {
-            p.end(Err(CallError::Down(node)));
+            peer.count_end(p, stats::Ended::Lost, 0);
+            p.end(Err(CallError::Down(peer.node)));
         }
-        if let Some(link) = &self.link {
+        for link in self.links.iter().flatten() {
             link.tear();
         }
     }

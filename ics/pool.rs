@@ -11,6 +11,7 @@ use crate::service::Class;
 use crate::service::OpId;
 use crate::service::Service;
 use crate::service::Status;
+use crate::stats::Stats;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
@@ -83,6 +84,8 @@ pub(crate) enum Unknown {
 #[pin_data]
 pub(crate) struct Pool {
     queues: KVec<Arc<Queue<Order>>>,
+    /// What calls came to.
+    pub(crate) stats: Stats,
     /// Lock: level 11 `ics::pools`, mutex. `None`: at its end.
     #[pin]
     threads: Mutex<Option<KVec<KThread>>>,
@@ -142,6 +145,7 @@ impl Pool {
         let pool = Arc::pin_init(
             pin_init!(Self {
                 queues,
+                stats: Stats::new(),
                 threads <- kernel::new_mutex!(Some(KVec::new()), "ics::pools"),
                 services <- kernel::new_spinlock_irq!(services, "ics::services"),
                 idle <- Event::new(),
@@ -285,6 +289,9 @@ impl Pool {
             // Cancelled, or its asker was declared down, before it began.
             Err(Status::Errno(EINTR))
         };
+        if let Some(stats) = self.stats.op(&job.op) {
+            stats.served(result.is_err());
+        }
         job.peer.finish(job.epoch, job.xid, job.op.class, result);
         // After `finish` nobody interrupts this thread for the request.
         kthread::interruption_done();
@@ -296,11 +303,12 @@ impl Pool {
     /// Answers for a service from now on.
     ///
     /// # Errors
-    /// `EEXIST` if somebody does; `ENOSPC`.
+    /// `EEXIST` if somebody does; `ENOSPC`; `ENOMEM`.
     pub(crate) fn register(
         self: &Arc<Self>,
         service: &'static dyn Service,
     ) -> Result<Registration> {
+        self.stats.declare(service)?;
         let mut guard = self.services.lock();
         if guard.iter().any(|e| e.service.id() == service.id()) {
             return Err(EEXIST);
@@ -327,7 +335,7 @@ pub struct Registration {
 /// Answers for a service of this node from now on.
 ///
 /// # Errors
-/// `EEXIST` if somebody does; `ENOSPC`; `ENODEV` at module unload.
+/// `EEXIST` if somebody does; `ENOSPC`; `ENOMEM`; `ENODEV` at module unload.
 pub fn register(service: &'static dyn Service) -> Result<Registration> {
     current().ok_or(ENODEV)?.register(service)
 }

@@ -54,16 +54,17 @@ impl Reception {
             }
             let seq = me.next.load(Relaxed);
             let (head, body) = link.receive(seq)?;
+            let len = body.len();
             // Where there is no inbox, the first of the two ways is tried here.
             if inbox.is_some() || !peer.receive_at_once(link, &head, &body) {
                 peer.receive(link, &head, body)?;
             }
-            me.dealt_with(seq);
+            me.dealt_with(seq, len);
         }
     }
 
-    fn dealt_with(&self, seq: u64) {
-        self.link.dealt_with(seq);
+    fn dealt_with(&self, seq: u64, body: usize) {
+        self.link.dealt_with(seq, body);
         self.next.store(seq + 1, Relaxed);
     }
 }
@@ -82,7 +83,7 @@ impl Reader for Reception {
         };
         let is_done = self.peer.receive_at_once(&self.link, &head, body);
         if is_done {
-            self.dealt_with(seq);
+            self.dealt_with(seq, body.len());
         }
         is_done
     }

@@ -145,6 +145,9 @@ pub trait Service: Sync {
     /// Class of an op, `None` if there is no such op.
     fn class(&self, op: u16) -> Option<Class>;
 
+    /// Number, name and class of each op.
+    fn ops(&self) -> &'static [(u16, &'static str, Class)];
+
     /// Decodes `body` (fixed part, then tail), does it, and encodes the reply.
     ///
     /// # Errors
@@ -299,6 +302,10 @@ macro_rules! service {
                         $( $num => Some($crate::__private::Class::$class), )*
                         _ => None,
                     }
+                }
+
+                fn ops(&self) -> &'static [(u16, &'static str, $crate::__private::Class)] {
+                    &[$( ($num, stringify!($op), $crate::__private::Class::$class) ),*]
                 }
 
                 fn handle(

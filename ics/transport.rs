@@ -14,8 +14,11 @@ use ssi::inbox::Reader;
 use ssi::net::Address;
 use ssi::net::Socket;
 
-/// How long an attempt to connect may take.
+/// How long an attempt to connect may take ...
 const CONNECT_MS: u32 = 1000;
+
+/// ... and over one of several links.
+const CONNECT_OVER_MS: u32 = 400;
 
 /// How long a receive of a datagram may take: a shut-down datagram socket does not always wake its receiver.
 const DATAGRAM_MS: u32 = 200;
@@ -150,19 +153,23 @@ impl Transport {
         }
     }
 
-    /// Connects to a node. `turn` counts the attempts: each takes another of its addresses.
+    /// Connects to a node over one of its links.
     ///
     /// # Errors
-    /// See [`Socket::connect`]; `EADDRNOTAVAIL` for a node without an address.
-    pub(crate) fn connect(&self, peer: &Peer, turn: usize) -> Result<Stream> {
+    /// See [`Socket::connect`]; `EADDRNOTAVAIL` for a node without that address.
+    pub(crate) fn connect(&self, peer: &Peer, over: usize) -> Result<Stream> {
         match self {
             Self::Ip { .. } => {
-                let n = peer.addresses.len().max(1);
-                let ip = peer.addresses.get(turn % n).ok_or(EADDRNOTAVAIL)?;
-                Socket::connect(*ip, peer.port, CONNECT_MS).map(Stream::Tcp)
+                let ip = peer.addresses.get(over).ok_or(EADDRNOTAVAIL)?;
+                let ms = if peer.addresses.len() > 1 {
+                    CONNECT_OVER_MS
+                } else {
+                    CONNECT_MS
+                };
+                Socket::connect(*ip, peer.port, ms).map(Stream::Tcp)
             }
             #[cfg(CONFIG_KUNIT = "y")]
-            Self::Loopback(port) => port.connect(peer.node).map(Stream::Loopback),
+            Self::Loopback(port) => port.connect(peer.node, over).map(Stream::Loopback),
         }
     }
 

@@ -4,12 +4,15 @@
 //! every transport; and a stranger at the other end of a stream who says what no honest node says.
 
 use crate::admission;
+use crate::admission::Lane;
 use crate::call::Request;
 use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::TAG;
+use crate::hearing::MISSED;
 use crate::heartbeat::Heartbeat;
+use crate::loopback;
 use crate::loopback::Hub;
 use crate::net::Config;
 use crate::net::Identity;
@@ -62,6 +65,8 @@ crate::service! {
     op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
     op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
+    /// As many bytes.
+    op 8 Fetch (class: L3) { len: Le32 } -> {}
 }
 
 /// What happens in a case; every change is told.
@@ -154,6 +159,16 @@ impl Handle<Hold> for Server {
     }
 }
 
+impl Handle<Fetch> for Server {
+    fn handle(&self, _from: Caller, req: &FetchReq, _tail: &[u8]) -> Reply<Fetch> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.pings);
+        let tail =
+            KVVec::from_elem(7u8, req.len.get() as usize, GFP_KERNEL).map_err(Error::from)?;
+        Ok((FetchRep {}, tail))
+    }
+}
+
 /// As `ics::call`, from one of several nodes.
 fn call_from<O: Op>(
     net: &Net,
@@ -232,9 +247,13 @@ fn id(n: u32) -> Result<NodeId> {
 fn config(this: u32, incarnation: Incarnation, key: &[u8]) -> Result<Config> {
     let mut nodes = KVec::new();
     for n in 1..=2 {
+        let mut addresses = KVec::new();
+        for over in 0..loopback::LINKS {
+            addresses.push(loopback::address(id(n)?, over), GFP_KERNEL)?;
+        }
         let row = NodeConfig {
             node: id(n)?,
-            addresses: KVec::new(),
+            addresses,
             port: 0,
         };
         nodes.push(row, GFP_KERNEL)?;
@@ -289,6 +308,14 @@ impl Node {
         &self.running.net
     }
 
+    fn n_waiting(&self, n: u32, class: Class) -> Option<u32> {
+        Some(self.net().peer(NodeId::new(n)?)?.n_waiting(class))
+    }
+
+    fn n_asked(&self, n: u32, class: Class) -> Option<u32> {
+        Some(self.net().peer(NodeId::new(n)?)?.n_asked(class))
+    }
+
     /// As `clms` would.
     fn admit(&self, n: u32, incarnation: Incarnation) -> Result {
         self.net().peer(id(n)?).ok_or(ENOENT)?.admit(incarnation);
@@ -298,8 +325,11 @@ impl Node {
 
 /// Nodes 1 and 2, members of each other's cluster.
 fn two_nodes(s: &Scene) -> Result<(Node, Node)> {
-    let hub = Hub::new()?;
-    let (a, b) = (Node::new(&hub, 1)?, Node::new(&hub, 2)?);
+    two_nodes_of(s, &Hub::new()?)
+}
+
+fn two_nodes_of(s: &Scene, hub: &Arc<Hub>) -> Result<(Node, Node)> {
+    let (a, b) = (Node::new(hub, 1)?, Node::new(hub, 2)?);
     if !s.comes(|s| s.links.load(Relaxed) == 2) {
         return Err(ETIMEDOUT);
     }
@@ -320,8 +350,8 @@ impl Stranger {
     /// Has the right key, and passes admission.
     fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
         let me = Identity::new(&config(2, incarnation, KEY)?);
-        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?)?);
-        let session = admission::connect(&me, &stream, id(1)?).map_err(|_| EPERM)?;
+        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
+        let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
         stream.set_receive_timeout(LIMIT_MS);
         Ok(Self {
             stream,
@@ -475,6 +505,155 @@ mod tests {
         Ok(())
     }
 
+    /// Heartbeats come over link `over` only, each way.
+    fn silence_all_but(over: usize, a: &Node, b: &Node, beat: &mut u64) -> Result {
+        for _ in 0..=MISSED {
+            *beat += 1;
+            for (hearer, said) in [(a, 2), (b, 1)] {
+                let peer = hearer.net().peer(id(said)?).ok_or(ENOENT)?;
+                peer.heard_on(over, LIFE, *beat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls whose replies, and calls that themselves, are on a link when it is pulled: each is done, and once.
+    #[test]
+    fn a_link_dies_and_each_call_is_done_once() -> Result {
+        const HELD: u32 = 8;
+        const ASKED: u32 = 20;
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let (a, b) = two_nodes_of(s, &hub)?;
+        let mut beat = 0;
+        // What was put back is used again: the stream goes to and fro.
+        for round in 1..=4 {
+            let (dead, other) = if round % 2 == 1 { (0, 1) } else { (1, 0) };
+            let mut askers = KVec::new();
+            s.is_open.store(0, Relaxed);
+            for _ in 0..HELD {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let asker = KThread::run(c"ics_case", move || {
+                    let r = call_from::<Hold>(&net, to, &HoldReq {}, &[]);
+                    s.count(if r.is_ok() { &s.held } else { &s.errors });
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(s.comes(|s| s.holding.load(Relaxed) == round * HELD));
+            hub.cut(dead);
+            // Replies into the dark ...
+            s.open();
+            assert!(until(|| b.n_asked(1, Class::L0) == Some(0)));
+            // ... and requests.
+            for _ in 0..ASKED {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let asker = KThread::run(c"ics_case", move || {
+                    let r = call_from::<PingL2>(&net, to, &PingL2Req { n: Le64::new(1) }, &[]);
+                    s.count(if r.is_ok() { &s.held } else { &s.errors });
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(until(|| a.n_waiting(2, Class::L2) == Some(ASKED)));
+            assert_eq!(a.n_waiting(2, Class::L0), Some(HELD));
+            assert_eq!(s.held.load(Relaxed), (round - 1) * (HELD + ASKED));
+            assert_eq!(s.pings.load(Relaxed), (round - 1) * ASKED);
+            silence_all_but(other, &a, &b, &mut beat)?;
+            let ended = |s: &Scene| s.held.load(Relaxed) + s.errors.load(Relaxed);
+            assert!(s.comes(|s| ended(s) == round * (HELD + ASKED)));
+            hub.heal(dead);
+            drop(askers);
+            assert_eq!(s.errors.load(Relaxed), 0);
+            assert_eq!(s.holding.load(Relaxed), round * HELD);
+            assert_eq!(s.pings.load(Relaxed), round * ASKED);
+        }
+        Ok(())
+    }
+
+    /// Both streams, at both ends.
+    fn has_bulk(a: &Node, b: &Node) -> bool {
+        let bulk = |n: &Node, of: u32| n.net().peer(NodeId::new(of)?)?.bulk();
+        bulk(a, 2).is_some() && bulk(b, 1).is_some()
+    }
+
+    fn fetch(net: &Net, to: NodeId, len: u32) -> bool {
+        let req = FetchReq {
+            len: Le32::new(len),
+        };
+        let r = call_from::<Fetch>(net, to, &req, &[]);
+        r.is_ok_and(|(_, tail)| tail.len() == len as usize)
+    }
+
+    /// What was answered on one stream is forgotten by what is said on the other.
+    #[test]
+    fn both_streams_tell_what_arrived() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        assert!(until(|| has_bulk(&a, &b)));
+        let asker = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
+        for _ in 0..10 {
+            assert!(fetch(a.net(), id(2)?, 100_000));
+        }
+        for n in 0..2 {
+            let r = call_from::<PingL2>(a.net(), id(2)?, &PingL2Req { n: Le64::new(n) }, &[]);
+            assert!(r.is_ok());
+        }
+        // The last reply is not known to have arrived.
+        assert!(until(|| asker.n_answers() <= 1));
+        // The other way round: bulk requests, short replies.
+        let tail = KVVec::from_elem(7u8, 100_000, GFP_KERNEL)?;
+        for n in 0..10 {
+            let r = call_from::<PingL3>(a.net(), id(2)?, &PingL3Req { n: Le64::new(n) }, &tail);
+            assert!(r.is_ok());
+        }
+        assert!(until(|| asker.n_answers() <= 1));
+        Ok(())
+    }
+
+    /// Either stream is torn at either end while both are in use.
+    #[test]
+    fn a_stream_is_torn_and_each_call_is_done_once() -> Result {
+        const ASKERS: u32 = 4;
+        const CALLS: u32 = 10;
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let all = 3 * ASKERS * CALLS;
+        for round in 0..8 {
+            assert!(until(|| has_bulk(&a, &b)));
+            let mut askers = KVec::new();
+            for i in 0..3 * ASKERS {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let tail = KVVec::from_elem(7u8, 50_000, GFP_KERNEL)?;
+                let asker = KThread::run(c"ics_case", move || {
+                    for _ in 0..CALLS {
+                        let n = Le64::new(1);
+                        let is_right = match i % 3 {
+                            0 => call_from::<PingL3>(&net, to, &PingL3Req { n }, &tail).is_ok(),
+                            1 => call_from::<PingL2>(&net, to, &PingL2Req { n }, &[]).is_ok(),
+                            _ => fetch(&net, to, 50_000),
+                        };
+                        s.count(if is_right { &s.held } else { &s.errors });
+                    }
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(s.comes(|s| s.pings.load(Relaxed) > round * all + all / 4));
+            let (node, of) = if round % 2 == 0 { (&a, 2) } else { (&b, 1) };
+            let peer = node.net().peer(id(of)?).ok_or(ENOENT)?;
+            let torn = if round / 2 % 2 == 0 {
+                peer.bulk()
+            } else {
+                peer.main_stream()
+            };
+            torn.ok_or(ENOENT)?.tear();
+            let ended = |s: &Scene| s.held.load(Relaxed) + s.errors.load(Relaxed);
+            assert!(s.comes(|s| ended(s) == (round + 1) * all));
+            drop(askers);
+            assert_eq!(s.errors.load(Relaxed), 0);
+            assert_eq!(s.pings.load(Relaxed), (round + 1) * all);
+        }
+        Ok(())
+    }
+
     #[test]
     fn calls_wait_for_the_first_stream_to_a_member() -> Result {
         let s = Scene::begin()?;
@@ -529,7 +708,7 @@ mod tests {
         let node = Node::new(&hub, 1)?;
         for (bytes, is_shut) in [(&[0x5a; 200][..], false), (&b"SSIH"[..], true), (&[], true)] {
             let before = node.counters.count(Refused::Admission);
-            let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?)?);
+            let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
             stream.send(&[bytes])?;
             if is_shut {
                 stream.shutdown();
@@ -620,7 +799,7 @@ mod tests {
     #[test]
     fn truncated_frames_do_nothing() -> Result {
         let whole = core::mem::size_of::<Head>() + 8 + TAG;
-        for n in [1, 55, 56, 60, 64, whole - 1] {
+        for n in [1, 63, 64, 68, 72, whole - 1] {
             let s = Scene::begin()?;
             let (_hub, _node, mut stranger) = one_node()?;
             let head = stranger.ping(1);

@@ -38,7 +38,7 @@ fn text(array: &[c_char]) -> &[u8] {
 }
 
 /// Writes a C string into an array; cuts what does not fit.
-fn set_text(array: &mut [c_char], s: &[u8]) {
+pub(crate) fn set_text(array: &mut [c_char], s: &[u8]) {
     let room = array.len().saturating_sub(1);
     for (to, from) in array.iter_mut().take(room).zip(s) {
         *to = *from;

@@ -15,6 +15,7 @@ pub mod failpoint;
 pub mod fifo;
 pub mod files;
 pub mod hooks;
+pub mod ics_netlink;
 pub mod ids;
 pub mod image;
 pub mod inbox;

@@ -124,8 +124,18 @@ impl Peer {
     }
 
     /// Forgets the answers that have arrived at the peer.
-    fn forget_answered(&self, link: &Link, head: &Head) {
-        for xid in link.arrived(head.seen.get()) {
+    fn forget_answered(&self, link: &Arc<Link>, head: &Head) {
+        self.forget(link, head.seen.get());
+        if link.is_news_beside(head.other.get()) {
+            let beside = self.state.lock().beside(link);
+            if let Some(beside) = beside {
+                self.forget(&beside, head.other.get());
+            }
+        }
+    }
+
+    fn forget(&self, link: &Link, seen: u64) {
+        for xid in link.arrived(seen) {
             // Freed after unlocking.
             let _done = {
                 let mut s = self.state.lock();
@@ -381,7 +391,7 @@ impl Peer {
     }
 
     fn send_reply(&self, xid: u64, reply: &Arc<Reply>) {
-        if let Some(link) = self.link() {
+        if let Some(link) = self.lane(reply.body.len()) {
             let mut h = Head::new(Kind::Reply, xid);
             h.status = Le32::new(reply.status);
             h.moved_to = Le32::new(reply.moved_to);

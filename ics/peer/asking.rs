@@ -12,13 +12,17 @@ use crate::link::Body;
 use crate::link::Link;
 use crate::service::Class;
 use crate::service::OpId;
+use crate::stats::Ended;
 use kernel::error::Error;
 use kernel::prelude::*;
 use kernel::rbtree::RBTreeNodeReservation;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLockIrq;
 use kernel::sync::UniqueArc;
 use ssi::ids::NodeId;
+use ssi::machine;
 use ssi::wait::Event;
 use ssi::wire::Le16;
 use ssi::wire::Le64;
@@ -30,6 +34,10 @@ pub(crate) struct Pending {
     op: OpId,
     /// Of a post: its place in the order of its class. 0: a call.
     order: u64,
+    /// When it began, by the monotonic clock.
+    began: u64,
+    /// Some stream has had it.
+    was_sent: Atomic<u32>,
     pub(crate) body: KVVec<u8>,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
@@ -47,6 +55,13 @@ impl Pending {
             }
         }
         self.done.notify_all();
+    }
+
+    /// It is about to be sent. Returns whether it was sent before.
+    pub(super) fn is_sent_again(&self) -> bool {
+        let again = self.was_sent.load(Relaxed) != 0;
+        self.was_sent.store(1, Relaxed);
+        again
     }
 
     pub(super) fn head(&self) -> Head {
@@ -130,16 +145,21 @@ impl Peer {
         let room =
             UniqueArc::<Pending>::new_uninit(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
         let mut made = Some((spare, room, body));
+        let began_at = machine::monotonic_ns();
         // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
         let mut begun = None;
         self.changed.wait_until(|| {
-            begun = self.try_begin(op, is_post, &mut made);
+            begun = self.try_begin(op, is_post, began_at, &mut made);
             begun.is_some()
         });
         let (pending, link) = begun.unwrap_or(Err(CallError::Down(self.node)))?;
+        if let Some(stats) = self.pool.stats.op(&op) {
+            stats.asked(pending.body.len());
+        }
         if let Some(link) = link {
             // Without memory for a place in the queue the stream is torn: the next one starts with this request.
             let body = Body::Request(pending.clone());
+            let _first = pending.is_sent_again();
             if link.send(pending.head(), body).is_err() {
                 link.tear();
             }
@@ -153,6 +173,7 @@ impl Peer {
         &self,
         op: OpId,
         is_post: bool,
+        began: u64,
         made: &mut Option<(
             RBTreeNodeReservation<u64, Arc<Pending>>,
             UniqueArc<core::mem::MaybeUninit<Pending>>,
@@ -174,6 +195,8 @@ impl Peer {
             xid,
             op,
             order,
+            began,
+            was_sent: Atomic::new(0),
             body,
             outcome <- kernel::new_spinlock_irq!(None, "ics::outcome"),
             done <- Event::new(),
@@ -187,7 +210,7 @@ impl Peer {
         s.waiting[c] += 1;
         let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
         // No stream: sent when there is one again.
-        let link = s.link.as_ref().map(|(l, _)| l.clone());
+        let link = s.lane(pending.body.len());
         Some(Ok((pending, link)))
     }
 
@@ -212,10 +235,19 @@ impl Peer {
         if self.take_pending(pending.xid).is_none() {
             return;
         }
-        let link = self.link();
-        if let Some(link) = link {
+        self.count_end(pending, Ended::Lost, 0);
+        // Where the request went, so that it comes behind it.
+        if let Some(link) = self.lane(pending.body.len()) {
             // A cancel that is lost with its stream leaves an answer that nobody waits for.
             let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
+        }
+    }
+
+    /// Counts the end of a call or post.
+    pub(super) fn count_end(&self, pending: &Pending, how: Ended, bytes: usize) {
+        if let Some(stats) = self.pool.stats.op(&pending.op) {
+            let ns = machine::monotonic_ns().saturating_sub(pending.began);
+            stats.ended(how, bytes, ns);
         }
     }
 
@@ -223,6 +255,11 @@ impl Peer {
         let Some(pending) = self.take_pending(head.xid.get()) else {
             return; // cancelled, or a second reply
         };
+        let how = match head.status.get() {
+            0 | MOVED => Ended::Replied,
+            _ => Ended::Refused,
+        };
+        self.count_end(&pending, how, body.len());
         pending.end(match head.status.get() {
             0 => Ok(body),
             MOVED => match NodeId::new(head.moved_to.get()) {

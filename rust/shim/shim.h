@@ -129,6 +129,48 @@ struct ssi_clms_ops {
 int ssi_clms_nl_register(const struct ssi_clms_ops *ops);
 void ssi_clms_nl_unregister(void);
 
+/* ics_nl.c */
+#define SSI_ICS_N_BUCKETS	24
+#define SSI_ICS_NAME		32
+
+struct ssi_ics_op {
+	char service[SSI_ICS_NAME];
+	char op[SSI_ICS_NAME];
+	u16 service_id;
+	u16 op_id;
+	u32 class;
+	u64 calls;
+	u64 replies;
+	u64 errors;
+	u64 bytes_out;
+	u64 bytes_in;
+	u64 served;
+	u64 served_errors;
+	u64 latency[SSI_ICS_N_BUCKETS];
+};
+
+struct ssi_ics_link {
+	u32 node;
+	u32 link;
+	u32 address;	/* host byte order */
+	u32 state;
+	u64 streams;
+	u64 frames_out;
+	u64 bytes_out;
+	u64 frames_in;
+	u64 bytes_in;
+	u64 resent;
+};
+
+/* Answers for the family: fills in row @row, which is all zero. Return: 0, or an error after the last row. */
+struct ssi_ics_ops {
+	int (*op)(u32 row, struct ssi_ics_op *op);
+	int (*link)(u32 row, struct ssi_ics_link *link);
+};
+
+int ssi_ics_nl_register(const struct ssi_ics_ops *ops);
+void ssi_ics_nl_unregister(void);
+
 /* machine.c */
 void ssi_restart_now(void);
 void ssi_die(void);

@@ -191,3 +191,11 @@ pub(crate) fn gone(c: &Context, node: u32, pid: u32) -> Result<()> {
         Ok((out.code == 1).then_some(()))
     })
 }
+
+/// What `cluster ics show --json` says.
+///
+/// # Errors
+/// It does not exit 0 or is no JSON.
+pub(crate) fn ics(c: &Context, node: u32) -> Result<Value> {
+    Ok(serde_json::from_str(&c.sh(node, "cluster ics show --json")?)?)
+}

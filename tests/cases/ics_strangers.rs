@@ -87,9 +87,9 @@ def torn(s):
         raise SystemExit('answered with %r' % got)
 def admit(node, incarnation, key=K):
     s = connect()
-    a = struct.pack('<4sI16sIIQ16s', b'SSIH', 3, CLUSTER, node, 1, incarnation, os.urandom(16))
+    a = struct.pack('<4sI16sIIQ16sI16s', b'SSIH', 4, CLUSTER, node, 1, incarnation, os.urandom(16), 0, bytes(16))
     s.sendall(a)
-    b = exactly(s, 56)
+    b = exactly(s, 76)
     proof = exactly(s, 32)
     if proof != mac(K, b'B', a, b):
         raise SystemExit('node 1 has another key')
@@ -97,7 +97,8 @@ def admit(node, incarnation, key=K):
     return s, mac(key, b'SA', a, b)
 def frame(key, seq, body=b'\0\0\0\0', length=None):
     # A request of Echo.EchoL1.
-    head = struct.pack('<4sIQQQQHHBBHII', b'SSI1', len(body) if length is None else length, seq, 1, 0, 0, 2, 4, 1, 3, 1, 0, 0)
+    size = len(body) if length is None else length
+    head = struct.pack('<4sIQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
     return head + body + frame_tag(key, seq, head, body)
 def heartbeat(node, incarnation, seq, key=K):
     d = struct.pack('<4sIQQ16s192s', b'SSIB', node, incarnation, seq, CLUSTER, b'')
@@ -143,7 +144,7 @@ elif step == 'wrong tag behind urgent data':
 elif step == 'changed body':
     s, key = admit(3, 1002)
     f = bytearray(frame(key, 1))
-    f[56] ^= 1
+    f[64] ^= 1
     s.sendall(f)
     torn(s)
 elif step == 'wrong number':

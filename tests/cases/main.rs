@@ -33,6 +33,8 @@ cases! {
     clms_node_loss
     ics_calls
     ics_strangers
+    ics_links
+    ics_stats
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -82,14 +82,18 @@ kernel_clippy() {
 }
 
 netlink_specs() {
-	local f tmp
+	local f name spec tmp
 	tmp=$(mktemp -d)
 	tools/build/netlink.sh "$tree" --check || return 1
-	(cd "$tmp" && for f in source header; do
-		"$TOP/tools/build/netlink.sh" "$tree" "$TOP/Documentation/netlink/ssi_clms.yaml" $f -o "clms_nl_gen.$([ $f = source ] && echo c || echo h)" || exit 1
-	done)
-	for f in clms_nl_gen.c clms_nl_gen.h; do
-		cmp "$tmp/$f" "rust/shim/$f" || { echo "$f is not what the spec generates"; return 1; }
+	for spec in Documentation/netlink/*.yaml; do
+		name=$(basename "$spec" .yaml)
+		name=${name#ssi_}
+		(cd "$tmp" && for f in source header; do
+			"$TOP/tools/build/netlink.sh" "$tree" "$TOP/$spec" $f -o "${name}_nl_gen.$([ $f = source ] && echo c || echo h)" || exit 1
+		done)
+		for f in "${name}_nl_gen.c" "${name}_nl_gen.h"; do
+			cmp "$tmp/$f" "rust/shim/$f" || { echo "$f is not what the spec generates"; return 1; }
+		done
 	done
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn cluster() -> Command {
         .after_help(EXIT_CODES)
         .subcommand(status())
         .subcommand(join())
+        .subcommand(ics())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
@@ -133,6 +134,30 @@ fn status() -> Command {
                 .long("json")
                 .action(ArgAction::SetTrue)
                 .help("Print one JSON object"),
+        )
+}
+
+fn ics() -> Command {
+    Command::new("ics")
+        .about("Look at the interconnect")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("show")
+                .about("Show what calls between nodes and links to nodes came to since the modules were loaded")
+                .after_help("Exit status: 0 done, 1 failed, 2 usage, 3 no module.")
+                .arg(
+                    Arg::new("all")
+                        .long("all")
+                        .action(ArgAction::SetTrue)
+                        .help("Also show ops that nobody has called"),
+                )
+                .arg(
+                    Arg::new("json")
+                        .long("json")
+                        .action(ArgAction::SetTrue)
+                        .help("Print one JSON object, with all ops"),
+                ),
         )
 }
 
@@ -256,6 +281,8 @@ mod tests {
             "cluster join --node 0",
             "cluster join --node 1023",
             "cluster status x",
+            "cluster ics",
+            "cluster ics show x",
         ] {
             assert!(cluster().try_get_matches_from(line.split(' ')).is_err(), "{line}");
         }

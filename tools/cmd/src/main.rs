@@ -10,6 +10,7 @@ mod clustertab;
 mod config;
 mod docs;
 mod failure;
+mod ics;
 mod join;
 mod migrate;
 mod netlink;
@@ -79,6 +80,7 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "status" => status::run(m),
         "join" => join::join(m),
         "leave" => join::leave(),
+        "ics" => ics::run(m),
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
         "clusternode_getstate" => node::state(m),

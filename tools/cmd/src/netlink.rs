@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The user's side of the generic netlink family `ssi_clms`.
+//! The user's side of the generic netlink family `ssi_clms`, and of any family of ours what is common to them.
 //!
 //! `Documentation/netlink/ssi_clms.yaml` is the truth about numbers and types; a test here compares.
 
@@ -179,12 +179,12 @@ impl From<Error> for Failure {
         match e {
             Error::NoModule => Failure::no_module(),
             Error::Refused(r) => Failure::failed(r.text()),
-            Error::Broken(what) => Failure::failed(format!("netlink family {FAMILY}: {what}")),
+            Error::Broken(what) => Failure::failed(format!("netlink: {what}")),
         }
     }
 }
 
-fn broken(e: impl std::fmt::Display) -> Error {
+pub(crate) fn broken(e: impl std::fmt::Display) -> Error {
     Error::Broken(e.to_string())
 }
 
@@ -195,7 +195,7 @@ type ClmsAttrs = GenlBuffer<Clms, Buffer>;
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
 pub(crate) fn status() -> Result<Status, Error> {
-    let answer = Family::open()?.request(Op::Status, ClmsAttrs::new())?;
+    let answer = Family::open(FAMILY)?.request(Op::Status, ClmsAttrs::new())?;
     decode_status(&answer.ok_or_else(|| broken("no answer to a status request"))?)
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn status() -> Result<Status, Error> {
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
-    Family::open()?.request(Op::Join, encode_join(req)?).map(|_| ())
+    Family::open(FAMILY)?.request(Op::Join, encode_join(req)?).map(|_| ())
 }
 
 /// Leaves; returns when every other node has taken note.
@@ -212,7 +212,7 @@ pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub(crate) fn leave() -> Result<(), Error> {
-    Family::open()?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
+    Family::open(FAMILY)?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
 }
 
 /// A socket and the number the family has on this kernel. No thread: a program that has asked its question must
@@ -223,10 +223,10 @@ struct Family {
 }
 
 impl Family {
-    fn open() -> Result<Self, Error> {
+    fn open(family: &str) -> Result<Self, Error> {
         let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
         socket.enable_ext_ack(true).map_err(broken)?;
-        let name = attr(CtrlAttr::FamilyName, FAMILY)?;
+        let name = attr(CtrlAttr::FamilyName, family)?;
         let answer = match exchange::<CtrlCmd, CtrlAttr>(
             &socket,
             GenlId::Ctrl,
@@ -300,8 +300,51 @@ where
     }
 }
 
+/// Asks a family for all that it has of a kind: the attributes of each.
+///
+/// # Errors
+/// [`Error::NoModule`] and what the kernel says.
+pub(crate) fn dump<C, A>(family: &str, cmd: C, version: u8) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
+where
+    C: neli::consts::genl::Cmd + std::fmt::Debug,
+    A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+    Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+{
+    let Family { socket, id } = Family::open(family)?;
+    let payload = GenlmsghdrBuilder::default()
+        .cmd(cmd)
+        .version(version)
+        .attrs(GenlBuffer::<A, Buffer>::new())
+        .build()
+        .map_err(broken)?;
+    let msg = NlmsghdrBuilder::default()
+        .nl_type(GenlId::from(id))
+        .nl_flags(NlmF::REQUEST | NlmF::DUMP)
+        .nl_payload(NlPayload::Payload(payload))
+        .build()
+        .map_err(broken)?;
+    socket.send(&msg).map_err(broken)?;
+    let mut all = Vec::new();
+    loop {
+        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(broken)?;
+        for m in messages {
+            match m.map_err(broken)?.nl_payload() {
+                NlPayload::Payload(p) => all.push(p.attrs().iter().cloned().collect()),
+                NlPayload::DumpExtAck(_) | NlPayload::Empty => return Ok(all),
+                NlPayload::Err(e) => {
+                    return Err(Error::Refused(Refused {
+                        errno: Errno::from_raw(-e.error()),
+                        message: None,
+                    }));
+                }
+                NlPayload::Ack(_) => {}
+            }
+        }
+    }
+}
+
 /// A string attribute ends with a zero, or with the attribute.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which links to a node bring its heartbeats. Every heartbeat goes out on all of them under one number, so a link that
+//! misses what another one brings is silent: a stream over it would wait for nothing. Pure: imports only `core`.
+//!
+//! Not for the node's life: a node that no link brings is the membership's.
+
+/// The most links to a node.
+pub(crate) const MAX_LINKS: usize = 4;
+
+/// So many heartbeats in a row that another link brings and this one does not make it silent.
+pub(crate) const MISSED: u64 = 3;
+
+/// What is heard of one node, link by link.
+///
+/// # Invariants
+/// `newest` is the highest of `last` among the first `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Hearing {
+    n: usize,
+    /// Of this life, as a number; 0: nothing was heard.
+    life: u64,
+    newest: u64,
+    last: [u64; MAX_LINKS],
+}
+
+impl Hearing {
+    /// Nothing so far, on so many links.
+    pub(crate) const fn new(n: usize) -> Self {
+        Self {
+            n: if n < MAX_LINKS { n } else { MAX_LINKS },
+            life: 0,
+            newest: 0,
+            last: [0; MAX_LINKS],
+        }
+    }
+
+    /// A link brought the heartbeat `beat` of a life. The first of a life speaks for all links.
+    pub(crate) fn heard(&mut self, link: usize, life: u64, beat: u64) {
+        if link >= self.n || life < self.life {
+            return;
+        }
+        if life > self.life {
+            self.life = life;
+            self.newest = beat;
+            self.last = [beat; MAX_LINKS];
+            return;
+        }
+        if let Some(last) = self.last.get_mut(link) {
+            *last = beat.max(*last);
+            self.newest = self.newest.max(beat);
+        }
+    }
+
+    /// Whether a heartbeat is the newest of its link, though perhaps not of the node: a slower link is no replay.
+    pub(crate) fn is_new_on(&self, link: usize, life: u64, beat: u64) -> bool {
+        link < self.n && life == self.life && self.last.get(link).is_some_and(|last| beat > *last)
+    }
+
+    /// Whether a link misses what another one brings.
+    pub(crate) fn is_silent(&self, link: usize) -> bool {
+        link < self.n
+            && self
+                .last
+                .get(link)
+                .is_some_and(|last| self.newest.saturating_sub(*last) >= MISSED)
+    }
+
+    /// The link to connect over after an attempt over `after`: the next one that is not silent, or the next one.
+    pub(crate) fn next(&self, after: Option<usize>) -> usize {
+        let n = self.n.max(1);
+        let first = after.map_or(0, |a| (a + 1) % n);
+        let in_turn = |i: usize| (first + i) % n;
+        (0..n)
+            .map(in_turn)
+            .find(|l| !self.is_silent(*l))
+            .unwrap_or(first)
+    }
+}

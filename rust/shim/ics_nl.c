@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The interconnect's netlink family: plain structures to attributes. ics answers.
+ */
+#include <linux/export.h>
+#include <linux/module.h>
+#include <net/genetlink.h>
+#include "ics_nl_gen.h"
+#include "shim.h"
+
+static_assert(SSI_ICS_N_BUCKETS == SSI_ICS_BUCKETS);
+
+static const struct ssi_ics_ops *ssi_ics_ops;	/* set while the family is registered */
+
+static struct genl_family ssi_ics_family = {
+	.name		= SSI_ICS_FAMILY_NAME,
+	.version	= SSI_ICS_FAMILY_VERSION,
+	.netnsok	= false,
+	.parallel_ops	= true,
+	.module		= THIS_MODULE,
+	.split_ops	= ssi_ics_nl_ops,
+	.n_split_ops	= ARRAY_SIZE(ssi_ics_nl_ops),
+};
+
+static int ssi_ics_put_op(struct sk_buff *msg, const struct ssi_ics_op *op)
+{
+	if (nla_put_string(msg, SSI_ICS_A_OP_SERVICE, op->service) ||
+	    nla_put_string(msg, SSI_ICS_A_OP_OP, op->op) ||
+	    nla_put_u16(msg, SSI_ICS_A_OP_SERVICE_ID, op->service_id) ||
+	    nla_put_u16(msg, SSI_ICS_A_OP_OP_ID, op->op_id) ||
+	    nla_put_u8(msg, SSI_ICS_A_OP_CLASS, op->class) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_CALLS, op->calls, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_REPLIES, op->replies, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_ERRORS, op->errors, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_BYTES_OUT, op->bytes_out, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_BYTES_IN, op->bytes_in, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_SERVED, op->served, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_OP_SERVED_ERRORS, op->served_errors, 0))
+		return -EMSGSIZE;
+	for (int i = 0; i < SSI_ICS_N_BUCKETS; i++)
+		if (nla_put_u64_64bit(msg, SSI_ICS_A_OP_LATENCY, op->latency[i], 0))
+			return -EMSGSIZE;
+	return 0;
+}
+
+static int ssi_ics_put_link(struct sk_buff *msg, const struct ssi_ics_link *link)
+{
+	if (nla_put_u32(msg, SSI_ICS_A_LINK_NODE, link->node) ||
+	    nla_put_u32(msg, SSI_ICS_A_LINK_LINK, link->link) ||
+	    nla_put_in_addr(msg, SSI_ICS_A_LINK_ADDRESS, htonl(link->address)) ||
+	    nla_put_u32(msg, SSI_ICS_A_LINK_STATE, link->state) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_STREAMS, link->streams, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_FRAMES_OUT, link->frames_out, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_BYTES_OUT, link->bytes_out, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_FRAMES_IN, link->frames_in, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_BYTES_IN, link->bytes_in, 0) ||
+	    nla_put_u64_64bit(msg, SSI_ICS_A_LINK_RESENT, link->resent, 0))
+		return -EMSGSIZE;
+	return 0;
+}
+
+/* A message for one row of a dump; ssi_ics_end() with what became of it. Return: its head, NULL without room. */
+static void *ssi_ics_begin(struct sk_buff *skb, struct netlink_callback *cb, u8 cmd)
+{
+	return genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq, &ssi_ics_family,
+			   NLM_F_MULTI, cmd);
+}
+
+static int ssi_ics_end(struct sk_buff *skb, void *head, int ret)
+{
+	if (ret)
+		genlmsg_cancel(skb, head);
+	else
+		genlmsg_end(skb, head);
+	return ret;
+}
+
+/* cb->args[0] is the row that comes next. */
+int ssi_ics_nl_op_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	struct ssi_ics_op op;
+	void *head;
+
+	for (;; cb->args[0]++) {
+		memset(&op, 0, sizeof(op));
+		if (ssi_ics_ops->op(cb->args[0], &op))
+			return skb->len;
+		head = ssi_ics_begin(skb, cb, SSI_ICS_CMD_OP_GET);
+		if (!head || ssi_ics_end(skb, head, ssi_ics_put_op(skb, &op)))
+			return skb->len ?: -EMSGSIZE;
+	}
+}
+
+int ssi_ics_nl_link_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	struct ssi_ics_link link;
+	void *head;
+
+	for (;; cb->args[0]++) {
+		memset(&link, 0, sizeof(link));
+		if (ssi_ics_ops->link(cb->args[0], &link))
+			return skb->len;
+		head = ssi_ics_begin(skb, cb, SSI_ICS_CMD_LINK_GET);
+		if (!head || ssi_ics_end(skb, head, ssi_ics_put_link(skb, &link)))
+			return skb->len ?: -EMSGSIZE;
+	}
+}
+
+/* Registers the family. @ops answers until ssi_ics_nl_unregister(). */
+int ssi_ics_nl_register(const struct ssi_ics_ops *ops)
+{
+	ssi_ics_ops = ops;
+	return genl_register_family(&ssi_ics_family);
+}
+EXPORT_SYMBOL_GPL(ssi_ics_nl_register);
+
+/* Returns when nobody is answered any more. */
+void ssi_ics_nl_unregister(void)
+{
+	genl_unregister_family(&ssi_ics_family);
+}
+EXPORT_SYMBOL_GPL(ssi_ics_nl_unregister);

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several links between the nodes: one of them is pulled, and nobody notices.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+use rig::control::Change;
+use serde_json::Value;
+
+use crate::cluster;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "ics_link_pulled",
+        promise: "of two links one is pulled and put back during bulk calls and signals, three times: no error, no other \
+                  view, and no call is held up for more than half a second",
+        faults: "one link of two is cut between all nodes",
+        links: 2,
+        debug: true,
+        seconds: 120,
+        run: pulled,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_link_pulled_one_way",
+        promise: "the same if the link goes on in one direction, whichever",
+        faults: "one link of two is cut from node 1 to 2, and from 2 to 1",
+        links: 2,
+        seconds: 120,
+        run: pulled_one_way,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_link_pulled_migrate",
+        promise: "a process of 64 MiB moves while the link that it moves over is pulled, and is whole",
+        faults: "one link of two is cut between all nodes",
+        links: 2,
+        debug: true,
+        seconds: 120,
+        run: pulled_migrate,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_bulk_delays_nobody",
+        promise: "while calls of 1 MiB fill the way between two nodes, empty calls take at most a quarter of their time",
+        debug: true,
+        seconds: 120,
+        run: bulk_delays_nobody,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_slow_link",
+        promise: "a link whose heartbeats come late is neither taken for a replay nor used",
+        faults: "one link of two is 400 ms late",
+        links: 2,
+        run: slow,
+        ..Case::DEFAULT
+    },
+];
+
+const FILE: &str = "/sys/kernel/debug/ssi/ics_timing";
+
+/// The longest that a call may be held up when the link under it is pulled: what `Documentation/ics.rst` promises.
+const STALL: Duration = Duration::from_millis(500);
+
+/// Calls of a run, after a tenth as many that are not timed; each brings [`BULK`] bytes back.
+const CALLS: u64 = 300;
+const BULK: u64 = 1 << 20;
+
+/// Bytes that the switch was given from one node to another, on each of two links.
+fn bytes(c: &Context, from: u32, to: u32) -> Result<[u64; 2]> {
+    let lanes = c.client.status()?.lanes;
+    let on = |link: u32| -> Result<u64> {
+        let lane = lanes.iter().find(|l| (l.from, l.to, l.link) == (from, to, link));
+        Ok(lane.context("no such lane")?.counters.bytes)
+    };
+    Ok([on(1)?, on(2)?])
+}
+
+/// Waits until one of two links has carried more than `least` bytes from node 2 to node 1 since `since`; gives which.
+fn busy(c: &Context, since: [u64; 2], least: u64) -> Result<u32> {
+    c.until("a link is busy", 60, || {
+        let now = bytes(c, 2, 1)?;
+        Ok((1..)
+            .zip(now.into_iter().zip(since))
+            .find_map(|(link, (n, s))| (n > s + least).then_some(link)))
+    })
+}
+
+/// Signals to `$1`, one after the other, until `/tmp/enough` is there; then how many, and how many failed.
+const SIGNALS: &str = "n=0; bad=0; while ! [ -e /tmp/enough ]; do kill -0 $1 || bad=$((bad + 1)); n=$((n + 1)); done; \
+                       echo $n $bad > /tmp/signals";
+
+/// Breaks `link`, waits until the other one is busy, and puts it back.
+fn pull(c: &Context, link: u32, ways: &[(Option<u32>, Option<u32>)]) -> Result<()> {
+    let since = bytes(c, 2, 1)?;
+    for (from, to) in ways {
+        c.client.change(*from, *to, false, Some(link), Change::Cut)?;
+    }
+    let other = c.until("the other link is busy", 20, || {
+        let now = bytes(c, 2, 1)?;
+        let other = if link == 1 { 1 } else { 0 };
+        Ok((now[other] > since[other] + 5 * BULK).then_some(()))
+    });
+    c.heal()?;
+    other
+}
+
+/// What node 1 says of its links to node 2: states, streams that there were, requests that were sent again.
+fn said(c: &Context) -> Result<([String; 2], u64, u64)> {
+    let all = cluster::ics(c, 1)?;
+    let rows = all["links"].as_array().context("no links")?;
+    let row = |link: u64| {
+        let found = rows.iter().find(|l| l["node"] == 2 && l["link"] == link);
+        found.with_context(|| format!("no link {link} in {rows:?}"))
+    };
+    let state = |link: u64| Ok::<_, anyhow::Error>(row(link)?["state"].as_str().unwrap_or_default().to_owned());
+    let sum = |field: &str| -> Result<u64> {
+        let n = |link: u64| row(link)?[field].as_u64().context("no number");
+        Ok(n(1)? + n(2)?)
+    };
+    Ok(([state(1)?, state(2)?], sum("streams")?, sum("resent")?))
+}
+
+/// Bulk calls from node 1 to node 2 and signals from node 3 to node 2, while the link that carries them is pulled. Gives the
+/// longest call.
+fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
+    let victim = cluster::sleeper(c, "root", 2, &["sleep", "1000"])?;
+    c.sh(1, "rm -f /tmp/timed")?;
+    c.sh(3, "rm -f /tmp/signals /tmp/enough")?;
+    let since = bytes(c, 2, 1)?;
+    let signals = c.background(3, &["sh", "-c", SIGNALS, "sh", &victim.to_string()])?;
+    let script = format!("echo 2 1 {CALLS} 0 {BULK} > {FILE}; echo $? > /tmp/timed");
+    let calls = c.background(1, &["sh", "-c", &script])?;
+    // Those that are not timed are over.
+    let link = busy(c, since, BULK * (CALLS / 10 + 5))?;
+    let before = said(c)?;
+    pull(c, link, ways)?;
+    let status = c.until("the calls are done", 60, || {
+        let out = c.sh(1, "cat /tmp/timed 2>/dev/null; true")?;
+        Ok((!out.is_empty()).then_some(out))
+    })?;
+    same("status of the calls", status.trim(), "0")?;
+    c.sh(3, "touch /tmp/enough")?;
+    let sent = c.until("the signals are sent", 20, || {
+        let out = c.sh(3, "cat /tmp/signals 2>/dev/null; true")?;
+        Ok((!out.is_empty()).then_some(out))
+    })?;
+    drop((signals, calls));
+    let (n, bad) = sent.trim().split_once(' ').with_context(|| sent.clone())?;
+    ensure!(n.parse::<u64>()? > 50 && bad == "0", "{n} signals, {bad} failed");
+    cluster::end(c, &[victim])?;
+    let figures: Value = serde_json::from_str(&c.sh(1, &format!("cat {FILE}"))?)?;
+    same("calls", figures["n"].as_u64(), Some(CALLS))?;
+    let max = figures["max"].as_u64().context("no longest call")?;
+    let (states, streams, resent) = c.until("the link is heard again", 10, || {
+        let now = said(c)?;
+        Ok((!now.0.contains(&"silent".to_owned())).then_some(now))
+    })?;
+    let used = if link == 1 { ["idle", "used"] } else { ["used", "idle"] };
+    same("links", states, used)?;
+    ensure!(streams > before.1 && resent > before.2, "{streams} streams, {resent} sent again, before {before:?}");
+    println!(
+        "# link {link} pulled: longest call {} ms, of {n} signals none lost",
+        max / 1_000_000
+    );
+    Ok(Duration::from_nanos(max))
+}
+
+/// Does it for each of some faults; all in all nobody else notices.
+fn unnoticed(c: &Context, faults: &[&[(Option<u32>, Option<u32>)]]) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let refused = (1..=3).map(|n| cluster::refused(c, n)).collect::<Result<Vec<_>>>()?;
+    // What the machine under the rig makes of such a call when nothing is pulled.
+    let (_, usual) = time(c, 50, BULK)?;
+    let limit = STALL * c.patience + Duration::from_micros(usual);
+    for ways in faults {
+        let longest = stall(c, ways)?;
+        ensure!(longest <= limit, "a call took {longest:?}, at most {limit:?} is promised");
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)?;
+    for (node, refused) in (1..).zip(refused) {
+        same(format!("what node {node} refused"), cluster::refused(c, node)?, refused)?;
+    }
+    Ok(())
+}
+
+const ALL: &[(Option<u32>, Option<u32>)] = &[(None, None)];
+
+fn pulled(c: &Context) -> Result<()> {
+    // The one that was put back is used again: it is what remains when the other is pulled.
+    unnoticed(c, &[ALL, ALL, ALL])
+}
+
+fn pulled_one_way(c: &Context) -> Result<()> {
+    unnoticed(c, &[&[(Some(1), Some(2))], &[(Some(2), Some(1))]])
+}
+
+fn pulled_migrate(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    c.sh(2, "rm -f /tmp/moved")?;
+    let hog = "exec /usr/lib/ssi-tests/memhog 64 </dev/null >/shared/hog 2>&1";
+    let pid = c.background(2, &["sh", "-c", hog])?.pid;
+    c.until("memory is written", 20, || Ok(c.shared_text("hog")))?;
+    let since = bytes(c, 2, 1)?;
+    let script = format!("migrate 1 {pid}; echo $? > /tmp/moved");
+    let moving = c.background(2, &["sh", "-c", &script])?;
+    let link = busy(c, since, 8 * BULK)?;
+    pull(c, link, ALL)?;
+    let status = c.until("it has moved", 30, || {
+        let out = c.sh(2, "cat /tmp/moved 2>/dev/null; true")?;
+        Ok((!out.is_empty()).then_some(out))
+    })?;
+    drop(moving);
+    same("migrate", status.trim(), "0")?;
+    same("where_pid", c.sh(3, &format!("where_pid {pid}"))?, "1".to_owned())?;
+    c.sh(3, &format!("kill -TERM {pid}"))?;
+    cluster::gone(c, 1, u32::try_from(pid)?)?;
+    let said = c.shared_text("hog").unwrap_or_default();
+    ensure!(said.ends_with("ok\n"), "memhog: {said}");
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)
+}
+
+fn slow(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let refused = cluster::refused(c, 1)?;
+    for link in [1, 2] {
+        let late = Change::Delay(Duration::from_millis(400), Duration::ZERO);
+        c.client.change(None, None, true, Some(link), late)?;
+        // Whatever comes over the slow one takes 400 ms.
+        c.until("calls are quick", 10, || {
+            c.sh(1, &format!("echo 2 1 10 0 100 > {FILE}"))?;
+            let figures: Value = serde_json::from_str(&c.sh(1, &format!("cat {FILE}"))?)?;
+            Ok(figures["max"].as_u64().is_some_and(|ns| ns < 200_000_000).then_some(()))
+        })?;
+        c.heal()?;
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)?;
+    same("what node 1 refused", cluster::refused(c, 1)?, refused)
+}
+
+/// Figures of `count` calls of `bytes` back from node 1 to node 2, one after the other: half of them, and 99 of 100, take
+/// at most so many microseconds.
+fn time(c: &Context, count: u32, bytes: u64) -> Result<(u64, u64)> {
+    let v: Value = serde_json::from_str(&c.sh(1, &format!("echo 2 1 {count} 0 {bytes} > {FILE}; cat {FILE}"))?)?;
+    let us = |name: &str| Ok::<_, anyhow::Error>(v[name].as_u64().with_context(|| v.to_string())? / 1000);
+    Ok((us("p50")?, us("p99")?))
+}
+
+fn bulk_delays_nobody(c: &Context) -> Result<()> {
+    const ECHO: &str = "/sys/kernel/debug/ssi/ics_echo";
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let idle = time(c, 200, 0)?;
+    let script = "while ! [ -e /tmp/enough ]; do echo 2 5 5 1048576 8 0 > $1; done; echo > /tmp/ended";
+    c.sh(1, "rm -f /tmp/enough /tmp/ended")?;
+    let bulk = c.background(1, &["sh", "-c", script, "sh", ECHO])?;
+    c.until("bulk is under way", 10, || {
+        let all = cluster::ics(c, 1)?;
+        let ops = all["ops"].as_array().context("no ops")?;
+        Ok(ops.iter().any(|o| o["op"] == "EchoL3" && o["replies"].as_u64() > Some(5)).then_some(()))
+    })?;
+    let busy = time(c, 100, 0)?;
+    let large = time(c, 20, BULK)?;
+    c.sh(1, "touch /tmp/enough")?;
+    c.until("the bulk is over", 30, || Ok((c.exec(1, &["test", "-e", "/tmp/ended"])?.code == 0).then_some(())))?;
+    drop(bulk);
+    println!("# empty calls, p50 and p99 in us: idle {idle:?}, beside bulk {busy:?}; 1 MiB beside bulk {large:?}");
+    ensure!(busy.0 * 4 <= large.0 && busy.1 <= large.1, "empty calls {busy:?}, calls of 1 MiB {large:?}");
+    Ok(())
+}

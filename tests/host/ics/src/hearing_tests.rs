@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every row of [`BEATS`] heartbeats on two links, each brought in time, late or never.
+
+use crate::hearing::Hearing;
+use crate::hearing::MISSED;
+
+const BEATS: u64 = 6;
+
+/// The node has been up for long when this one begins to hear it.
+const FIRST: u64 = 100;
+
+/// What a link does with a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Brought,
+    Lost,
+    /// Comes after the next one has come, if that comes on the other link.
+    Late,
+}
+
+const FATES: [Fate; 3] = [Fate::Brought, Fate::Lost, Fate::Late];
+
+#[derive(Clone, Copy)]
+struct World {
+    hearing: Hearing,
+    /// The last heartbeat that each link brought, and one that is under way.
+    last: [u64; 2],
+    late: [Option<u64>; 2],
+}
+
+impl World {
+    fn bring(&mut self, link: usize, beat: u64) {
+        assert_eq!(self.hearing.is_new_on(link, 1, beat), beat > self.last[link]);
+        self.hearing.heard(link, 1, beat);
+        self.last[link] = self.last[link].max(beat);
+        let newest = self.last[0].max(self.last[1]);
+        for link in 0..2 {
+            assert_eq!(self.hearing.is_silent(link), newest - self.last[link] >= MISSED);
+        }
+        for after in [None, Some(0), Some(1)] {
+            let next = self.hearing.next(after);
+            // The one that brought the newest is not silent, so there always is one.
+            assert!(!self.hearing.is_silent(next));
+            let in_turn = after.map_or(0, |a| 1 - a);
+            assert!(next == in_turn || self.hearing.is_silent(in_turn));
+        }
+    }
+
+    fn step(mut self, beat: u64, fates: [Fate; 2]) -> Self {
+        for (link, fate) in fates.into_iter().enumerate() {
+            if fate == Fate::Brought {
+                self.bring(link, beat);
+            }
+        }
+        for (link, fate) in fates.into_iter().enumerate() {
+            if let Some(was) = self.late[link].take() {
+                self.bring(link, was);
+            }
+            self.late[link] = (fate == Fate::Late).then_some(beat);
+        }
+        self
+    }
+
+    /// How many steps there are.
+    fn search(self, beat: u64) -> u64 {
+        if beat > FIRST + BEATS {
+            return 0;
+        }
+        let rows = FATES.iter().flat_map(|a| FATES.map(|b| [*a, b]));
+        rows.map(|fates| 1 + self.step(beat, fates).search(beat + 1)).sum()
+    }
+}
+
+#[test]
+fn silent_is_who_misses_what_another_link_brings() {
+    for first in 0..2 {
+        // It speaks for both links.
+        let mut hearing = Hearing::new(2);
+        hearing.heard(first, 1, FIRST);
+        let world = World {
+            hearing,
+            last: [FIRST; 2],
+            late: [None; 2],
+        };
+        assert_eq!(world.search(FIRST + 1), (9u64.pow(7) - 9) / 8);
+    }
+}
+
+#[test]
+fn a_new_life_begins_anew() {
+    let mut h = Hearing::new(2);
+    for beat in 1..20 {
+        h.heard(0, 1, beat);
+    }
+    assert!(h.is_silent(1));
+    h.heard(0, 2, 1);
+    assert!(!h.is_silent(0) && !h.is_silent(1));
+    // The old one is over.
+    h.heard(1, 1, 50);
+    assert!(!h.is_new_on(1, 1, 51));
+    assert!(!h.is_silent(0) && !h.is_silent(1));
+    for beat in 2..2 + MISSED {
+        assert!(!h.is_silent(0));
+        h.heard(1, 2, beat);
+    }
+    assert!(h.is_silent(0));
+}
+
+#[test]
+fn nothing_is_silent_before_anything_is_heard_or_alone() {
+    let h = Hearing::new(2);
+    assert!(!h.is_silent(0) && !h.is_silent(1));
+    assert_eq!((h.next(None), h.next(Some(0)), h.next(Some(1))), (0, 1, 0));
+    let mut h = Hearing::new(1);
+    for beat in [1, 5, 100] {
+        h.heard(0, 1, beat);
+        // No such link.
+        h.heard(1, 1, beat + 50);
+        assert!(!h.is_silent(0) && !h.is_silent(1));
+        assert_eq!(h.next(Some(0)), 0);
+    }
+    assert_eq!(Hearing::new(0).next(None), 0);
+    assert_eq!(Hearing::new(9).next(Some(3)), 0);
+}

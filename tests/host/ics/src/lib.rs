@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pure parts of `ics`, compiled from the very files that the module is made of.
+
+#[path = "../../../../ics/hearing.rs"]
+#[allow(dead_code)]
+#[rustfmt::skip]
+mod hearing;
+
+#[cfg(test)]
+mod hearing_tests;
