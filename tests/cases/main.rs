@@ -10,6 +10,7 @@ mod console;
 mod context;
 mod kunit;
 mod runner;
+mod views;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,11 @@ cases! {
     kernel_modules
     clms_membership
     clms_node_loss
+    clms_partitions
+    clms_bad_network
+    clms_pause
+    clms_clocks
+    clms_no_single_point
     ics_calls
     ics_strangers
     ics_links

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Networks that fall apart, and a cluster that loses one leader after the other.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use anyhow::ensure;
+use rig::control::Change;
+use rig::control::Event;
+use rig::control::Power;
+
+use crate::cluster;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+use crate::views;
+use crate::views::Mark;
+
+const STOPS: &str = "node stops itself: ";
+const NOT_YET: &str = "whom the master hears stays in the view, though another member does not hear it (status.rst)";
+const NO_QUORUM: &str = "node stops itself: too few members are heard";
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "clms_partition_3_2",
+        promise: "of five nodes cut in 3 and 2 the three go on, the two restart and have no view until it heals; then all are in one",
+        faults: "1 and 2, the master and its successor, are cut from 3, 4 and 5",
+        nodes: 5,
+        expected: &[NO_QUORUM],
+        seconds: 120,
+        run: partition_3_2,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_partition_2_2_1",
+        promise: "of five nodes cut in 2, 2 and 1 none goes on: all restart, have no view until it heals, and then all are in one",
+        faults: "1 and 2, 3 and 4, and 5 are cut from each other",
+        nodes: 5,
+        expected: &[NO_QUORUM],
+        seconds: 120,
+        run: partition_2_2_1,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_leaders_die_in_turn",
+        promise: "master and successor die in turn: the rest goes on down to 3 of 5, and stops itself below; returned, all are in one view",
+        faults: "power cuts of nodes 1, 2 and 3",
+        nodes: 5,
+        expected: &[NO_QUORUM],
+        seconds: 150,
+        run: leaders_die,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_one_way_from_the_master",
+        promise: "when one node does not hear the master, one of the two is out and restarts, once; then the view stays",
+        faults: "frames from 1 to 3 are cut",
+        broken: NOT_YET,
+        expected: &[STOPS],
+        seconds: 120,
+        run: |c| converges(c, [1, 3], |c| c.change_one_way(1, 3, Change::Cut)),
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_one_way_to_the_master",
+        promise: "when the master does not hear one node, one of the two is out and restarts, once; then the view stays",
+        faults: "frames from 3 to 1 are cut",
+        long: true,
+        expected: &[STOPS],
+        seconds: 120,
+        run: |c| converges(c, [1, 3], |c| c.change_one_way(3, 1, Change::Cut)),
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_bridge_to_the_master",
+        promise: "when master and another do not hear each other and a third hears both, one of the two is out, once; then the view stays",
+        faults: "1 and 2 are cut from each other",
+        long: true,
+        expected: &[STOPS],
+        seconds: 120,
+        run: |c| converges(c, [1, 2], |c| c.change(1, 2, Change::Cut)),
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_bridge",
+        promise: "when two nodes do not hear each other and the master hears both, one of the two is out, once; then the view stays",
+        faults: "2 and 3 are cut from each other",
+        broken: NOT_YET,
+        expected: &[STOPS],
+        seconds: 120,
+        run: |c| converges(c, [2, 3], |c| c.change(2, 3, Change::Cut)),
+        ..Case::DEFAULT
+    },
+];
+
+/// Cuts the groups from each other.
+fn split(c: &Context, groups: &[&[u32]]) -> Result<()> {
+    for (i, group) in groups.iter().enumerate() {
+        for other in &groups[i + 1..] {
+            for a in *group {
+                for b in *other {
+                    c.change(*a, *b, Change::Cut)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn all_boots(c: &Context) -> Result<Vec<u32>> {
+    c.all().into_iter().map(|n| c.boots(n)).collect()
+}
+
+/// Waits until nodes have stopped themselves because of `why`, and are started again.
+fn stopped(c: &Context, nodes: &[u32], boots: &[u32], since: &Mark, why: &str) -> Result<()> {
+    c.until(&format!("{nodes:?} restart"), 20, || {
+        for n in nodes {
+            if c.boots(*n)? == boots[*n as usize - 1] {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })?;
+    for n in nodes {
+        ensure!(since.text(c, *n).contains(why), "node {n} does not say why it stopped");
+    }
+    Ok(())
+}
+
+/// Waits until the nodes are up after that boot.
+fn joined(c: &Context, nodes: &[u32], boots: &[u32]) -> Result<()> {
+    for n in nodes {
+        c.wait(*n, Event::Join, boots[*n as usize - 1])?;
+    }
+    Ok(())
+}
+
+/// Waits until the nodes have begun to join, and then as long as it would take them to form a view of their own.
+fn would_form(c: &Context, nodes: &[u32], since: &Mark) -> Result<()> {
+    for n in nodes {
+        c.until(&format!("node {n} joins"), 40, || {
+            Ok((c.client.node(*n)?.stage == "join").then_some(()))
+        })?;
+    }
+    // No event: nothing is to happen. The time to hear, and that to wait for the rest of the table.
+    std::thread::sleep(Duration::from_secs(4) * c.patience);
+    for n in nodes {
+        views::none_since(c, since, *n)?;
+    }
+    Ok(())
+}
+
+fn partition_3_2(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    let boots = all_boots(c)?;
+    let cut = Mark::now(c);
+    split(c, &[&[1, 2], &[3, 4, 5]])?;
+    let three = cluster::agree(c, &[3, 4, 5], 10)?;
+    ensure!(
+        three.quorate && three.view > before.view && three.master == Some(3),
+        "{three:?}"
+    );
+    stopped(c, &[1, 2], &boots, &cut, NO_QUORUM)?;
+    would_form(c, &[1, 2], &cut)?;
+    same("the three", cluster::agree(c, &[3, 4, 5], 1)?, three.clone())?;
+    c.heal()?;
+    joined(c, &[1, 2], &boots)?;
+    let back = cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    ensure!(back.view > three.view, "{back:?}");
+    same("boots of the three", &all_boots(c)?[2..], &boots[2..])?;
+    views::are_one_history(c).map(drop)
+}
+
+fn partition_2_2_1(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    let boots = all_boots(c)?;
+    let cut = Mark::now(c);
+    split(c, &[&[1, 2], &[3, 4], &[5]])?;
+    stopped(c, &[1, 2, 3, 4, 5], &boots, &cut, NO_QUORUM)?;
+    would_form(c, &[1, 2, 3, 4, 5], &cut)?;
+    c.heal()?;
+    joined(c, &[1, 2, 3, 4, 5], &boots)?;
+    cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    let again: Vec<u32> = boots.iter().map(|b| b + 1).collect();
+    same("boots", all_boots(c)?, again)?;
+    views::are_one_history_since(c, &cut).map(drop)
+}
+
+fn leaders_die(c: &Context) -> Result<()> {
+    let mut last = cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    let boots = all_boots(c)?;
+    for dead in 1..=2 {
+        c.power(dead, Power::Kill)?;
+        let rest: Vec<u32> = (dead + 1..=5).collect();
+        let now = cluster::agree(c, &rest, 10)?;
+        ensure!(
+            now.quorate && now.view > last.view && now.master == Some(u64::from(dead) + 1),
+            "after the death of {dead}: {now:?}"
+        );
+        last = now;
+    }
+    let short = Mark::now(c);
+    c.power(3, Power::Kill)?;
+    stopped(c, &[4, 5], &boots, &short, NO_QUORUM)?;
+    would_form(c, &[4, 5], &short)?;
+    views::are_one_history(c)?;
+    // With one more there are enough.
+    for n in 1..=3 {
+        c.power(n, Power::Reset)?;
+    }
+    joined(c, &[1, 2, 3, 4, 5], &boots)?;
+    cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    views::are_one_history_since(c, &short).map(drop)
+}
+
+/// Breaks what two nodes hear of each other, of which one then has to go.
+fn converges(c: &Context, either: [u32; 2], cut: fn(&Context) -> Result<()>) -> Result<()> {
+    let before = cluster::agree(c, &c.all(), 10)?;
+    let boots = all_boots(c)?;
+    cut(c)?;
+    let out = c.until(&format!("one of {either:?} is out"), 20, || {
+        let now = all_boots(c)?;
+        let mut gone = c.all().into_iter().filter(|n| now[*n as usize - 1] != boots[*n as usize - 1]);
+        Ok(gone.next())
+    })?;
+    ensure!(either.contains(&out), "node {out} has restarted, of which all is heard");
+    let back = Mark::now(c);
+    let rest: Vec<u32> = c.all().into_iter().filter(|n| *n != out).collect();
+    let members: Vec<u64> = rest.iter().map(|n| u64::from(*n)).collect();
+    let two = c.until("one view of the rest", 10, || {
+        let all = rest.iter().map(|n| cluster::status(c, *n)).collect::<Result<Vec<_>>>()?;
+        let is_one = all.iter().all(|s| s.view == all[0].view && s.members() == members);
+        Ok(is_one.then(|| all[0].clone()))
+    })?;
+    ensure!(two.quorate && two.view > before.view, "{two:?}");
+    // It is no member while it is cut from one, nor do the others change because it tries.
+    would_form(c, &[out], &back)?;
+    std::thread::sleep(Duration::from_secs(2) * c.patience);
+    for n in &rest {
+        // Who hears it sees it coming up, the other one does not.
+        let now = cluster::status(c, *n)?;
+        let is = (now.view, now.members(), now.master);
+        same(format!("node {n}: the view"), is, (two.view, two.members(), two.master))?;
+    }
+    views::are_one_history(c)?;
+    c.heal()?;
+    joined(c, &[out], &boots)?;
+    let all = cluster::agree(c, &c.all(), 10)?;
+    ensure!(all.view > two.view, "{all:?}");
+    let mut want = boots;
+    want[out as usize - 1] += 1;
+    same("boots", all_boots(c)?, want)?;
+    views::are_one_history(c).map(drop)
+}
