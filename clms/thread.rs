@@ -189,6 +189,18 @@ global_lock! {
 /// When everybody has missed the last membership of this boot, by this node's clock; 0: there was none.
 static QUIET_UNTIL_MS: Atomic<u64> = Atomic::new(0);
 
+/// The incarnation of the last join of this boot.
+static LAST_INCARNATION: Atomic<u64> = Atomic::new(0);
+
+/// The time of day, so that a machine that was off has a later one than before; but whoever set the clock back since the
+/// last join is no earlier life. Called under `clms::running`.
+fn new_incarnation() -> Incarnation {
+    let last = LAST_INCARNATION.load(Relaxed);
+    let n = ssi::machine::wall_clock_ns().max(last.saturating_add(1));
+    LAST_INCARNATION.store(n, Relaxed);
+    Incarnation(n)
+}
+
 const NO_VIEW: View = View {
     id: 0,
     members: NodeSet::new(),
@@ -454,7 +466,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     // Not only the nodes: who waits longer than the others for a silent node goes on in a view that they have replaced.
     table.extend_from_slice(&args.detect_ms.to_le_bytes(), GFP_KERNEL)?;
     let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 2", &[&table]);
-    let incarnation = Incarnation(ssi::machine::wall_clock_ns());
+    let incarnation = new_incarnation();
     let times = Times::new(u64::from(args.detect_ms), FORM_MS);
     let n = args.rows.len();
     let mut states = KVec::new();
