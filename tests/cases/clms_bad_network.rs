@@ -27,7 +27,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "with 5 % of all frames lost for 10 s the view stays, and calls between all nodes complete",
         faults: "loss of 5 %, everywhere",
         debug: true,
-        run: |c| bad(c, &[Change::Loss(Chance(50_000))], Duration::from_secs(10)).map(drop),
+        run: |c| loss_5(c, Duration::from_secs(10)),
         ..Case::DEFAULT
     },
     Case {
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = &[
         faults: "loss of 5 %, everywhere",
         long: true,
         seconds: 120,
-        run: |c| bad(c, &[Change::Loss(Chance(50_000))], Duration::from_secs(60)).map(drop),
+        run: |c| loss_5(c, Duration::from_secs(60)),
         ..Case::DEFAULT
     },
     Case {
@@ -115,6 +115,15 @@ fn bad(c: &Context, changes: &[Change], time: Duration) -> Result<Status> {
     c.heal()?;
     same("the view", cluster::agree(c, &c.all(), 5)?, before.clone())?;
     Ok(before)
+}
+
+fn loss_5(c: &Context, time: Duration) -> Result<()> {
+    let lost = counted(c, |l| l.lost)?;
+    bad(c, &[Change::Loss(Chance(50_000))], time)?;
+    let lost = counted(c, |l| l.lost)? - lost;
+    // Heartbeats alone are 60 frames per second.
+    ensure!(lost > 2 * time.as_secs(), "only {lost} frames were lost");
+    Ok(())
 }
 
 fn doubled(c: &Context) -> Result<()> {

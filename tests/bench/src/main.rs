@@ -6,6 +6,7 @@
 //! 1 if something could not be measured, 2 for wrong usage. Two guests' clocks are never compared: a sample is
 //! stamped twice by the same program, or counted in instructions.
 
+mod detect;
 mod hooks;
 mod nodes;
 mod report;
@@ -34,6 +35,7 @@ const NAMES: &[&str] = &[
     "migrate_64m",
     "freeze_1m",
     "freeze_64m",
+    "detect",
     "hook_getpid",
     "hook_kill",
     "hook_fork",
@@ -56,6 +58,15 @@ struct Args {
     /// Samples in a block of the quick benchmarks
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     samples: u32,
+    /// How many nodes `detect` kills
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kills: u32,
+    /// Nodes of `detect`
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=64))]
+    nodes: u32,
+    /// `--detect-ms` of the join in `detect`
+    #[arg(long, default_value_t = 350, value_parser = clap::value_parser!(u32).range(300..=60_000))]
+    detect_ms: u32,
     /// Root of the checkout
     #[arg(long, default_value = ".")]
     top: PathBuf,
@@ -95,7 +106,8 @@ fn main() -> ExitCode {
         .copied()
         .filter(|n| args.names.is_empty() || args.names.iter().any(|w| w == n))
         .collect();
-    let (hooks, nodes): (Vec<&str>, Vec<&str>) = wanted.into_iter().partition(|n| n.starts_with("hook_"));
+    let (hooks, others): (Vec<&str>, Vec<&str>) = wanted.into_iter().partition(|n| n.starts_with("hook_"));
+    let (detect, nodes): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|n| *n == "detect");
 
     let mut reports: Vec<Report> = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
@@ -111,6 +123,14 @@ fn main() -> ExitCode {
             args.blocks,
             args.samples,
         ));
+    }
+    if !detect.is_empty() {
+        let plan = detect::Plan {
+            nodes: args.nodes,
+            kills: args.kills,
+            detect_ms: args.detect_ms,
+        };
+        take(detect::run(&args.top, plan));
     }
     if !hooks.is_empty() {
         take(hooks::run(&args.top, &hooks, args.blocks));

@@ -15,6 +15,8 @@ pub(crate) enum GoalIs {
     Ratio,
     /// Ours less the peer's, in `unit`, at most the goal.
     Extra,
+    /// Ours, in `unit`, at most the goal. There is no peer.
+    Most,
 }
 
 /// The peer's side.
@@ -32,13 +34,13 @@ pub(crate) struct Report {
     pub(crate) unit: &'static str,
     pub(crate) better: &'static str,
     pub(crate) ours: Pair,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Option<Peer>,
     /// Of the medians.
-    pub(crate) ratio: f64,
+    pub(crate) ratio: Option<f64>,
     pub(crate) goal: Option<f64>,
     /// As [`Self::ratio`], of the 99th percentiles.
-    pub(crate) ratio_p99: f64,
-    /// What that may be at most.
+    pub(crate) ratio_p99: Option<f64>,
+    /// What that, or the 99th percentile itself, may be at most.
     pub(crate) goal_p99: Option<f64>,
     pub(crate) goal_is: GoalIs,
     /// `None` without a goal.
@@ -62,19 +64,20 @@ impl Report {
         let met = goal.map(|(is, g)| match is {
             GoalIs::Ratio => ratio <= g,
             GoalIs::Extra => ours.p50 - figures.p50 <= g,
+            GoalIs::Most => ours.p50 <= g,
         });
         Self {
             name: name.to_owned(),
             unit,
             better: "lower",
             ours,
-            peer: Peer {
+            peer: Some(Peer {
                 name: peer.to_owned(),
                 figures,
-            },
-            ratio,
+            }),
+            ratio: Some(ratio),
             goal: goal.map(|g| g.1),
-            ratio_p99: ours.p99 / figures.p99,
+            ratio_p99: Some(ours.p99 / figures.p99),
             goal_p99: None,
             goal_is: goal.map_or(GoalIs::Ratio, |g| g.0),
             met,
@@ -83,10 +86,36 @@ impl Report {
         }
     }
 
+    /// Figures that are judged by themselves: at most `goal`, both of them.
+    pub(crate) fn absolute(
+        name: &str,
+        unit: &'static str,
+        ours: Pair,
+        goal: Pair,
+        runs: usize,
+        env: &BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit,
+            better: "lower",
+            ours,
+            peer: None,
+            ratio: None,
+            goal: Some(goal.p50),
+            ratio_p99: None,
+            goal_p99: Some(goal.p99),
+            goal_is: GoalIs::Most,
+            met: Some(ours.p50 <= goal.p50 && ours.p99 <= goal.p99),
+            runs,
+            env: env.clone(),
+        }
+    }
+
     /// Also has a goal for the ratio of the 99th percentiles.
     pub(crate) fn with_p99(mut self, goal: Option<f64>) -> Self {
         if let Some(g) = goal {
-            self.met = Some(self.met.unwrap_or(true) && self.ratio_p99 <= g);
+            self.met = Some(self.met.unwrap_or(true) && self.ratio_p99.is_none_or(|r| r <= g));
             self.goal_p99 = goal;
         }
         self
@@ -116,7 +145,7 @@ pub(crate) fn table(reports: &[Report]) -> String {
     for r in reports {
         let goal = match (r.goal, r.goal_is) {
             (None, _) => "-".to_owned(),
-            (Some(g), GoalIs::Ratio) => r.goal_p99.map_or(format!("{g}"), |p| format!("{g}, {p}")),
+            (Some(g), GoalIs::Ratio | GoalIs::Most) => r.goal_p99.map_or(format!("{g}"), |p| format!("{g}, {p}")),
             (Some(g), GoalIs::Extra) => format!("+{g}"),
         };
         let met = match r.met {
@@ -128,16 +157,17 @@ pub(crate) fn table(reports: &[Report]) -> String {
             r.name.clone(),
             figure(r.ours.p50),
             figure(r.ours.p99),
-            figure(r.peer.figures.p50),
-            figure(r.peer.figures.p99),
+            r.peer.as_ref().map_or("-".to_owned(), |p| figure(p.figures.p50)),
+            r.peer.as_ref().map_or("-".to_owned(), |p| figure(p.figures.p99)),
             r.unit.to_owned(),
-            match r.goal_p99 {
-                None => format!("{:.4}", r.ratio),
-                Some(_) => format!("{:.4}, {:.4}", r.ratio, r.ratio_p99),
+            match (r.ratio, r.ratio_p99.filter(|_| r.goal_p99.is_some())) {
+                (None, _) => "-".to_owned(),
+                (Some(a), None) => format!("{a:.4}"),
+                (Some(a), Some(b)) => format!("{a:.4}, {b:.4}"),
             },
             goal,
             met.to_owned(),
-            r.peer.name.clone(),
+            r.peer.as_ref().map_or("-".to_owned(), |p| p.name.clone()),
         ]);
     }
     let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(String::len).max().unwrap_or(0);
@@ -193,6 +223,19 @@ mod tests {
             (251.0, 100.0, None, None),
         ] {
             assert_eq!(report(ours, peer, goal).met, met, "{ours} {peer} {goal:?}");
+        }
+    }
+
+    #[test]
+    fn figures_without_a_peer_are_judged_by_themselves() {
+        let goal = Pair {
+            p50: 500.0,
+            p99: 1000.0,
+        };
+        for (p50, p99, met) in [(500.0, 1000.0, true), (501.0, 900.0, false), (400.0, 1001.0, false)] {
+            let r = Report::absolute("detect", "ms", Pair { p50, p99 }, goal, 9, &BTreeMap::new());
+            assert_eq!(r.met, Some(met), "{p50} {p99}");
+            assert!(table(&[r]).contains("500, 1000"));
         }
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Two nodes of the rig, and commands on them.
+//! Nodes of the rig, and commands on them.
 
 use crate::Problem;
 use std::path::Path;
@@ -24,32 +24,59 @@ impl Rig {
                 dir: d.to_owned(),
                 ours: false,
             },
-            None => {
-                let rig = Self {
-                    program,
-                    dir: top.join("build/rig-bench"),
-                    ours: true,
-                };
-                // It goes with this process, however that ends.
-                let tie = std::process::id().to_string();
-                rig.call(&[
-                    "up",
-                    "--tie",
-                    &tie,
-                    "-n",
-                    "2",
-                    "--root",
-                    "busybox",
-                    "--kernel",
-                    "plain",
-                    "--timeout",
-                    "120",
-                ])?;
-                rig
-            }
+            None => Self::start(top, &["-n", "2"])?,
         };
         rig.call(&["status"])?;
         Ok(rig)
+    }
+
+    /// Starts nodes of our own, on the plain kernel with the small root, with more options of `rig up`.
+    pub(crate) fn start(top: &Path, options: &[&str]) -> Result<Self, Problem> {
+        let rig = Self {
+            program: top.join("tests/rig/rig"),
+            dir: top.join("build/rig-bench"),
+            ours: true,
+        };
+        // It goes with this process, however that ends.
+        let tie = std::process::id().to_string();
+        let up = [
+            "up",
+            "--tie",
+            &tie,
+            "--root",
+            "busybox",
+            "--kernel",
+            "plain",
+            "--timeout",
+            "120",
+        ];
+        rig.call(&[&up, options].concat())?;
+        Ok(rig)
+    }
+
+    /// Cuts a node's power.
+    pub(crate) fn kill(&self, node: u32) -> Result<(), Problem> {
+        self.call(&["kill", &node.to_string()]).map(drop)
+    }
+
+    /// Gives a node that is off its power back.
+    pub(crate) fn give_back(&self, node: u32) -> Result<(), Problem> {
+        self.call(&["reset", &node.to_string()]).map(drop)
+    }
+
+    /// Waits until a node takes commands.
+    pub(crate) fn wait_up(&self, node: u32) -> Result<(), Problem> {
+        self.call(&["wait", "-t", "120", &node.to_string(), "up"]).map(drop)
+    }
+
+    /// The file with what a node's console has said.
+    pub(crate) fn console(&self, node: u32) -> PathBuf {
+        self.dir.join(format!("node{node}.console"))
+    }
+
+    /// Runs a shell script on all nodes at once.
+    pub(crate) fn sh_all(&self, seconds: u32, script: &str) -> Result<String, Problem> {
+        self.call(&["exec", "-t", &seconds.to_string(), "all", "--", "sh", "-c", script])
     }
 
     /// What runs the nodes: `kvm`, or `tcg`, which emulates them.
