@@ -26,7 +26,6 @@ pub(crate) const CASES: &[Case] = &[
         name: "clms_loss_5_keeps_the_view",
         promise: "with 5 % of all frames lost for 10 s the view stays, and calls between all nodes complete",
         faults: "loss of 5 %, everywhere",
-        debug: true,
         run: |c| loss_5(c, Duration::from_secs(10)),
         ..Case::DEFAULT
     },
@@ -43,7 +42,6 @@ pub(crate) const CASES: &[Case] = &[
         name: "clms_doubled_and_reordered",
         promise: "with 20 % of all frames doubled and 20 % overtaken the view stays, and calls between all nodes complete",
         faults: "duplication and reordering, everywhere",
-        debug: true,
         run: doubled,
         ..Case::DEFAULT
     },

@@ -17,7 +17,6 @@ pub(crate) const CASES: &[Case] = &[
         name: "clms_no_process_matters",
         promise: "a node has no process of the cluster, and its kernel threads take no signal: after each was sent all go on",
         faults: "SIGKILL to every kernel thread of ics and clms on node 1",
-        debug: true,
         run: processes,
         ..Case::DEFAULT
     },
