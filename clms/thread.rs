@@ -41,6 +41,9 @@ const BEAT_MS: u32 = 100;
 /// Words of a set of places.
 pub(crate) const WORDS: usize = 1;
 
+// Links are judged by the beats that they bring.
+const _: () = assert!(crate::sent::SINGLE_BITS == ics::SINGLE_BITS);
+
 /// The most nodes of a table.
 pub(crate) const MAX_NODES: usize = Places::<WORDS>::ROOM;
 

@@ -5,11 +5,19 @@
 //!
 //! Not for the node's life: a node that no link brings is the membership's.
 
+/// Bits of a heartbeat's number below the beat: they count what went to single nodes between two beats to all.
+pub const SINGLE_BITS: u32 = 8;
+
 /// The most links to a node.
 pub(crate) const MAX_LINKS: usize = 4;
 
 /// So many heartbeats in a row that another link brings and this one does not make it silent.
 pub(crate) const MISSED: u64 = 3;
+
+/// The beat of a number.
+const fn beat(number: u64) -> u64 {
+    number >> SINGLE_BITS
+}
 
 /// What is heard of one node, link by link.
 ///
@@ -36,25 +44,25 @@ impl Hearing {
     }
 
     /// A link brought the heartbeat `beat` of a life. The first of a life speaks for all links.
-    pub(crate) fn heard(&mut self, link: usize, life: u64, beat: u64) {
+    pub(crate) fn heard(&mut self, link: usize, life: u64, number: u64) {
         if link >= self.n || life < self.life {
             return;
         }
         if life > self.life {
             self.life = life;
-            self.newest = beat;
-            self.last = [beat; MAX_LINKS];
+            self.newest = number;
+            self.last = [number; MAX_LINKS];
             return;
         }
         if let Some(last) = self.last.get_mut(link) {
-            *last = beat.max(*last);
-            self.newest = self.newest.max(beat);
+            *last = number.max(*last);
+            self.newest = self.newest.max(number);
         }
     }
 
     /// Whether a heartbeat is the newest of its link, though perhaps not of the node: a slower link is no replay.
-    pub(crate) fn is_new_on(&self, link: usize, life: u64, beat: u64) -> bool {
-        link < self.n && life == self.life && self.last.get(link).is_some_and(|last| beat > *last)
+    pub(crate) fn is_new_on(&self, link: usize, life: u64, number: u64) -> bool {
+        link < self.n && life == self.life && self.last.get(link).is_some_and(|last| number > *last)
     }
 
     /// Whether a link misses what another one brings.
@@ -63,7 +71,7 @@ impl Hearing {
             && self
                 .last
                 .get(link)
-                .is_some_and(|last| self.newest.saturating_sub(*last) >= MISSED)
+                .is_some_and(|last| beat(self.newest).saturating_sub(beat(*last)) >= MISSED)
     }
 
     /// The link to connect over after an attempt over `after`: the next one that is not silent, or the next one.

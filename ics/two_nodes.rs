@@ -11,6 +11,7 @@ use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::TAG;
 use crate::hearing::MISSED;
+use crate::hearing::SINGLE_BITS;
 use crate::heartbeat::Heartbeat;
 use crate::loopback;
 use crate::loopback::Hub;
@@ -511,7 +512,7 @@ mod tests {
             *beat += 1;
             for (hearer, said) in [(a, 2), (b, 1)] {
                 let peer = hearer.net().peer(id(said)?).ok_or(ENOENT)?;
-                peer.heard_on(over, LIFE, *beat);
+                peer.heard_on(over, LIFE, *beat << SINGLE_BITS);
             }
         }
         Ok(())

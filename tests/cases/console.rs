@@ -119,7 +119,7 @@ mod tests {
             "[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 23s!",
             "[    1.0] Kernel panic - not syncing: sysrq triggered crash",
             "[    1.0] rust_kernel: panicked at ics/x.rs:1:2:",
-            "[    1.0] ssi_clms: node stops itself: too few members are heard",
+            "[    1.0] ssi_clms: node stops itself: its lease has ended: too few members are heard",
             "[    1.0] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         ] {
             assert_eq!(alarms(line, &[]), [line]);

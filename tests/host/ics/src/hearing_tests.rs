@@ -4,11 +4,17 @@
 
 use crate::hearing::Hearing;
 use crate::hearing::MISSED;
+use crate::hearing::SINGLE_BITS;
 
 const BEATS: u64 = 6;
 
 /// The node has been up for long when this one begins to hear it.
 const FIRST: u64 = 100;
+
+/// The number of a beat that goes to all.
+fn number(beat: u64) -> u64 {
+    beat << SINGLE_BITS
+}
 
 /// What a link does with a heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +37,8 @@ struct World {
 
 impl World {
     fn bring(&mut self, link: usize, beat: u64) {
-        assert_eq!(self.hearing.is_new_on(link, 1, beat), beat > self.last[link]);
-        self.hearing.heard(link, 1, beat);
+        assert_eq!(self.hearing.is_new_on(link, 1, number(beat)), beat > self.last[link]);
+        self.hearing.heard(link, 1, number(beat));
         self.last[link] = self.last[link].max(beat);
         let newest = self.last[0].max(self.last[1]);
         for link in 0..2 {
@@ -77,7 +83,7 @@ fn silent_is_who_misses_what_another_link_brings() {
     for first in 0..2 {
         // It speaks for both links.
         let mut hearing = Hearing::new(2);
-        hearing.heard(first, 1, FIRST);
+        hearing.heard(first, 1, number(FIRST));
         let world = World {
             hearing,
             last: [FIRST; 2],
@@ -91,18 +97,18 @@ fn silent_is_who_misses_what_another_link_brings() {
 fn a_new_life_begins_anew() {
     let mut h = Hearing::new(2);
     for beat in 1..20 {
-        h.heard(0, 1, beat);
+        h.heard(0, 1, number(beat));
     }
     assert!(h.is_silent(1));
-    h.heard(0, 2, 1);
+    h.heard(0, 2, number(1));
     assert!(!h.is_silent(0) && !h.is_silent(1));
     // The old one is over.
-    h.heard(1, 1, 50);
-    assert!(!h.is_new_on(1, 1, 51));
+    h.heard(1, 1, number(50));
+    assert!(!h.is_new_on(1, 1, number(51)));
     assert!(!h.is_silent(0) && !h.is_silent(1));
     for beat in 2..2 + MISSED {
         assert!(!h.is_silent(0));
-        h.heard(1, 2, beat);
+        h.heard(1, 2, number(beat));
     }
     assert!(h.is_silent(0));
 }
@@ -114,12 +120,21 @@ fn nothing_is_silent_before_anything_is_heard_or_alone() {
     assert_eq!((h.next(None), h.next(Some(0)), h.next(Some(1))), (0, 1, 0));
     let mut h = Hearing::new(1);
     for beat in [1, 5, 100] {
-        h.heard(0, 1, beat);
+        h.heard(0, 1, number(beat));
         // No such link.
-        h.heard(1, 1, beat + 50);
+        h.heard(1, 1, number(beat + 50));
         assert!(!h.is_silent(0) && !h.is_silent(1));
         assert_eq!(h.next(Some(0)), 0);
     }
     assert_eq!(Hearing::new(0).next(None), 0);
     assert_eq!(Hearing::new(9).next(Some(3)), 0);
+}
+
+#[test]
+fn what_went_to_others_is_not_missed() {
+    let mut h = Hearing::new(2);
+    h.heard(0, 1, number(1));
+    h.heard(0, 1, number(2) + 200);
+    assert!(!h.is_silent(1));
+    assert!(h.is_new_on(1, 1, number(2)) && h.is_new_on(0, 1, number(2) + 201));
 }
