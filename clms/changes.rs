@@ -68,7 +68,8 @@ impl Membership {
             .unwrap_or(NodeState::NeverUp)
     }
 
-    fn set_state(&self, place: usize, state: NodeState) {
+    /// Sets it.
+    pub(crate) fn set_state(&self, place: usize, state: NodeState) {
         if let Some(s) = self.done.lock().states.get_mut(place) {
             *s = state;
         }
@@ -96,10 +97,11 @@ impl Membership {
         let mut visible = view;
         for (p, r) in self.rows.iter().enumerate() {
             if new.members & !old.members & (1 << p) != 0 && r.node != self.this {
-                visible.members = without(&visible.members, r.node);
+                visible.members = visible.members.without(r.node);
             }
         }
         *VIEW.lock() = (Some(self.this), visible);
+        self.fence_cut(old.members & !new.members);
         for (p, r) in self.rows.iter().enumerate() {
             if old.members & !new.members & (1 << p) != 0 {
                 self.set_state(p, NodeState::GoingDown);
@@ -108,8 +110,13 @@ impl Membership {
         }
         for (p, r) in self.rows.iter().enumerate() {
             if old.members & !new.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::KCleanup);
                 let gone = self.incarnation_of(p);
+                if !self.fence_wait(p, gone) {
+                    // This node is on its way out: it acts on nobody's death any more.
+                    continue;
+                }
+                self.fence_judged(p, gone);
+                self.set_state(p, NodeState::KCleanup);
                 observers::tell(|o| o.node_down(r.node, gone));
                 self.set_state(p, NodeState::Down);
                 pr_info!("node {} is down\n", r.node.number());
@@ -164,12 +171,4 @@ impl Membership {
             self.done.lock().entered = true;
         }
     }
-}
-
-fn without(set: &NodeSet, node: NodeId) -> NodeSet {
-    let mut out = NodeSet::new();
-    for n in set.iter().filter(|n| *n != node) {
-        out.insert(n);
-    }
-    out
 }

@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod changes;
+mod fencing;
 mod netlink;
 mod observers;
 mod proto;
@@ -30,6 +31,7 @@ pub use thread::View;
 struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
+    _fencing: ics::Registration,
     _thread: thread::State,
 }
 
@@ -39,6 +41,7 @@ impl kernel::Module for Clms {
         let state = thread::State::new();
         Ok(Self {
             _thread: state,
+            _fencing: fencing::register()?,
             _netlink: netlink::register()?,
         })
     }

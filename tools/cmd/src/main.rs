@@ -10,6 +10,8 @@ mod clustertab;
 mod config;
 mod docs;
 mod failure;
+mod fence;
+mod fenced;
 mod join;
 mod migrate;
 mod netlink;
@@ -79,6 +81,12 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "status" => status::run(m),
         "join" => join::join(m),
         "leave" => join::leave(),
+        "fenced" => fenced::run(m),
+        "node" => match m.subcommand() {
+            Some(("fence", m)) => fence::by_hand(m),
+            Some(("confirm-down", m)) => fence::confirm_down(m),
+            _ => Err(Failure::usage("no command given; see cluster node --help")),
+        },
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
         "clusternode_getstate" => node::state(m),
