@@ -153,6 +153,9 @@ pub struct Up {
     /// Added to the kernel's command line
     #[arg(long, value_name = "STR", default_value = "", allow_hyphen_values = true)]
     pub append: String,
+    /// Nodes are fenced when they are lost: by the rig, through `cluster fenced` and the agent fence_rig
+    #[arg(long)]
+    pub fence: bool,
     /// Load the modules, but do not join
     #[arg(long)]
     pub no_join: bool,
@@ -183,6 +186,7 @@ impl Default for Up {
             links: 1,
             disks: Vec::new(),
             append: String::new(),
+            fence: false,
             no_join: false,
             no_restart: false,
             timeout: None,
@@ -223,6 +227,8 @@ pub struct Setup {
     pub modules: bool,
     /// Join.
     pub join: bool,
+    /// Nodes are fenced.
+    pub fence: bool,
     /// Start again after a reboot.
     pub restart: bool,
     /// Until all are up.
@@ -306,6 +312,7 @@ impl Up {
             append: self.append.clone(),
             modules: with_modules,
             join,
+            fence: self.fence,
             restart: !self.no_restart,
             timeout: self
                 .timeout
