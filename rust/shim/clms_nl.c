@@ -11,7 +11,7 @@
 
 static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
 
-/* The generator knows no flags: only an administrator may listen, for who listens is taken for the one who runs agents. */
+/* The generator knows no flags: only an administrator may listen, who is then taken for the daemon that runs agents. */
 static const struct genl_multicast_group ssi_clms_groups[] = {
 	[SSI_CLMS_NLGRP_FENCE] = { .name = SSI_CLMS_MCGRP_FENCE, .flags = GENL_MCAST_CAP_SYS_ADMIN },
 };

@@ -184,15 +184,16 @@ fn wait_judged(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
     Ok(())
 }
 
-/// The text of a console has these words in this order.
+/// Waits until the text of a console has these words in this order.
 fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
-    let text = c.console(node);
-    let mut rest = &text[..];
-    for w in words {
-        let at = rest.find(w).with_context(|| format!("node {node}: no {w:?} in its place: {text}"))?;
-        rest = &rest[at + w.len()..];
-    }
-    Ok(())
+    c.until(&format!("node {node}: {words:?}, in this order"), 10, || {
+        let text = c.console(node);
+        let mut rest = Some(&text[..]);
+        for w in words {
+            rest = rest.and_then(|r| r.split_once(w)).map(|(_, r)| r);
+        }
+        Ok(rest.map(|_| ()))
+    })
 }
 
 fn before_judging(c: &Context) -> Result<()> {
