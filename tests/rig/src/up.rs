@@ -162,7 +162,7 @@ pub struct Up {
     /// A node that exits by reboot stays off
     #[arg(long)]
     pub no_restart: bool,
-    /// Seconds until it must be up [default: 60, 300 with the debug kernel]
+    /// Seconds until it must be up [default: 60, 300 with the debug kernel, and 20 for each node above 3]
     #[arg(long, value_name = "S", value_parser = client::seconds)]
     pub timeout: Option<Duration>,
     /// Seed of all chance [default: another one each time]
@@ -247,6 +247,12 @@ fn some_seed() -> u64 {
     Rng::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 ^ u64::from(std::process::id())).number() % 1_000_000
 }
 
+/// How long so many nodes may take to be up: emulated ones share the machine's processors.
+fn boot_seconds(nodes: u32, is_debug: bool) -> u64 {
+    let few = if is_debug { 300 } else { 60 };
+    few + 20 * u64::from(nodes.saturating_sub(3))
+}
+
 /// What the kernel of every guest is told.
 fn cmdline(is_debug: bool, accel: &str) -> String {
     // A case lasts seconds: what hangs longer than this hangs for good.
@@ -316,7 +322,7 @@ impl Up {
             restart: !self.no_restart,
             timeout: self
                 .timeout
-                .unwrap_or(Duration::from_secs(if is_debug { 300 } else { 60 })),
+                .unwrap_or(Duration::from_secs(boot_seconds(self.nodes, is_debug))),
             seed,
             tie: self.tie,
             key: format!("{:016x}{:016x}", key_rng.number(), key_rng.number()),
