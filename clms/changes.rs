@@ -68,7 +68,8 @@ impl Membership {
             .unwrap_or(NodeState::NeverUp)
     }
 
-    fn set_state(&self, place: usize, state: NodeState) {
+    /// Sets it.
+    pub(crate) fn set_state(&self, place: usize, state: NodeState) {
         if let Some(s) = self.done.lock().states.get_mut(place) {
             *s = state;
         }
@@ -98,10 +99,11 @@ impl Membership {
         let mut visible = view;
         for (p, r) in self.rows.iter().enumerate() {
             if came.contains(p) && r.node != self.this {
-                visible.members = without(&visible.members, r.node);
+                visible.members = visible.members.without(r.node);
             }
         }
         *VIEW.lock() = (Some(self.this), visible);
+        self.fence_cut(&gone);
         for (p, r) in self.rows.iter().enumerate() {
             if gone.contains(p) {
                 self.set_state(p, NodeState::GoingDown);
@@ -110,8 +112,13 @@ impl Membership {
         }
         for (p, r) in self.rows.iter().enumerate() {
             if gone.contains(p) {
-                self.set_state(p, NodeState::KCleanup);
                 let incarnation = self.incarnation_of(p);
+                if !self.fence_wait(p, incarnation) {
+                    // This node is on its way out: it acts on nobody's death any more.
+                    continue;
+                }
+                self.fence_judged(p, incarnation);
+                self.set_state(p, NodeState::KCleanup);
                 observers::tell(|o| o.node_down(r.node, incarnation));
                 self.set_state(p, NodeState::Down);
                 pr_info!("node {} is down\n", r.node.number());
@@ -166,12 +173,4 @@ impl Membership {
             self.done.lock().entered = true;
         }
     }
-}
-
-fn without(set: &NodeSet, node: NodeId) -> NodeSet {
-    let mut out = NodeSet::new();
-    for n in set.iter().filter(|n| *n != node) {
-        out.insert(n);
-    }
-    out
 }

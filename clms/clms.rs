@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod changes;
+mod fencing;
 mod lease;
 mod netlink;
 mod observers;
@@ -33,6 +34,7 @@ pub use thread::View;
 struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
+    _fencing: ics::Registration,
     _thread: thread::State,
 }
 
@@ -42,6 +44,7 @@ impl kernel::Module for Clms {
         let state = thread::State::new();
         Ok(Self {
             _thread: state,
+            _fencing: fencing::register()?,
             _netlink: netlink::register()?,
         })
     }

@@ -3,6 +3,8 @@
 //! Answers of the netlink family `ssi_clms`.
 
 use crate::changes::NodeState;
+use crate::fencing;
+use crate::fencing::FenceArgs;
 use crate::status;
 use crate::thread;
 use crate::thread::JoinArgs;
@@ -10,6 +12,8 @@ use crate::thread::Row;
 use kernel::prelude::*;
 use ssi::clms_netlink;
 use ssi::clms_netlink::Answerer;
+use ssi::clms_netlink::FenceJob;
+use ssi::clms_netlink::Fenced;
 use ssi::clms_netlink::Join;
 use ssi::clms_netlink::Refusal;
 use ssi::clms_netlink::Status;
@@ -44,7 +48,7 @@ impl Answerer for Family {
         if let Some(this) = st.this {
             s.set_cluster(&st.name, this, st.view.id, st.quorate, st.view.master);
             for n in &st.nodes {
-                s.add_node(n.node, &n.name, n.state as u32, n.incarnation);
+                s.add_node(n.node, &n.name, n.state as u32, n.incarnation, &n.loss);
             }
         } else {
             s.set_state(NodeState::NeverUp as u32);
@@ -65,6 +69,7 @@ impl Answerer for Family {
                 name,
                 addresses: n.addresses,
                 port: n.port,
+                fenced: n.fenced,
             };
             rows.push(row, GFP_KERNEL).map_err(Error::from)?;
         }
@@ -98,6 +103,10 @@ impl Answerer for Family {
             this,
             rows,
             detect_ms,
+            fence: FenceArgs {
+                digest: j.fence_digest(),
+                timeout_ms: j.fence_timeout_ms(),
+            },
         };
         thread::join(args).map_err(|e| {
             let why = match e {
@@ -116,10 +125,23 @@ impl Answerer for Family {
                 e if e == ENOTCONN => Some(c"this node has not joined"),
                 // At most 80 bytes, or the kernel cuts them.
                 e if e == EDQUOT => Some(c"the nodes that remain would be no majority"),
+                e if e == EAGAIN => Some(c"a lost node is not fenced yet: see cluster status"),
                 e if e == EBUSY => Some(c"processes here belong to processes of other nodes"),
                 _ => None,
             };
             Refusal(e, why)
         })
+    }
+
+    fn fence_list(add: &mut dyn FnMut(FenceJob)) {
+        fencing::jobs(add);
+    }
+
+    fn fence_done(f: &Fenced<'_>) -> core::result::Result<(), Refusal> {
+        fencing::done(f)
+    }
+
+    fn fence_confirm(f: &Fenced<'_>) -> core::result::Result<(), Refusal> {
+        fencing::confirm(f)
     }
 }

@@ -30,6 +30,16 @@ impl NodeSet {
         }
     }
 
+    /// The same without a node.
+    pub(crate) fn without(&self, node: NodeId) -> Self {
+        let mut out = *self;
+        let (word, bit) = Self::place(node);
+        if let Some(w) = out.0.get_mut(word) {
+            *w &= !bit;
+        }
+        out
+    }
+
     /// Whether a node is in it.
     pub fn contains(&self, node: NodeId) -> bool {
         let (word, bit) = Self::place(node);

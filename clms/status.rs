@@ -9,6 +9,7 @@ use crate::thread::now_ms;
 use crate::thread::view;
 use crate::thread::View;
 use kernel::prelude::*;
+use ssi::clms_netlink::Loss;
 use ssi::ids::NodeId;
 
 /// What `status` shows of a node.
@@ -17,6 +18,7 @@ pub(crate) struct NodeStatus {
     pub(crate) name: KVec<u8>,
     pub(crate) state: NodeState,
     pub(crate) incarnation: u64,
+    pub(crate) loss: Loss,
 }
 
 /// What `status` shows.
@@ -83,6 +85,7 @@ pub(crate) fn status() -> Result<Status> {
                 name,
                 state,
                 incarnation,
+                loss: m.loss(p),
             },
             GFP_KERNEL,
         )?;

@@ -7,6 +7,8 @@
 
 use crate::changes::Change;
 use crate::changes::NodeState;
+use crate::fencing::FenceArgs;
+use crate::fencing::Fencing;
 use crate::lease;
 use crate::lease::Lease;
 use crate::observers;
@@ -78,6 +80,8 @@ pub(crate) struct Row {
     pub(crate) name: KVec<u8>,
     pub(crate) addresses: KVec<Ipv4>,
     pub(crate) port: u16,
+    /// It is fenced when it is lost.
+    pub(crate) fenced: bool,
 }
 
 /// What a join gives.
@@ -87,6 +91,7 @@ pub(crate) struct JoinArgs {
     pub(crate) this: NodeId,
     pub(crate) rows: KVec<Row>,
     pub(crate) detect_ms: u32,
+    pub(crate) fence: FenceArgs,
 }
 
 /// One membership, from join to leave.
@@ -107,9 +112,11 @@ pub(crate) struct Membership {
     /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
     #[pin]
     pub(crate) done: SpinLock<Done>,
-    /// Told at every change of `done`.
+    /// Told at every change of `done`, and of what is known of lost nodes.
     #[pin]
     pub(crate) changed: Event,
+    #[pin]
+    pub(crate) fencing: Fencing,
 }
 
 /// What takes steps, and the heartbeats in which it says so.
@@ -270,7 +277,8 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 impl Membership {
-    fn place(&self, node: NodeId) -> Option<usize> {
+    /// The row of a node.
+    pub(crate) fn place(&self, node: NodeId) -> Option<usize> {
         self.rows.iter().position(|r| r.node == node)
     }
 
@@ -281,7 +289,10 @@ impl Membership {
         // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
         let queued = match effect {
             Effect::Install { view, .. } => self.queue_view(view, &heart.core),
-            Effect::Left => self.changes.push(Change::Left).map(|_| ()),
+            Effect::Left => {
+                self.fence_out();
+                self.changes.push(Change::Left).map(|_| ())
+            }
             Effect::None | Effect::Say | Effect::SayTo(_) | Effect::Stop(_) => Ok(()),
         };
         if queued.is_err() {
@@ -337,6 +348,7 @@ impl Membership {
         for p in 0..self.rows.len() {
             incarnations.push(core.incarnation(p), GFP_KERNEL)?;
         }
+        self.fence_view(&v.members, &incarnations);
         self.changes.push(Change::Install(v, incarnations))?;
         Ok(())
     }
@@ -350,8 +362,8 @@ impl Membership {
         };
         if !is_known {
             pr_warn!(
-                "node {} has another clustertab, or another --detect-ms ({} here): it is not heard; \
-                 make both the same on all nodes and join it again\n",
+                "node {} has another clustertab, fence.toml or --detect-ms ({} here): it is not heard; \
+                 make them the same on all nodes and join it again\n",
                 h.node.number(),
                 self.detect_ms
             );
@@ -420,16 +432,22 @@ impl ics::LinkObserver for Links {
         let Some(m) = current() else { return };
         let Some(p) = m.place(h.node) else { return };
         match proto::decode(&h.says, m.table) {
-            Some(says) => m.step(|heart| {
-                let heartbeat = state::Heartbeat {
-                    incarnation: h.incarnation.0,
-                    seq: h.seq,
-                    answers: h.answers.and_then(|seq| heart.sent.when(seq)),
-                    supports: h.supports,
-                    says,
-                };
-                heart.core.heard(p, heartbeat, now_ms())
-            }),
+            Some(says) => {
+                let leaving = says.phase == state::Phase::Leaving;
+                if !m.fence_heard(p, h.incarnation, leaving) {
+                    return;
+                }
+                m.step(|heart| {
+                    let heartbeat = state::Heartbeat {
+                        incarnation: h.incarnation.0,
+                        seq: h.seq,
+                        answers: h.answers.and_then(|seq| heart.sent.when(seq)),
+                        supports: h.supports,
+                        says,
+                    };
+                    heart.core.heard(p, heartbeat, now_ms())
+                });
+            }
             None => m.not_understood(p, h),
         }
     }
@@ -468,6 +486,10 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     }
     // Not only the nodes: who waits longer than the others for a silent node goes on in a view that they have replaced.
     table.extend_from_slice(&args.detect_ms.to_le_bytes(), GFP_KERNEL)?;
+    if args.fence.digest != 0 {
+        // Who waits for an agent where others do not would act on a death later than they, or never.
+        table.extend_from_slice(&args.fence.digest.to_le_bytes(), GFP_KERNEL)?;
+    }
     let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 2", &[&table]);
     let incarnation = new_incarnation();
     let times = Times::new(u64::from(args.detect_ms), FORM_MS);
@@ -497,6 +519,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     }
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
+    let fencing = Fencing::new(place, &args.rows, &args.fence)?;
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
@@ -510,6 +533,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             changes: Queue::new()?,
             done <- kernel::new_spinlock!(done, "clms::done"),
             changed <- Event::new(),
+            fencing <- fencing,
         }? Error),
         GFP_KERNEL,
     )?;
@@ -530,6 +554,11 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         let t = m.clone();
         threads.push(
             KThread::run(c"clms_view", move || t.carry_out())?,
+            GFP_KERNEL,
+        )?;
+        let t = m.clone();
+        threads.push(
+            KThread::run(c"clms_fence", move || t.run_fencing())?,
             GFP_KERNEL,
         )?;
         let t = m.clone();
@@ -570,7 +599,8 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
 /// Leaves. Sleeps until the others have a view without this node.
 ///
 /// # Errors
-/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority; `EBUSY` a subsystem is in use; `EINTR`.
+/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority; `EAGAIN` a lost node is not known to be off;
+/// `EBUSY` a subsystem is in use; `EINTR`.
 pub(crate) fn leave() -> Result {
     let m = current().ok_or(ENOTCONN)?;
     let v = view();
@@ -580,6 +610,9 @@ pub(crate) fn leave() -> Result {
     let alone = m.rows.len() == 1;
     if !alone && !m.heart.lock().core.may_leave() {
         return Err(EDQUOT);
+    }
+    if m.fence_pending() {
+        return Err(EAGAIN);
     }
     observers::leaving(m.this)?;
     if !alone {

@@ -25,6 +25,8 @@ pub struct JoinNode<'a> {
     pub addresses: KVec<Ipv4>,
     /// Its port.
     pub port: u16,
+    /// It is fenced when it is lost.
+    pub fenced: bool,
 }
 
 /// What a join asks.
@@ -69,6 +71,16 @@ impl Join<'_> {
         self.0.detect_ms
     }
 
+    /// Digest of how nodes are fenced; 0: none is.
+    pub fn fence_digest(&self) -> u64 {
+        self.0.fence_digest
+    }
+
+    /// Milliseconds that a fence agent may take; 0: the default.
+    pub fn fence_timeout_ms(&self) -> u32 {
+        self.0.fence_timeout_ms
+    }
+
     /// The table.
     ///
     /// # Errors
@@ -85,6 +97,7 @@ impl Join<'_> {
                 name: text(&n.name),
                 addresses,
                 port: n.port,
+                fenced: n.fence != 0,
             };
             out.push(node, GFP_KERNEL)?;
         }
@@ -118,15 +131,97 @@ impl Status<'_> {
     }
 
     /// Adds a node; one too many is left out.
-    pub fn add_node(&mut self, node: NodeId, name: &[u8], state: u32, incarnation: u64) {
+    pub fn add_node(
+        &mut self,
+        node: NodeId,
+        name: &[u8],
+        state: u32,
+        incarnation: u64,
+        loss: &Loss,
+    ) {
         if let Some(n) = self.0.nodes.get_mut(self.0.n_nodes as usize) {
             n.id = node.number();
             n.state = state;
             n.incarnation = incarnation;
+            n.fence = loss.fence;
+            n.detection_ms = loss.detection_ms;
+            n.judgement_ms = loss.judgement_ms;
             set_text(&mut n.name, name);
             self.0.n_nodes += 1;
         }
     }
+}
+
+/// How a node was lost last, as the spec has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loss {
+    /// Whether it is fenced, and how far that is.
+    pub fence: u32,
+    /// From its last sign of life to its loss; 0: it was not lost.
+    pub detection_ms: u32,
+    /// From then until it was judged dead; 0: it was not.
+    pub judgement_ms: u32,
+}
+
+/// A fence agent that is to run on this node.
+#[derive(Clone, Copy, Debug)]
+pub struct FenceJob {
+    /// The node to be switched off.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Number of the job.
+    pub number: u32,
+}
+
+/// What somebody says of a fence agent.
+pub struct Fenced<'a> {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation; 0: not said.
+    pub incarnation: u64,
+    /// Number of the job; 0: none.
+    pub job: u32,
+    /// 0: it is off.
+    pub status: u32,
+    /// Which agent, and what it said.
+    pub text: &'a [u8],
+    /// An agent has switched it off; else somebody takes the responsibility.
+    pub by_agent: bool,
+}
+
+impl<'a> Fenced<'a> {
+    fn new(f: &'a bindings::ssi_clms_fence) -> Option<Self> {
+        Some(Self {
+            node: NodeId::new(f.node)?,
+            incarnation: f.incarnation,
+            job: f.job,
+            status: f.status,
+            text: text(&f.text),
+            by_agent: f.by_agent != 0,
+        })
+    }
+}
+
+/// Tells whoever runs fence agents on this node. Sleeps.
+///
+/// # Errors
+/// `ESRCH` nobody does; `ENOMEM`; `ENOBUFS` it does not listen.
+pub fn fence_wanted(job: &FenceJob) -> Result {
+    let f = bindings::ssi_clms_fence {
+        node: job.node.number(),
+        job: job.number,
+        incarnation: job.incarnation,
+        ..Default::default()
+    };
+    // SAFETY: `f` is valid for the call.
+    to_result(unsafe { bindings::ssi_clms_nl_fence_wanted(&f) })
+}
+
+/// Whether somebody on this node runs fence agents.
+pub fn has_fenced() -> bool {
+    // SAFETY: No preconditions: the family is there as long as the module is.
+    unsafe { bindings::ssi_clms_nl_has_fenced() }
 }
 
 /// A refusal: an errno and a text that says which object, which node, what next.
@@ -157,6 +252,21 @@ pub trait Answerer: Send + Sync + 'static {
     /// # Errors
     /// What holds this node.
     fn leave() -> core::result::Result<(), Refusal>;
+
+    /// `fence-list`: hands each job to `add`.
+    fn fence_list(add: &mut dyn FnMut(FenceJob));
+
+    /// `fence-done`.
+    ///
+    /// # Errors
+    /// `ENOENT` nobody waits for that job.
+    fn fence_done(f: &Fenced<'_>) -> core::result::Result<(), Refusal>;
+
+    /// `fence-confirm`.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    fn fence_confirm(f: &Fenced<'_>) -> core::result::Result<(), Refusal>;
 }
 
 /// The registered family. Dropping it waits until nobody is answered any more.
@@ -205,6 +315,9 @@ impl<T: Answerer> Adapter<T> {
         status: Some(Self::status),
         join: Some(Self::join),
         leave: Some(Self::leave),
+        fence_list: Some(Self::fence_list),
+        fence_done: Some(Self::fence_done),
+        fence_confirm: Some(Self::fence_confirm),
     };
 
     /// # Safety
@@ -232,5 +345,47 @@ impl<T: Answerer> Adapter<T> {
     unsafe extern "C" fn leave(why: *mut *const c_char) -> c_int {
         // SAFETY: By the contract.
         unsafe { refuse(T::leave(), why) }
+    }
+
+    /// # Safety
+    /// `fences` is valid, zeroed and exclusive.
+    unsafe extern "C" fn fence_list(fences: *mut bindings::ssi_clms_fences) -> c_int {
+        // SAFETY: By the contract.
+        let fences = unsafe { &mut *fences };
+        T::fence_list(&mut |job| {
+            if let Some(f) = fences.all.get_mut(fences.n as usize) {
+                f.node = job.node.number();
+                f.incarnation = job.incarnation;
+                f.job = job.number;
+                fences.n += 1;
+            }
+        });
+        0
+    }
+
+    /// # Safety
+    /// `f` is valid, `why` is writable.
+    unsafe extern "C" fn fence_done(
+        f: *const bindings::ssi_clms_fence,
+        why: *mut *const c_char,
+    ) -> c_int {
+        // SAFETY: By the contract.
+        let f = unsafe { &*f };
+        let r = Fenced::new(f).ok_or(EINVAL.into());
+        // SAFETY: By the contract.
+        unsafe { refuse(r.and_then(|f| T::fence_done(&f)), why) }
+    }
+
+    /// # Safety
+    /// `f` is valid, `why` is writable.
+    unsafe extern "C" fn fence_confirm(
+        f: *const bindings::ssi_clms_fence,
+        why: *mut *const c_char,
+    ) -> c_int {
+        // SAFETY: By the contract.
+        let f = unsafe { &*f };
+        let r = Fenced::new(f).ok_or(EINVAL.into());
+        // SAFETY: By the contract.
+        unsafe { refuse(r.and_then(|f| T::fence_confirm(&f)), why) }
     }
 }

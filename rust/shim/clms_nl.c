@@ -11,6 +11,11 @@
 
 static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
 
+/* The generator knows no flags: only an administrator may listen, who is then taken for the daemon that runs agents. */
+static const struct genl_multicast_group ssi_clms_groups[] = {
+	[SSI_CLMS_NLGRP_FENCE] = { .name = SSI_CLMS_MCGRP_FENCE, .flags = GENL_MCAST_CAP_SYS_ADMIN },
+};
+
 static struct genl_family ssi_clms_family = {
 	.name		= SSI_CLMS_FAMILY_NAME,
 	.version	= SSI_CLMS_FAMILY_VERSION,
@@ -19,6 +24,8 @@ static struct genl_family ssi_clms_family = {
 	.module		= THIS_MODULE,
 	.split_ops	= ssi_clms_nl_ops,
 	.n_split_ops	= ARRAY_SIZE(ssi_clms_nl_ops),
+	.mcgrps		= ssi_clms_groups,
+	.n_mcgrps	= ARRAY_SIZE(ssi_clms_groups),
 };
 
 static int ssi_clms_put_node(struct sk_buff *msg, const struct ssi_clms_node *n)
@@ -30,7 +37,10 @@ static int ssi_clms_put_node(struct sk_buff *msg, const struct ssi_clms_node *n)
 	if (nla_put_u32(msg, SSI_CLMS_A_NODE_ID, n->id) ||
 	    nla_put_string(msg, SSI_CLMS_A_NODE_NAME, n->name) ||
 	    nla_put_u32(msg, SSI_CLMS_A_NODE_STATE, n->state) ||
-	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_INCARNATION, n->incarnation, 0))
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_INCARNATION, n->incarnation, 0) ||
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_FENCE, n->fence) ||
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_DETECTION_MS, n->detection_ms) ||
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_JUDGEMENT_MS, n->judgement_ms))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -67,7 +77,7 @@ int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info)
 	if (ret)
 		goto out;
 	ret = -ENOMEM;
-	msg = nlmsg_new(1024 + st->n_nodes * 128, GFP_KERNEL);
+	msg = nlmsg_new(1024 + st->n_nodes * 160, GFP_KERNEL);
 	if (!msg)
 		goto out;
 	head = genlmsg_iput(msg, info);
@@ -86,7 +96,7 @@ out:
 static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 			     struct genl_info *info)
 {
-	struct nlattr *tb[SSI_CLMS_A_NODE_PORT + 1], *a;
+	struct nlattr *tb[SSI_CLMS_A_NODE_MAX + 1], *a;
 	struct ssi_clms_node *n;
 	int ret, rem;
 
@@ -94,7 +104,7 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 		GENL_SET_ERR_MSG(info, "the table has more nodes than this release takes");
 		return -E2BIG;
 	}
-	ret = nla_parse_nested(tb, SSI_CLMS_A_NODE_PORT, nest, ssi_clms_node_nl_policy,
+	ret = nla_parse_nested(tb, SSI_CLMS_A_NODE_MAX, nest, ssi_clms_node_nl_policy,
 			       info->extack);
 	if (ret)
 		return ret;
@@ -108,6 +118,8 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 		nla_strscpy(n->name, tb[SSI_CLMS_A_NODE_NAME], sizeof(n->name));
 	n->port = tb[SSI_CLMS_A_NODE_PORT] ? nla_get_u16(tb[SSI_CLMS_A_NODE_PORT]) :
 		  SSI_CLMS_DEFAULT_PORT;
+	if (tb[SSI_CLMS_A_NODE_FENCE])
+		n->fence = nla_get_u32(tb[SSI_CLMS_A_NODE_FENCE]);
 	nla_for_each_nested_type(a, SSI_CLMS_A_NODE_ADDRESS, nest, rem)
 		if (n->n_addresses < SSI_CLMS_MAX_ADDRESSES)
 			n->addresses[n->n_addresses++] = ntohl(nla_get_in_addr(a));
@@ -119,7 +131,7 @@ static int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
 {
 	if (netlink_capable(skb, CAP_SYS_ADMIN))
 		return 0;
-	GENL_SET_ERR_MSG(info, "only an administrator (CAP_SYS_ADMIN) may join or leave");
+	GENL_SET_ERR_MSG(info, "only an administrator (CAP_SYS_ADMIN) may do that");
 	return -EPERM;
 }
 
@@ -145,6 +157,10 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 	j->key_len = nla_memcpy(j->key, info->attrs[SSI_CLMS_A_CLMS_KEY], sizeof(j->key));
 	if (info->attrs[SSI_CLMS_A_CLMS_DETECT_MS])
 		j->detect_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_DETECT_MS]);
+	if (info->attrs[SSI_CLMS_A_CLMS_FENCE_DIGEST])
+		j->fence_digest = nla_get_u64(info->attrs[SSI_CLMS_A_CLMS_FENCE_DIGEST]);
+	if (info->attrs[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS])
+		j->fence_timeout_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS]);
 	if (j->key_len < SSI_CLMS_MIN_KEY) {
 		GENL_SET_ERR_MSG(info, "the cluster key is shorter than 16 bytes");
 		ret = -EINVAL;
@@ -176,6 +192,131 @@ int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info)
 		GENL_SET_ERR_MSG_FMT(info, "%s", why);
 	return ret;
 }
+
+static int ssi_clms_put_fence(struct sk_buff *msg, const struct ssi_clms_fence *f)
+{
+	struct nlattr *nest = nla_nest_start(msg, SSI_CLMS_A_CLMS_FENCE);
+
+	if (!nest)
+		return -EMSGSIZE;
+	if (nla_put_u32(msg, SSI_CLMS_A_FENCE_NODE, f->node) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_FENCE_INCARNATION, f->incarnation, 0) ||
+	    nla_put_u32(msg, SSI_CLMS_A_FENCE_JOB, f->job))
+		return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+static int ssi_clms_put_fences(struct sk_buff *msg, const struct ssi_clms_fences *fences)
+{
+	for (u32 i = 0; i < fences->n; i++)
+		if (ssi_clms_put_fence(msg, &fences->all[i]))
+			return -EMSGSIZE;
+	return 0;
+}
+
+int ssi_clms_nl_fence_list_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ssi_clms_fences *fences;
+	struct sk_buff *msg;
+	void *head;
+	int ret = ssi_clms_check_admin(skb, info);
+
+	if (ret)
+		return ret;
+	fences = kvzalloc_obj(*fences, GFP_KERNEL);
+	if (!fences)
+		return -ENOMEM;
+	ret = ssi_clms_ops->fence_list(fences);
+	if (ret)
+		goto out;
+	ret = -ENOMEM;
+	msg = nlmsg_new(64 + fences->n * 64, GFP_KERNEL);
+	if (!msg)
+		goto out;
+	head = genlmsg_iput(msg, info);
+	ret = head ? ssi_clms_put_fences(msg, fences) : -EMSGSIZE;
+	if (ret) {
+		nlmsg_free(msg);
+		goto out;
+	}
+	genlmsg_end(msg, head);
+	ret = genlmsg_reply(msg, info);
+out:
+	kvfree(fences);
+	return ret;
+}
+
+/* Reads what somebody says of an agent and hands it to @answer. */
+static int ssi_clms_take_fence(struct sk_buff *skb, struct genl_info *info,
+			       int (*answer)(const struct ssi_clms_fence *f, const char **why))
+{
+	struct nlattr *tb[SSI_CLMS_A_FENCE_MAX + 1];
+	struct ssi_clms_fence f = {};
+	const char *why = NULL;
+	int ret = ssi_clms_check_admin(skb, info);
+
+	if (ret)
+		return ret;
+	if (GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_FENCE))
+		return -EINVAL;
+	ret = nla_parse_nested(tb, SSI_CLMS_A_FENCE_MAX, info->attrs[SSI_CLMS_A_CLMS_FENCE],
+			       ssi_clms_fence_nl_policy, info->extack);
+	if (ret)
+		return ret;
+	if (!tb[SSI_CLMS_A_FENCE_NODE]) {
+		GENL_SET_ERR_MSG(info, "which node?");
+		return -EINVAL;
+	}
+	f.node = nla_get_u32(tb[SSI_CLMS_A_FENCE_NODE]);
+	if (tb[SSI_CLMS_A_FENCE_INCARNATION])
+		f.incarnation = nla_get_u64(tb[SSI_CLMS_A_FENCE_INCARNATION]);
+	if (tb[SSI_CLMS_A_FENCE_JOB])
+		f.job = nla_get_u32(tb[SSI_CLMS_A_FENCE_JOB]);
+	f.status = tb[SSI_CLMS_A_FENCE_STATUS] ? nla_get_u32(tb[SSI_CLMS_A_FENCE_STATUS]) : 1;
+	f.by_agent = tb[SSI_CLMS_A_FENCE_BY_AGENT] && nla_get_u8(tb[SSI_CLMS_A_FENCE_BY_AGENT]);
+	if (tb[SSI_CLMS_A_FENCE_TEXT])
+		nla_strscpy(f.text, tb[SSI_CLMS_A_FENCE_TEXT], sizeof(f.text));
+	ret = answer(&f, &why);
+	if (why)
+		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+	return ret;
+}
+
+int ssi_clms_nl_fence_done_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return ssi_clms_take_fence(skb, info, ssi_clms_ops->fence_done);
+}
+
+int ssi_clms_nl_fence_confirm_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return ssi_clms_take_fence(skb, info, ssi_clms_ops->fence_confirm);
+}
+
+/* Tells whoever runs agents on this node. Sleeps. */
+int ssi_clms_nl_fence_wanted(const struct ssi_clms_fence *f)
+{
+	struct sk_buff *msg = genlmsg_new(128, GFP_KERNEL);
+	void *head;
+
+	if (!msg)
+		return -ENOMEM;
+	head = genlmsg_put(msg, 0, 0, &ssi_clms_family, 0, SSI_CLMS_CMD_FENCE_WANTED);
+	if (!head || ssi_clms_put_fence(msg, f)) {
+		nlmsg_free(msg);
+		return -EMSGSIZE;
+	}
+	genlmsg_end(msg, head);
+	return genlmsg_multicast(&ssi_clms_family, msg, 0, SSI_CLMS_NLGRP_FENCE, GFP_KERNEL);
+}
+EXPORT_SYMBOL_GPL(ssi_clms_nl_fence_wanted);
+
+/* Whether anybody runs agents on this node: listens. */
+bool ssi_clms_nl_has_fenced(void)
+{
+	return genl_has_listeners(&ssi_clms_family, &init_net, SSI_CLMS_NLGRP_FENCE) > 0;
+}
+EXPORT_SYMBOL_GPL(ssi_clms_nl_has_fenced);
 
 /* Registers the family. @ops answers until ssi_clms_nl_unregister(). */
 int ssi_clms_nl_register(const struct ssi_clms_ops *ops)

@@ -12,26 +12,50 @@
 #include <uapi/linux/ssi_clms.h>
 
 /* Common nested types */
-const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_PORT + 1] = {
+const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1] = {
+	[SSI_CLMS_A_FENCE_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+	[SSI_CLMS_A_FENCE_INCARNATION] = { .type = NLA_U64, },
+	[SSI_CLMS_A_FENCE_JOB] = { .type = NLA_U32, },
+	[SSI_CLMS_A_FENCE_STATUS] = { .type = NLA_U32, },
+	[SSI_CLMS_A_FENCE_TEXT] = { .type = NLA_NUL_STRING, .len = 200, },
+	[SSI_CLMS_A_FENCE_BY_AGENT] = { .type = NLA_U8, },
+};
+
+const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1] = {
 	[SSI_CLMS_A_NODE_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_NODE_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_NODE_STATE] = NLA_POLICY_MAX(NLA_U32, 7),
 	[SSI_CLMS_A_NODE_INCARNATION] = { .type = NLA_U64, },
 	[SSI_CLMS_A_NODE_ADDRESS] = NLA_POLICY_EXACT_LEN(4),
 	[SSI_CLMS_A_NODE_PORT] = { .type = NLA_U16, },
+	[SSI_CLMS_A_NODE_FENCE] = NLA_POLICY_MAX(NLA_U32, 3),
+	[SSI_CLMS_A_NODE_DETECTION_MS] = { .type = NLA_U32, },
+	[SSI_CLMS_A_NODE_JUDGEMENT_MS] = { .type = NLA_U32, },
 };
 
 /* SSI_CLMS_CMD_JOIN - do */
-static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_DETECT_MS + 1] = {
+static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS + 1] = {
 	[SSI_CLMS_A_CLMS_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_CLMS_THIS_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
 	[SSI_CLMS_A_CLMS_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
 	[SSI_CLMS_A_CLMS_DETECT_MS] = { .type = NLA_U32, },
+	[SSI_CLMS_A_CLMS_FENCE_DIGEST] = { .type = NLA_U64, },
+	[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS] = { .type = NLA_U32, },
+};
+
+/* SSI_CLMS_CMD_FENCE_DONE - do */
+static const struct nla_policy ssi_clms_fence_done_nl_policy[SSI_CLMS_A_CLMS_FENCE + 1] = {
+	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
+};
+
+/* SSI_CLMS_CMD_FENCE_CONFIRM - do */
+static const struct nla_policy ssi_clms_fence_confirm_nl_policy[SSI_CLMS_A_CLMS_FENCE + 1] = {
+	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
 };
 
 /* Ops table for ssi_clms */
-const struct genl_split_ops ssi_clms_nl_ops[3] = {
+const struct genl_split_ops ssi_clms_nl_ops[6] = {
 	{
 		.cmd	= SSI_CLMS_CMD_STATUS,
 		.doit	= ssi_clms_nl_status_doit,
@@ -41,7 +65,7 @@ const struct genl_split_ops ssi_clms_nl_ops[3] = {
 		.cmd		= SSI_CLMS_CMD_JOIN,
 		.doit		= ssi_clms_nl_join_doit,
 		.policy		= ssi_clms_join_nl_policy,
-		.maxattr	= SSI_CLMS_A_CLMS_DETECT_MS,
+		.maxattr	= SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS,
 		.flags		= GENL_CMD_CAP_DO,
 	},
 	{
@@ -49,4 +73,27 @@ const struct genl_split_ops ssi_clms_nl_ops[3] = {
 		.doit	= ssi_clms_nl_leave_doit,
 		.flags	= GENL_CMD_CAP_DO,
 	},
+	{
+		.cmd	= SSI_CLMS_CMD_FENCE_LIST,
+		.doit	= ssi_clms_nl_fence_list_doit,
+		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_FENCE_DONE,
+		.doit		= ssi_clms_nl_fence_done_doit,
+		.policy		= ssi_clms_fence_done_nl_policy,
+		.maxattr	= SSI_CLMS_A_CLMS_FENCE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_FENCE_CONFIRM,
+		.doit		= ssi_clms_nl_fence_confirm_doit,
+		.policy		= ssi_clms_fence_confirm_nl_policy,
+		.maxattr	= SSI_CLMS_A_CLMS_FENCE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+};
+
+static const struct genl_multicast_group ssi_clms_nl_mcgrps[] = {
+	[SSI_CLMS_NLGRP_FENCE] = { "fence", },
 };

@@ -13,13 +13,21 @@
 #include <uapi/linux/ssi_clms.h>
 
 /* Common nested types */
-extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_PORT + 1];
+extern const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1];
+extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1];
 
 /* Ops table for ssi_clms */
-extern const struct genl_split_ops ssi_clms_nl_ops[3];
+extern const struct genl_split_ops ssi_clms_nl_ops[6];
 
 int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_fence_list_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_fence_done_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_fence_confirm_doit(struct sk_buff *skb, struct genl_info *info);
+
+enum {
+	SSI_CLMS_NLGRP_FENCE,
+};
 
 #endif /* _LINUX_SSI_CLMS_GEN_H */

@@ -94,6 +94,9 @@ struct ssi_clms_node {
 	u64 incarnation;
 	u32 addresses[SSI_CLMS_MAX_ADDRESSES];	/* host byte order */
 	u32 n_addresses;
+	u32 fence;
+	u32 detection_ms;
+	u32 judgement_ms;
 	u16 port;
 	char name[SSI_CLMS_NAME];
 };
@@ -104,6 +107,8 @@ struct ssi_clms_join {
 	u32 key_len;
 	u32 this_node;
 	u32 detect_ms;
+	u64 fence_digest;
+	u32 fence_timeout_ms;
 	u32 n_nodes;
 	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
 };
@@ -119,15 +124,35 @@ struct ssi_clms_status {
 	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
 };
 
+/* A fence agent that is to run on this node, or what became of it. */
+struct ssi_clms_fence {
+	u32 node;
+	u32 job;
+	u64 incarnation;
+	u32 status;
+	u32 by_agent;
+	char text[204];
+};
+
+struct ssi_clms_fences {
+	u32 n;
+	struct ssi_clms_fence all[SSI_CLMS_MAX_NODES];
+};
+
 /* Answers for the family. @why gets a static text for people. */
 struct ssi_clms_ops {
 	int (*status)(struct ssi_clms_status *st);
 	int (*join)(const struct ssi_clms_join *j, const char **why);
 	int (*leave)(const char **why);
+	int (*fence_list)(struct ssi_clms_fences *fences);
+	int (*fence_done)(const struct ssi_clms_fence *f, const char **why);
+	int (*fence_confirm)(const struct ssi_clms_fence *f, const char **why);
 };
 
 int ssi_clms_nl_register(const struct ssi_clms_ops *ops);
 void ssi_clms_nl_unregister(void);
+int ssi_clms_nl_fence_wanted(const struct ssi_clms_fence *f);
+bool ssi_clms_nl_has_fenced(void);
 
 /* ics_nl.c */
 #define SSI_ICS_N_BUCKETS	24

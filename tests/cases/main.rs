@@ -37,6 +37,7 @@ cases! {
     clms_pause
     clms_clocks
     clms_no_single_point
+    clms_fencing
     ics_calls
     ics_strangers
     ics_links

@@ -47,6 +47,8 @@ pub(crate) struct Case {
     pub(crate) modules: bool,
     /// ... and the nodes have joined.
     pub(crate) join: bool,
+    /// Nodes are fenced by the rig.
+    pub(crate) fence: bool,
     /// How many networks.
     pub(crate) links: u32,
     /// Added to the kernel's command line.
@@ -78,6 +80,7 @@ impl Case {
         kernel: Kernel::Plain,
         modules: true,
         join: true,
+        fence: false,
         links: 1,
         append: "",
         fresh: false,
@@ -98,6 +101,7 @@ struct Shape {
     kernel: Kernel,
     modules: bool,
     join: bool,
+    fence: bool,
     links: u32,
     append: &'static str,
 }
@@ -256,6 +260,7 @@ fn shape(case: &Case, options: &Options) -> Shape {
         kernel,
         modules: case.modules,
         join: case.join,
+        fence: case.fence,
         links: case.links,
         append: case.append,
     }
@@ -263,7 +268,7 @@ fn shape(case: &Case, options: &Options) -> Shape {
 
 /// Cases of one shape go one after the other, shapes in the order of their first case.
 fn group(cases: Vec<Case>) -> Vec<Case> {
-    let key = |c: &Case| (c.nodes, c.root, c.kernel, c.modules, c.join, c.links, c.append);
+    let key = |c: &Case| (c.nodes, c.root, c.kernel, c.modules, c.join, c.fence, c.links, c.append);
     let mut keys: Vec<_> = Vec::new();
     for c in &cases {
         if !keys.contains(&key(c)) {
@@ -367,6 +372,7 @@ impl Runner {
                 kernel: shape.kernel,
                 no_modules: !shape.modules,
                 no_join: !shape.join,
+                fence: shape.fence,
                 links: shape.links,
                 append: shape.append.to_owned(),
                 seed: self.options.seed,

@@ -21,11 +21,14 @@ use rig_agent::wire::Frame;
 use rig_agent::wire::Hello;
 use rig_agent::wire::Kind;
 use rig_agent::wire::Spawn;
+use tokio::io::AsyncBufReadExt;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -73,12 +76,20 @@ impl Drop for Session {
     }
 }
 
+/// What a fence agent on a node asks for, and where the answer goes.
+pub(crate) struct FenceRequest {
+    /// `ACTION NODE`.
+    pub(crate) wish: String,
+    pub(crate) answer: oneshot::Sender<String>,
+}
+
 /// A node.
 pub(crate) struct Node {
     pub(crate) id: u32,
     setup: Rc<Setup>,
     dir: PathBuf,
     switch: Switch,
+    fence: mpsc::UnboundedSender<FenceRequest>,
     pub(crate) status: watch::Sender<NodeStatus>,
     wanted: watch::Sender<bool>,
     kill: Notify,
@@ -89,7 +100,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(id: u32, setup: Rc<Setup>, dir: PathBuf, switch: Switch) -> Rc<Self> {
+    pub(crate) fn new(
+        id: u32,
+        setup: Rc<Setup>,
+        dir: PathBuf,
+        switch: Switch,
+        fence: mpsc::UnboundedSender<FenceRequest>,
+    ) -> Rc<Self> {
         let status = NodeStatus {
             id,
             phase: Phase::Off,
@@ -106,6 +123,7 @@ impl Node {
             setup,
             dir,
             switch,
+            fence,
             status: watch::Sender::new(status),
             wanted: watch::Sender::new(true),
             kill: Notify::new(),
@@ -168,6 +186,10 @@ impl Node {
             let (node, stream) = (self.clone(), async_stream(vm.agent)?);
             tokio::task::spawn_local(async move { node.serve_agent(stream).await })
         };
+        let fence = {
+            let (node, stream) = (self.clone(), async_stream(vm.fence)?);
+            tokio::task::spawn_local(async move { node.serve_fence(stream).await })
+        };
         loop {
             tokio::select! {
                 exit = vm.child.wait() => {
@@ -181,6 +203,7 @@ impl Node {
         finish(monitor).await;
         finish(agent).await;
         finish(console).await;
+        finish(fence).await;
 
         let why = qmp.shutdown.take().unwrap_or_else(|| "killed".into());
         let was_up = self.status.borrow().phase == Phase::Up;
@@ -241,6 +264,26 @@ impl Node {
         end
     }
 
+    /// Answers the fence agents of one boot, one request after the other.
+    async fn serve_fence(&self, stream: UnixStream) -> Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        while let Some(line) = lines.next_line().await? {
+            let Some((id, wish)) = line.split_once(' ') else {
+                continue;
+            };
+            let (answer, wait) = oneshot::channel();
+            let wish = wish.to_owned();
+            let sent = self.fence.send(FenceRequest { wish, answer });
+            let said = match sent {
+                Ok(()) => wait.await.unwrap_or_else(|_| "error the rig ends".to_owned()),
+                Err(_) => "error the rig ends".to_owned(),
+            };
+            writer.write_all(format!("{id} {said}\n").as_bytes()).await?;
+        }
+        Ok(())
+    }
+
     fn agent_frames(&self, decoder: &mut Decoder, agent: &Rc<Agent>) -> Result<()> {
         while let Some(frame) = decoder.next_frame()? {
             match frame.kind {
@@ -285,6 +328,7 @@ impl Node {
             clustertab,
             clustername: "rig".into(),
             key: setup.key.clone(),
+            fence: setup.fence.then(|| fence_toml(setup.nodes)),
             modules: setup.modules,
             join: setup.join,
             root: true,
@@ -372,6 +416,17 @@ impl Node {
             .clone()
             .ok_or_else(|| anyhow!("node {} is off", self.id))
     }
+}
+
+/// Every node is fenced by the rig.
+fn fence_toml(nodes: u32) -> String {
+    let mut text = String::from(
+        "agent = \"/usr/lib/ssi-tests/fence_rig\"\naction = \"reboot\"\ntimeout = 20\n\n[options]\nknobs = \"/shared\"\n",
+    );
+    for node in 1..=nodes {
+        text += &format!("\n[node.{node}]\n");
+    }
+    text
 }
 
 fn async_stream(stream: StdStream) -> Result<UnixStream> {

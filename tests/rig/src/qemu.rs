@@ -17,6 +17,7 @@ use std::process::Stdio;
 use anyhow::Context;
 use anyhow::Result;
 use nix::sys::signal::Signal;
+use rig_agent::wire::FENCE_PORT;
 use rig_agent::wire::PORT;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -33,6 +34,7 @@ pub(crate) struct Vm {
     pub(crate) console: UnixStream,
     pub(crate) qmp: UnixStream,
     pub(crate) agent: UnixStream,
+    pub(crate) fence: UnixStream,
     pub(crate) links: Vec<UnixStream>,
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     let (console, console_fd) = pair()?;
     let (qmp, qmp_fd) = pair()?;
     let (agent, agent_fd) = pair()?;
+    let (fence, fence_fd) = pair()?;
     let links = (0..setup.links).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
 
     let cmdline = format!(
@@ -108,6 +111,8 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
     arg("-chardev", format!("socket,id=agent,fd={agent_fd}"));
     arg("-device", "virtio-serial-pci".into());
     arg("-device", format!("virtserialport,chardev=agent,name={PORT}"));
+    arg("-chardev", format!("socket,id=fence,fd={fence_fd}"));
+    arg("-device", format!("virtserialport,chardev=fence,name={FENCE_PORT}"));
     for (link, (_, fd)) in (1..).zip(&links) {
         arg(
             "-netdev",
@@ -188,6 +193,7 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
         console,
         qmp,
         agent,
+        fence,
         links,
     })
 }

@@ -131,8 +131,9 @@ pub fn run(dir: &Path) -> Result<()> {
 async fn serve(dir: PathBuf, setup: Setup) -> Result<()> {
     let switch = Switch::start(setup.seed).context("switch")?;
     let setup = Rc::new(setup);
+    let (fence, mut fence_requests) = mpsc::unbounded_channel();
     let nodes = (1..=setup.nodes)
-        .map(|id| Node::new(id, setup.clone(), dir.clone(), switch.clone()))
+        .map(|id| Node::new(id, setup.clone(), dir.clone(), switch.clone(), fence.clone()))
         .collect();
     let listener = listen(&dir)?;
     let sup = Rc::new(Supervisor {
@@ -144,6 +145,19 @@ async fn serve(dir: PathBuf, setup: Setup) -> Result<()> {
     });
     for node in &sup.nodes {
         tokio::task::spawn_local(node.clone().run());
+    }
+    {
+        let sup = sup.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(r) = fence_requests.recv().await {
+                let sup = sup.clone();
+                // One that takes long does not keep the others waiting.
+                tokio::task::spawn_local(async move {
+                    // The node that asked may be gone.
+                    let _ = r.answer.send(sup.fence(&r.wish).await);
+                });
+            }
+        });
     }
     let up = {
         let sup = sup.clone();
@@ -212,6 +226,31 @@ impl Supervisor {
         self.nodes
             .get(index)
             .ok_or_else(|| Reply::error(2, format!("there is no node {id}, only 1 to {}", self.nodes.len())))
+    }
+
+    /// Does what a fence agent asks for.
+    async fn fence(&self, wish: &str) -> String {
+        let Some((action, plug)) = wish.split_once(' ') else {
+            return "error no node".to_owned();
+        };
+        if action == "monitor" {
+            return "ok".to_owned();
+        }
+        let Some(node) = plug.parse().ok().and_then(|id| self.node(id).ok()) else {
+            return format!("error there is no node {plug}");
+        };
+        let is_on = node.status.borrow().pid.is_some();
+        let done = match action {
+            "status" => return if is_on { "on" } else { "off" }.to_owned(),
+            "off" => node.power(Power::Kill).await,
+            "on" if is_on => Ok(()),
+            "on" | "reboot" => node.power(Power::Reset).await,
+            _ => return format!("error there is no action {action}"),
+        };
+        match done {
+            Ok(()) => "ok".to_owned(),
+            Err(e) => format!("error {e:#}").replace('\n', " "),
+        }
     }
 
     async fn power_off(&self) {

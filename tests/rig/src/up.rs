@@ -153,13 +153,16 @@ pub struct Up {
     /// Added to the kernel's command line
     #[arg(long, value_name = "STR", default_value = "", allow_hyphen_values = true)]
     pub append: String,
+    /// Nodes are fenced when they are lost: by the rig, through `cluster fenced` and the agent fence_rig
+    #[arg(long)]
+    pub fence: bool,
     /// Load the modules, but do not join
     #[arg(long)]
     pub no_join: bool,
     /// A node that exits by reboot stays off
     #[arg(long)]
     pub no_restart: bool,
-    /// Seconds until it must be up [default: 60, 300 with the debug kernel]
+    /// Seconds until it must be up [default: 60, 300 with the debug kernel, and 20 for each node above 3]
     #[arg(long, value_name = "S", value_parser = client::seconds)]
     pub timeout: Option<Duration>,
     /// Seed of all chance [default: another one each time]
@@ -183,6 +186,7 @@ impl Default for Up {
             links: 1,
             disks: Vec::new(),
             append: String::new(),
+            fence: false,
             no_join: false,
             no_restart: false,
             timeout: None,
@@ -223,6 +227,8 @@ pub struct Setup {
     pub modules: bool,
     /// Join.
     pub join: bool,
+    /// Nodes are fenced.
+    pub fence: bool,
     /// Start again after a reboot.
     pub restart: bool,
     /// Until all are up.
@@ -239,6 +245,12 @@ fn some_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Short enough to be typed again.
     Rng::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 ^ u64::from(std::process::id())).number() % 1_000_000
+}
+
+/// How long so many nodes may take to be up: emulated ones share the machine's processors.
+fn boot_seconds(nodes: u32, is_debug: bool) -> u64 {
+    let few = if is_debug { 300 } else { 60 };
+    few + 20 * u64::from(nodes.saturating_sub(3))
 }
 
 /// What the kernel of every guest is told.
@@ -311,10 +323,11 @@ impl Up {
             append: self.append.clone(),
             modules: with_modules,
             join,
+            fence: self.fence,
             restart: !self.no_restart,
             timeout: self
                 .timeout
-                .unwrap_or(Duration::from_secs(if is_debug { 300 } else { 60 })),
+                .unwrap_or(Duration::from_secs(boot_seconds(self.nodes, is_debug))),
             seed,
             tie: self.tie,
             key: format!("{:016x}{:016x}", key_rng.number(), key_rng.number()),

@@ -37,6 +37,13 @@ pub(crate) fn cluster() -> Command {
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
+        .subcommand(node())
+        .subcommand(
+            Command::new("fenced")
+                .about("Run fence agents for the kernel; started once per node")
+                .after_help("It ends only with an error: 1 fence.toml or the kernel, 3 no module.")
+                .arg(fence_arg()),
+        )
         .subcommand(
             Command::new("names")
                 .about("List the other names of this program")
@@ -198,6 +205,51 @@ fn join() -> Command {
                 .value_parser(value_parser!(u32).range(1..))
                 .help("Milliseconds of silence after which a node is suspected [default: the module's]"),
         )
+        .arg(fence_arg())
+}
+
+fn fence_arg() -> Arg {
+    Arg::new("fence")
+        .long("fence")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("How nodes are fenced; the same on all nodes [default: /etc/cluster/fence.toml, if it is there]")
+}
+
+fn node() -> Command {
+    Command::new("node")
+        .about("Act on another node")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("fence")
+                .about("Switch a node off by its fence agent, from here, and tell all members that it is off")
+                .after_help("Exit status: 0 it is off, 1 it is not, 2 usage, 3 no module.")
+                .arg(
+                    Arg::new("off")
+                        .long("off")
+                        .action(ArgAction::SetTrue)
+                        .help("Leave it off, whatever fence.toml says"),
+                )
+                .arg(
+                    Arg::new("force")
+                        .long("force")
+                        .action(ArgAction::SetTrue)
+                        .help("Also a node that is neither a member nor waits to be fenced"),
+                )
+                .arg(fence_arg())
+                .arg(node_arg()),
+        )
+        .subcommand(
+            Command::new("confirm-down")
+                .about("Tell all members that a lost node is off, which YOU have made sure of")
+                .after_help(
+                    "DANGEROUS. The members take over what was the node's. If it still runs it goes on writing, and data \
+                     are lost. Only after you have cut its power, and only if its fence agent cannot do that.\n\n\
+                     Exit status: 0 they know, 1 it does not wait to be fenced, 2 usage, 3 no module.",
+                )
+                .arg(node_arg()),
+        )
 }
 
 fn node_arg() -> Arg {
@@ -280,6 +332,9 @@ mod tests {
             "cluster frob",
             "cluster join --node 0",
             "cluster join --node 1023",
+            "cluster node",
+            "cluster node fence",
+            "cluster node confirm-down",
             "cluster status x",
             "cluster ics",
             "cluster ics show x",

@@ -5,6 +5,7 @@
 use crate::clustertab;
 use crate::config;
 use crate::failure::Failure;
+use crate::fence::Config;
 use crate::netlink;
 use crate::netlink::Error;
 use crate::netlink::JoinRequest;
@@ -37,6 +38,10 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
             .map_err(|e| Failure::usage(format!("--name: {e}")))?,
         None => config::cluster_name(&read_text(Path::new(NAME_FILE))?).map_err(|e| about(Path::new(NAME_FILE), e))?,
     };
+    let fence = Config::read(m)?;
+    fence
+        .check(&rows)
+        .map_err(|e| Failure::failed(format!("fence.toml: {e}")))?;
     let key = config::key(&read(&key_file)?).map_err(|e| {
         about(
             &key_file,
@@ -60,6 +65,7 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         nodes,
         key,
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
+        fence,
     };
     netlink::join(&request)
         .map(|()| 0)
@@ -72,6 +78,7 @@ pub(crate) fn leave() -> Result<u8, Failure> {
             let next = match r.errno {
                 Errno::EPERM | Errno::EACCES => "run it as root",
                 Errno::ENOTCONN => "this node is in no cluster; see cluster status",
+                Errno::EAGAIN => "repair its fence agent, or see cluster node confirm-down --help",
                 Errno::EDQUOT => "let another node join first, or shut all nodes down",
                 Errno::EBUSY => "end or migrate the processes that hold it, then try again",
                 _ => "see the kernel log of this node",

@@ -10,6 +10,8 @@ mod clustertab;
 mod config;
 mod docs;
 mod failure;
+mod fence;
+mod fenced;
 mod ics;
 mod join;
 mod migrate;
@@ -81,6 +83,12 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "join" => join::join(m),
         "leave" => join::leave(),
         "ics" => ics::run(m),
+        "fenced" => fenced::run(m),
+        "node" => match m.subcommand() {
+            Some(("fence", m)) => fence::by_hand(m),
+            Some(("confirm-down", m)) => fence::confirm_down(m),
+            _ => Err(Failure::usage("no command given; see cluster node --help")),
+        },
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
         "clusternode_getstate" => node::state(m),

@@ -9,11 +9,14 @@ use crate::failure::Failure;
 use crate::failure::describe;
 use neli::attr::Attribute;
 use neli::consts::genl::CtrlAttr;
+use neli::consts::genl::CtrlAttrMcastGrp;
 use neli::consts::genl::CtrlCmd;
+use neli::consts::genl::Index;
 use neli::consts::nl::GenlId;
 use neli::consts::nl::NlmF;
 use neli::consts::nl::NlmsgerrAttr;
 use neli::consts::socket::NlFamily;
+use neli::err::SocketError;
 use neli::genl::AttrTypeBuilder;
 use neli::genl::Genlmsghdr;
 use neli::genl::GenlmsghdrBuilder;
@@ -37,6 +40,10 @@ pub(crate) enum Op {
     Status = 1,
     Join = 2,
     Leave = 3,
+    FenceList = 20,
+    FenceDone = 21,
+    FenceConfirm = 22,
+    FenceWanted = 23,
 }
 impl neli::consts::genl::Cmd for Op {}
 
@@ -52,6 +59,9 @@ pub(crate) enum Clms {
     Key = 7,
     DetectMs = 8,
     State = 9,
+    FenceDigest = 40,
+    FenceTimeoutMs = 41,
+    Fence = 42,
 }
 impl neli::consts::genl::NlAttrType for Clms {}
 
@@ -64,8 +74,48 @@ pub(crate) enum NodeAttr {
     Incarnation = 4,
     Address = 5,
     Port = 6,
+    Fence = 40,
+    DetectionMs = 41,
+    JudgementMs = 42,
 }
 impl neli::consts::genl::NlAttrType for NodeAttr {}
+
+/// Attribute set `fence`.
+#[neli::neli_enum(serialized_type = "u16")]
+pub(crate) enum FenceAttr {
+    Node = 1,
+    Incarnation = 2,
+    Job = 3,
+    Status = 4,
+    Text = 5,
+    ByAgent = 6,
+}
+impl neli::consts::genl::NlAttrType for FenceAttr {}
+
+/// Multicast group of `fence-wanted`.
+const FENCE_GROUP: &str = "fence";
+
+/// Whether a node is fenced, and how far that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FenceState {
+    /// It is not fenced when it is lost.
+    None,
+    /// It is.
+    Ready,
+    /// It is lost, and not known to be off.
+    Wanted,
+    /// It was lost, and is known to be off.
+    Done,
+}
+
+/// A fence agent that is to run on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FenceJob {
+    pub(crate) node: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) number: u32,
+}
 
 /// The eight states of a node, in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,6 +173,11 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) state: NodeState,
     pub(crate) incarnation: u64,
+    pub(crate) fence: FenceState,
+    /// From its last sign of life to its loss.
+    pub(crate) detection_ms: Option<u32>,
+    /// From then until it was judged dead, fencing included.
+    pub(crate) judgement_ms: Option<u32>,
 }
 
 /// The answer to a status request. What the kernel left out, as it does before a join, is empty or 0.
@@ -145,6 +200,7 @@ pub(crate) struct JoinRequest {
     pub(crate) nodes: Vec<(Row, String)>,
     pub(crate) key: Vec<u8>,
     pub(crate) detect_ms: Option<u32>,
+    pub(crate) fence: crate::fence::Config,
 }
 
 /// A request that the kernel refused, with the words it gave for it.
@@ -215,6 +271,97 @@ pub(crate) fn leave() -> Result<(), Error> {
     Family::open(FAMILY)?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
 }
 
+/// The fence agents that are to run on this node.
+///
+/// # Errors
+/// [`Error::NoModule`] and what the kernel says.
+pub(crate) fn fence_list() -> Result<Vec<FenceJob>, Error> {
+    let answer = Family::open(FAMILY)?.request(Op::FenceList, ClmsAttrs::new())?;
+    decode_jobs(&answer.ok_or_else(|| broken("no answer"))?)
+}
+
+/// Says how an agent ended.
+///
+/// # Errors
+/// [`Error::NoModule`]; ENOENT: nobody waits for it.
+pub(crate) fn fence_done(job: FenceJob, status: u32, text: &str) -> Result<(), Error> {
+    let mut nest = attr(Clms::Fence, Buffer::new())?;
+    nest = nest.nest(&attr(FenceAttr::Node, job.node)?).map_err(broken)?;
+    nest = nest.nest(&attr(FenceAttr::Job, job.number)?).map_err(broken)?;
+    nest = nest.nest(&attr(FenceAttr::Status, status)?).map_err(broken)?;
+    nest = nest.nest(&attr(FenceAttr::Text, text)?).map_err(broken)?;
+    let attrs = [nest].into_iter().collect();
+    Family::open(FAMILY)?.request(Op::FenceDone, attrs).map(|_| ())
+}
+
+/// Says that an incarnation of a node is over: by an agent if it is named, else by somebody's word.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message.
+pub(crate) fn fence_confirm(node: u32, incarnation: Option<u64>, text: &str) -> Result<(), Error> {
+    let mut nest = attr(Clms::Fence, Buffer::new())?;
+    nest = nest.nest(&attr(FenceAttr::Node, node)?).map_err(broken)?;
+    if let Some(i) = incarnation {
+        nest = nest.nest(&attr(FenceAttr::Incarnation, i)?).map_err(broken)?;
+    }
+    nest = nest.nest(&attr(FenceAttr::Text, text)?).map_err(broken)?;
+    let by_agent = u8::from(incarnation.is_some());
+    nest = nest.nest(&attr(FenceAttr::ByAgent, by_agent)?).map_err(broken)?;
+    let attrs = [nest].into_iter().collect();
+    Family::open(FAMILY)?.request(Op::FenceConfirm, attrs).map(|_| ())
+}
+
+/// Rings when an agent is to run on this node. As long as there is one the kernel counts on this process.
+pub(crate) struct FenceBell(NlSocketHandle);
+
+impl FenceBell {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// [`Error::NoModule`]; EPERM.
+    pub(crate) fn open() -> Result<Self, Error> {
+        let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
+        let attrs = family_attrs(&socket, FAMILY)?;
+        let handle = attrs.get_attr_handle();
+        let groups = handle
+            .get_nested_attributes::<Index>(CtrlAttr::McastGroups)
+            .map_err(broken)?;
+        let id = groups.iter().find_map(|g| {
+            let g = g.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
+            let name = g.get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name).ok()?;
+            let id = g.get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id).ok()?;
+            (name == FENCE_GROUP).then_some(id)
+        });
+        let id = id.ok_or_else(|| broken("it has no multicast group fence"))?;
+        socket.add_mcast_membership(Groups::new_groups(&[id])).map_err(broken)?;
+        Ok(Self(socket))
+    }
+
+    /// Waits until it rings.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        match self.0.recv::<GenlId, Genlmsghdr<Op, Clms>>() {
+            Ok(_) => Ok(()),
+            // It rang too often: the kernel is asked all the same.
+            Err(SocketError::Io(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
+            Err(SocketError::Io(e)) if e.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+            Err(e) => Err(broken(e)),
+        }
+    }
+}
+
+/// What the kernel says of the family.
+fn family_attrs(socket: &NlSocketHandle, family: &str) -> Result<GenlBuffer<CtrlAttr, Buffer>, Error> {
+    let name = attr(CtrlAttr::FamilyName, family)?;
+    let attrs = [name].into_iter().collect();
+    match exchange::<CtrlCmd, CtrlAttr>(socket, GenlId::Ctrl, CtrlCmd::Getfamily, 2, attrs) {
+        Err(Error::Refused(r)) if r.errno == Errno::ENOENT => Err(Error::NoModule),
+        r => r?.ok_or(Error::NoModule),
+    }
+}
+
 /// A socket and the number the family has on this kernel. No thread: a program that has asked its question must
 /// still be able to move to another node.
 struct Family {
@@ -226,18 +373,7 @@ impl Family {
     fn open(family: &str) -> Result<Self, Error> {
         let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
         socket.enable_ext_ack(true).map_err(broken)?;
-        let name = attr(CtrlAttr::FamilyName, family)?;
-        let answer = match exchange::<CtrlCmd, CtrlAttr>(
-            &socket,
-            GenlId::Ctrl,
-            CtrlCmd::Getfamily,
-            2,
-            [name].into_iter().collect(),
-        ) {
-            Err(Error::Refused(r)) if r.errno == Errno::ENOENT => return Err(Error::NoModule),
-            r => r?,
-        };
-        let attrs = answer.ok_or(Error::NoModule)?;
+        let attrs = family_attrs(&socket, family)?;
         let id = attrs
             .get_attr_handle()
             .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
@@ -371,12 +507,21 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
     if let Some(ms) = req.detect_ms {
         out.push(attr(Clms::DetectMs, ms)?);
     }
+    let digest = req.fence.digest();
+    if digest != 0 {
+        out.push(attr(Clms::FenceDigest, digest)?);
+        let ms = u32::try_from(req.fence.timeout.as_millis()).unwrap_or(u32::MAX);
+        out.push(attr(Clms::FenceTimeoutMs, ms)?);
+    }
     for (row, name) in &req.nodes {
         let mut nest = attr(Clms::Node, Buffer::new())?;
         nest = nest.nest(&attr(NodeAttr::Id, row.node)?).map_err(broken)?;
         nest = nest.nest(&attr(NodeAttr::Name, name.as_str())?).map_err(broken)?;
         for a in &row.addresses {
             nest = nest.nest(&attr(NodeAttr::Address, a.octets())?).map_err(broken)?;
+        }
+        if req.fence.devices.contains_key(&row.node) {
+            nest = nest.nest(&attr(NodeAttr::Fence, 1u32)?).map_err(broken)?;
         }
         out.push(nest);
     }
@@ -408,6 +553,9 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
                     name: String::new(),
                     state: NodeState::NeverUp,
                     incarnation: 0,
+                    fence: FenceState::None,
+                    detection_ms: None,
+                    judgement_ms: None,
                 };
                 for b in h.iter() {
                     match b.nla_type().nla_type() {
@@ -417,6 +565,17 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
                             n.state = NodeState::from_wire(b.get_payload_as().map_err(broken)?).map_err(broken)?;
                         }
                         NodeAttr::Incarnation => n.incarnation = b.get_payload_as().map_err(broken)?,
+                        NodeAttr::Fence => {
+                            n.fence = match b.get_payload_as::<u32>().map_err(broken)? {
+                                0 => FenceState::None,
+                                1 => FenceState::Ready,
+                                2 => FenceState::Wanted,
+                                3 => FenceState::Done,
+                                n => return Err(broken(format!("fence state {n}"))),
+                            };
+                        }
+                        NodeAttr::DetectionMs => n.detection_ms = not_zero(b.get_payload_as().map_err(broken)?),
+                        NodeAttr::JudgementMs => n.judgement_ms = not_zero(b.get_payload_as().map_err(broken)?),
                         // A newer kernel may say more.
                         _ => {}
                     }
@@ -434,9 +593,27 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
     Ok(s)
 }
 
+fn not_zero(n: u32) -> Option<u32> {
+    Some(n).filter(|n| *n != 0)
+}
+
+fn decode_jobs(attrs: &ClmsAttrs) -> Result<Vec<FenceJob>, Error> {
+    let mut jobs = Vec::new();
+    for a in attrs.iter().filter(|a| *a.nla_type().nla_type() == Clms::Fence) {
+        let h = a.get_attr_handle::<FenceAttr>().map_err(broken)?;
+        jobs.push(FenceJob {
+            node: h.get_attr_payload_as(FenceAttr::Node).map_err(broken)?,
+            incarnation: h.get_attr_payload_as(FenceAttr::Incarnation).map_err(broken)?,
+            number: h.get_attr_payload_as(FenceAttr::Job).map_err(broken)?,
+        });
+    }
+    Ok(jobs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::Config;
     use neli::FromBytesWithInput;
     use neli::ToBytes;
     use std::io::Cursor;
@@ -465,6 +642,7 @@ mod tests {
             nodes: vec![(row, "two".to_owned())],
             key: b"0123456789abcdef".to_vec(),
             detect_ms: Some(3000),
+            fence: Config::parse("").expect("an empty one"),
         };
         let mut want: Vec<u8> = Vec::new();
         want.extend(b"\x09\0\x01\0west\0\0\0\0"); // name
@@ -487,7 +665,8 @@ mod tests {
         b.extend(b"\x08\0\x04\0\x01\0\0\0"); // master
         b.extend(b"\x08\0\x05\0\x02\0\0\0"); // this-node
         b.extend(b"\x08\0\x63\0\x02\0\0\0"); // unknown
-        b.extend(b"\x20\0\x06\x80\x08\0\x01\0\x03\0\0\0\x08\0\x03\0\x07\0\0\0\x0c\0\x04\0\x05\0\0\0\0\0\0\x01");
+        b.extend(b"\x38\0\x06\x80\x08\0\x01\0\x03\0\0\0\x08\0\x03\0\x07\0\0\0\x0c\0\x04\0\x05\0\0\0\0\0\0\x01");
+        b.extend(b"\x08\0\x28\0\x02\0\0\0\x08\0\x29\0\x34\x08\0\0\x08\0\x2a\0\0\0\0\0"); // the rest of it
         b.extend(b"\x1c\0\x06\0\x08\0\x01\0\x02\0\0\0\x08\0\x02\0two\0\x08\0\x03\0\x02\0\0\0"); // no nested flag
         b.extend(b"\x08\0\x09\0\x02\0\0\0"); // state
         let s = parse(&b).expect("a status");
@@ -503,13 +682,19 @@ mod tests {
                     id: 2,
                     name: "two".to_owned(),
                     state: NodeState::Up,
-                    incarnation: 0
+                    incarnation: 0,
+                    fence: FenceState::None,
+                    detection_ms: None,
+                    judgement_ms: None,
                 },
                 Node {
                     id: 3,
                     name: String::new(),
                     state: NodeState::Down,
-                    incarnation: 0x0100_0000_0000_0005
+                    incarnation: 0x0100_0000_0000_0005,
+                    fence: FenceState::Wanted,
+                    detection_ms: Some(2100),
+                    judgement_ms: None,
                 },
             ]
         );
@@ -578,10 +763,13 @@ mod tests {
                 ("key", u16::from(Clms::Key).into()),
                 ("detect-ms", u16::from(Clms::DetectMs).into()),
                 ("state", u16::from(Clms::State).into()),
+                ("fence-digest", u16::from(Clms::FenceDigest).into()),
+                ("fence-timeout-ms", u16::from(Clms::FenceTimeoutMs).into()),
+                ("fence", u16::from(Clms::Fence).into()),
             ])
         );
         assert_eq!(
-            numbers(&spec, "  -\n    name: node\n", "operations:", "        "),
+            numbers(&spec, "  -\n    name: node\n", "  -\n    name: fence\n", "        "),
             list(&[
                 ("id", u16::from(NodeAttr::Id).into()),
                 ("name", u16::from(NodeAttr::Name).into()),
@@ -589,14 +777,32 @@ mod tests {
                 ("incarnation", u16::from(NodeAttr::Incarnation).into()),
                 ("address", u16::from(NodeAttr::Address).into()),
                 ("port", u16::from(NodeAttr::Port).into()),
+                ("fence", u16::from(NodeAttr::Fence).into()),
+                ("detection-ms", u16::from(NodeAttr::DetectionMs).into()),
+                ("judgement-ms", u16::from(NodeAttr::JudgementMs).into()),
             ])
         );
         assert_eq!(
-            numbers(&spec, "operations:", "~", "      "),
+            numbers(&spec, "  -\n    name: fence\n", "operations:", "        "),
+            list(&[
+                ("node", u16::from(FenceAttr::Node).into()),
+                ("incarnation", u16::from(FenceAttr::Incarnation).into()),
+                ("job", u16::from(FenceAttr::Job).into()),
+                ("status", u16::from(FenceAttr::Status).into()),
+                ("text", u16::from(FenceAttr::Text).into()),
+                ("by-agent", u16::from(FenceAttr::ByAgent).into()),
+            ])
+        );
+        assert_eq!(
+            numbers(&spec, "operations:", "mcast-groups:", "      "),
             list(&[
                 ("status", u8::from(Op::Status).into()),
                 ("join", u8::from(Op::Join).into()),
                 ("leave", u8::from(Op::Leave).into()),
+                ("fence-list", u8::from(Op::FenceList).into()),
+                ("fence-done", u8::from(Op::FenceDone).into()),
+                ("fence-confirm", u8::from(Op::FenceConfirm).into()),
+                ("fence-wanted", u8::from(Op::FenceWanted).into()),
             ])
         );
         let states: Vec<_> = NodeState::ALL.iter().map(|s| s.name().to_lowercase()).collect();

@@ -34,7 +34,10 @@ pub(crate) fn state(m: &ArgMatches) -> Result<u8, Failure> {
 }
 
 /// The node that `word`, a number or a name, means.
-fn find<'a>(s: &'a Status, word: &str) -> Result<&'a Node, Failure> {
+///
+/// # Errors
+/// None or two have it.
+pub(crate) fn find<'a>(s: &'a Status, word: &str) -> Result<&'a Node, Failure> {
     let by_number = word.parse::<u32>().ok();
     let mut found = s
         .nodes
@@ -78,6 +81,9 @@ mod tests {
             name: name.to_owned(),
             state: NodeState::Up,
             incarnation: 1,
+            fence: netlink::FenceState::None,
+            detection_ms: None,
+            judgement_ms: None,
         };
         let s = Status {
             name: String::new(),

@@ -5,6 +5,7 @@
 use crate::failure::FAILED;
 use crate::failure::Failure;
 use crate::netlink;
+use crate::netlink::FenceState;
 use crate::netlink::Node;
 use crate::netlink::Status;
 use clap::ArgMatches;
@@ -71,6 +72,13 @@ fn table(s: &Status) -> String {
             n.state.name()
         );
     }
+    for n in s.nodes.iter().filter(|n| n.fence == FenceState::Wanted) {
+        out += &format!(
+            "\nNode {0} is lost and not known to be off: nobody acts on its death before its fence agent says so, or \
+             cluster node confirm-down {0}\n",
+            n.id
+        );
+    }
     out
 }
 
@@ -93,12 +101,18 @@ mod tests {
                     name: "one".to_owned(),
                     state: NodeState::Up,
                     incarnation: 77,
+                    fence: FenceState::None,
+                    detection_ms: None,
+                    judgement_ms: None,
                 },
                 Node {
                     id: 2,
                     name: "second".to_owned(),
                     state: NodeState::GoingDown,
                     incarnation: 0,
+                    fence: FenceState::Wanted,
+                    detection_ms: Some(2100),
+                    judgement_ms: None,
                 },
             ],
         }
@@ -108,7 +122,7 @@ mod tests {
     fn json_has_the_promised_fields() {
         assert_eq!(
             json(&status()).expect("json"),
-            r#"{"name":"west","view":4,"quorate":true,"master":1,"nodes":[{"id":1,"name":"one","state":"UP","incarnation":77},{"id":2,"name":"second","state":"GOINGDOWN","incarnation":0}]}"#
+            r#"{"name":"west","view":4,"quorate":true,"master":1,"nodes":[{"id":1,"name":"one","state":"UP","incarnation":77,"fence":"none","detection_ms":null,"judgement_ms":null},{"id":2,"name":"second","state":"GOINGDOWN","incarnation":0,"fence":"wanted","detection_ms":2100,"judgement_ms":null}]}"#
         );
         let s = Status {
             nodes: vec![],
@@ -129,7 +143,9 @@ mod tests {
             "Cluster west, view 4, quorate, master node 1\n\n  \
              NODE  NAME    STATE      INCARNATION\n     \
              1  one     UP         77\n*    \
-             2  second  GOINGDOWN  -\n"
+             2  second  GOINGDOWN  -\n\n\
+             Node 2 is lost and not known to be off: nobody acts on its death before its fence agent says so, or \
+             cluster node confirm-down 2\n"
         );
         let lonely = Status {
             nodes: vec![],

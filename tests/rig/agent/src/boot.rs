@@ -22,6 +22,9 @@ use crate::port::Port;
 /// Search path of everything that the agent starts.
 pub(crate) const PATH: &str = "/overlay:/overlay/bin:/overlay/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/ssi-tests";
 
+/// How nodes are fenced.
+const FENCE_TOML: &str = "/run/cluster/fence.toml";
+
 /// Makes the console pid 1's standard streams, in case the kernel found no /dev/console to open.
 pub(crate) fn console() {
     let _ = fs::create_dir("/dev");
@@ -146,11 +149,15 @@ pub(crate) fn late(port: &mut Port) -> Result<(), String> {
     }
     if config.join {
         port.stage("join")?;
-        join()?;
+        join(config.fence.is_some())?;
     }
     if config.root {
         port.stage("root")?;
         root()?;
+    }
+    if config.join && config.root && config.fence.is_some() {
+        port.stage("fenced")?;
+        fenced()?;
     }
     port.send_now(&Frame::raw(Kind::Ready, 0, b""))
         .map_err(|e| format!("port: {e}"))
@@ -179,6 +186,9 @@ fn cluster_files(config: &Config) -> Result<(), String> {
     fs::write("/run/cluster/clustertab", &config.clustertab).map_err(err)?;
     fs::write("/run/cluster/clustername", format!("{}\n", config.clustername)).map_err(err)?;
     fs::write("/run/cluster/key", format!("{}\n", config.key)).map_err(err)?;
+    if let Some(text) = &config.fence {
+        fs::write(FENCE_TOML, text).map_err(err)?;
+    }
     fs::set_permissions("/run/cluster/key", fs::Permissions::from_mode(0o600)).map_err(err)
 }
 
@@ -201,9 +211,11 @@ fn hint(e: nix::Error) -> &'static str {
     }
 }
 
-fn join() -> Result<(), String> {
+fn join(fenced: bool) -> Result<(), String> {
+    let fence: &[&str] = if fenced { &["--fence", FENCE_TOML] } else { &[] };
     let out = Command::new("/usr/sbin/cluster")
         .arg("join")
+        .args(fence)
         .env_clear()
         .env("PATH", PATH)
         .stdin(Stdio::null())
@@ -218,6 +230,22 @@ fn join() -> Result<(), String> {
         out.status,
         String::from_utf8_lossy(&text).trim()
     ))
+}
+
+/// Starts the daemon that runs fence agents. Its pid and what it says are in `/run/rig/fenced.*`.
+fn fenced() -> Result<(), String> {
+    let err = |e: std::io::Error| format!("cluster fenced: {e}");
+    let log = fs::File::create("/run/rig/fenced.log").map_err(err)?;
+    let child = Command::new("/usr/sbin/cluster")
+        .args(["fenced", "--fence", FENCE_TOML])
+        .env_clear()
+        .env("PATH", PATH)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(err)?)
+        .stderr(log)
+        .spawn()
+        .map_err(err)?;
+    fs::write("/run/rig/fenced.pid", format!("{}\n", child.id())).map_err(err)
 }
 
 /// Goes from the initramfs to the root image.

@@ -22,6 +22,9 @@ pub const MAX_FRAME: usize = 4 * 1024 * 1024;
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.openssi.rig";
 
+/// Name of the port for fence agents: lines `ID ACTION NODE`, answered by `ID ok`, `ID on`, `ID off` or `ID error WHY`.
+pub const FENCE_PORT: &str = "org.openssi.fence";
+
 /// What a frame is. The numbers are the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -257,6 +260,8 @@ pub struct Config {
     pub clustername: String,
     /// The cluster's key.
     pub key: String,
+    /// Text of `fence.toml`, if nodes are fenced.
+    pub fence: Option<String>,
     /// Load the modules that the initramfs holds.
     pub modules: bool,
     /// Run `cluster join`.

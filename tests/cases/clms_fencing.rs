@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A lost node is switched off before anybody acts on its death.
+//!
+//! The agent `fence_rig` looks at files in `/shared`: while `fence_hold` is there it waits, while `fence_fail` is there it
+//! fails, and `fence_log` has a line for each of its steps.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+use rig::control::Event;
+use rig::control::Power;
+use serde_json::Value;
+
+use crate::cluster;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "clms_fence_before_judging",
+        promise: "a node that hangs is fenced before its death is acted upon; nothing of it is written afterwards; it comes back",
+        faults: "node 3 is paused while it writes to /shared; the agent takes its time",
+        fence: true,
+        fresh: true,
+        debug: true,
+        seconds: 120,
+        run: before_judging,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_agent_fails_at_first",
+        promise: "while every agent fails, calls to the lost node end but nobody acts on its death; then one succeeds",
+        faults: "power cut of node 3; agents fail",
+        fence: true,
+        fresh: true,
+        seconds: 120,
+        run: fails_at_first,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_master_dies",
+        promise: "when the master dies while it fences a node, the next one fences both",
+        faults: "node 5 is paused, then the power of node 1 is cut",
+        fence: true,
+        fresh: true,
+        nodes: 5,
+        seconds: 150,
+        run: master_dies,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_daemon_dies",
+        promise: "when the daemon that fences is killed, its agent dies with it, and another member's fences",
+        faults: "node 3 is paused; kill -9 of cluster fenced on node 1",
+        fence: true,
+        fresh: true,
+        seconds: 120,
+        run: daemon_dies,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_confirm_down",
+        promise: "an administrator, and nobody else, can say that a lost node is off; all members believe it",
+        faults: "power cut of node 3; agents fail",
+        fence: true,
+        fresh: true,
+        seconds: 120,
+        run: confirm_down,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_by_hand",
+        promise: "cluster node fence switches a member off, once; nobody fences it again; exit codes as documented",
+        faults: "node 3 is fenced by hand",
+        fence: true,
+        fresh: true,
+        seconds: 120,
+        run: by_hand,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_spares_who_left",
+        promise: "a node that leaves is not fenced",
+        faults: "node 3 leaves",
+        fence: true,
+        fresh: true,
+        seconds: 90,
+        run: spares_who_left,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_same_everywhere",
+        promise: "a node with another fence.toml is not heard, and named",
+        faults: "node 3 has another fence.toml",
+        join: false,
+        fresh: true,
+        seconds: 90,
+        run: same_everywhere,
+        ..Case::DEFAULT
+    },
+];
+
+const HOLD: &str = "fence_hold";
+const FAIL: &str = "fence_fail";
+
+fn knob(c: &Context, name: &str, on: bool) -> Result<()> {
+    let path = c.client.dir().join("shared").join(name);
+    if on {
+        std::fs::write(path, "")?;
+    } else {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// What the agents did so far.
+fn log(c: &Context) -> Vec<String> {
+    let text = c.shared_text("fence_log").unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Waits for a line of the agents' log.
+fn logged(c: &Context, line: &str) -> Result<()> {
+    c.until(&format!("agent: {line}"), 20, || Ok(log(c).iter().any(|l| l == line).then_some(())))
+        .with_context(|| format!("{:?}", log(c)))
+}
+
+/// State of `lost` and how far its fencing is, as `node` sees it, and its detection and judgement time.
+fn seen(c: &Context, node: u32, lost: u32) -> Result<(String, String, Option<u64>, Option<u64>)> {
+    let out = c.exec(node, &["cluster", "status", "--json"])?;
+    let v: Value = serde_json::from_str(&out.text()).with_context(|| format!("{out:?}"))?;
+    let rows = v["nodes"].as_array().context("nodes")?;
+    let n = rows.iter().find(|n| n["id"] == lost).context("the node")?;
+    let text = |k: &str| n[k].as_str().map(str::to_owned).with_context(|| format!("{k} in {n}"));
+    Ok((
+        text("state")?,
+        text("fence")?,
+        n["detection_ms"].as_u64(),
+        n["judgement_ms"].as_u64(),
+    ))
+}
+
+/// Waits until these nodes have lost `lost` and wait for its fencing.
+fn waiting(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
+    for node in nodes {
+        c.until(&format!("node {node}: node {lost} GOINGDOWN"), 10, || {
+            let (state, fence, ..) = seen(c, *node, lost)?;
+            Ok((state == "GOINGDOWN" && fence == "wanted").then_some(()))
+        })
+        .with_context(|| format!("{:?}", seen(c, *node, lost)))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that for some time nobody acts on the death of `lost`.
+fn unjudged(c: &Context, nodes: &[u32], lost: u32, time: Duration) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        for node in nodes {
+            let (state, fence, ..) = seen(c, *node, lost)?;
+            same(format!("node {node}"), (&state[..], &fence[..]), ("GOINGDOWN", "wanted"))?;
+            ensure!(!c.console(*node).contains(&judged(lost)), "node {node} acts on its death");
+        }
+    }
+    Ok(())
+}
+
+fn judged(lost: u32) -> String {
+    format!("node {lost} is judged dead")
+}
+
+/// Waits until these nodes act on the death of `lost`.
+fn wait_judged(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
+    for node in nodes {
+        c.until(&format!("node {node}: {}", judged(lost)), 20, || {
+            Ok(c.console(*node).contains(&judged(lost)).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until the text of a console has these words in this order.
+fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
+    c.until(&format!("node {node}: {words:?}, in this order"), 10, || {
+        let text = c.console(node);
+        let mut rest = Some(&text[..]);
+        for w in words {
+            rest = rest.and_then(|r| r.split_once(w)).map(|(_, r)| r);
+        }
+        Ok(rest.map(|_| ()))
+    })
+}
+
+fn before_judging(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    c.background(3, &["sh", "-c", "while :; do echo 3 >>/shared/written; done"])?;
+    let sleeper = cluster::sleeper(c, "root", 3, &["sleep", "1000"])?;
+    let written = || std::fs::metadata(c.client.dir().join("shared/written")).map_or(0, |m| m.len());
+    c.until("node 3 writes", 10, || Ok((written() > 100).then_some(())))?;
+    knob(c, HOLD, true)?;
+    c.power(3, Power::Pause)?;
+    waiting(c, &[1, 2], 3)?;
+    logged(c, "node1 reboot 3 begins")?;
+    unjudged(c, &[1, 2], 3, Duration::from_secs(3))?;
+    // What is asked of it has an answer all the same.
+    let out = c.exec(2, &["kill", "-0", &sleeper.to_string()])?;
+    ensure!(out.code != 0, "{out:?}");
+    same("leaving meanwhile", c.exec(2, &["cluster", "leave"])?.code, 1)?;
+
+    knob(c, HOLD, false)?;
+    wait_judged(c, &[1, 2], 3)?;
+    let size = written();
+    in_order(c, 1, &["node 3 is to be fenced from here", "node 3 is fenced: ", &judged(3), "node 3 is down"])?;
+    for node in 1..=2 {
+        let (_, _, detection, judgement) = seen(c, node, 3)?;
+        let longest = u64::from(c.patience) * 4000;
+        ensure!(
+            detection.is_some_and(|ms| (1000..longest).contains(&ms)),
+            "node {node}: detection {detection:?}"
+        );
+        ensure!(judgement.is_some_and(|ms| ms >= 3000), "node {node}: judgement {judgement:?}");
+    }
+    c.wait(3, Event::Join, boots)?;
+    let back = cluster::agree(c, &[1, 2, 3], 20)?;
+    ensure!(back.node(3)?.incarnation > before.node(3)?.incarnation, "{before:?} {back:?}");
+    same("bytes written after the judgement", written() - size, 0)?;
+    same("boots", c.boots(3)?, boots + 1)?;
+    same("the agents", log(c), ["node1 reboot 3 begins", "node1 reboot 3 done"])
+}
+
+fn fails_at_first(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    knob(c, FAIL, true)?;
+    c.power(3, Power::Kill)?;
+    waiting(c, &[1, 2], 3)?;
+    logged(c, "node1 reboot 3 failed")?;
+    // The duty is the master's, which asks the others when its own agent fails.
+    logged(c, "node2 reboot 3 failed")?;
+    unjudged(c, &[1, 2], 3, Duration::from_secs(2))?;
+    c.until("node 1 says what is to be done", 10, || {
+        Ok(c.console(1).contains("cluster node confirm-down 3").then_some(()))
+    })?;
+    knob(c, FAIL, false)?;
+    wait_judged(c, &[1, 2], 3)?;
+    c.wait(3, Event::Join, boots)?;
+    cluster::agree(c, &[1, 2, 3], 20)?;
+    same("agents that succeeded", log(c).iter().filter(|l| l.ends_with(" done")).count(), 1)
+}
+
+fn master_dies(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3, 4, 5], 20)?;
+    let boots = [c.boots(1)?, c.boots(5)?];
+    knob(c, HOLD, true)?;
+    c.power(5, Power::Pause)?;
+    waiting(c, &[1, 2, 3, 4], 5)?;
+    logged(c, "node1 reboot 5 begins")?;
+    c.power(1, Power::Kill)?;
+    logged(c, "node2 reboot 5 begins")?;
+    logged(c, "node2 reboot 1 begins")?;
+    waiting(c, &[2, 3, 4], 5)?;
+    for node in 2..=4 {
+        ensure!(!c.console(node).contains("is judged dead"), "node {node} acts on a death");
+    }
+    knob(c, HOLD, false)?;
+    wait_judged(c, &[2, 3, 4], 5)?;
+    wait_judged(c, &[2, 3, 4], 1)?;
+    c.wait(1, Event::Join, boots[0])?;
+    c.wait(5, Event::Join, boots[1])?;
+    cluster::agree(c, &[1, 2, 3, 4, 5], 30)?;
+    for line in ["node2 reboot 5 done", "node2 reboot 1 done"] {
+        same(line, log(c).iter().filter(|l| *l == line).count(), 1)?;
+    }
+    Ok(())
+}
+
+fn daemon_dies(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    knob(c, HOLD, true)?;
+    c.power(3, Power::Pause)?;
+    waiting(c, &[1, 2], 3)?;
+    logged(c, "node1 reboot 3 begins")?;
+    // The nodes that an agent runs on: the number of each is in its pid.
+    let agents = || c.sh(2, "for p in $(pidof fence_rig); do echo $((p >> 20)); done | sort");
+    same("agents", agents()?, "1")?;
+    c.sh(1, "kill -9 $(cat /run/rig/fenced.pid)")?;
+    logged(c, "node2 reboot 3 begins")?;
+    same("agents", agents()?, "2")?;
+    knob(c, HOLD, false)?;
+    wait_judged(c, &[1, 2], 3)?;
+    c.wait(3, Event::Join, boots)?;
+    cluster::agree(c, &[1, 2, 3], 20)?;
+    same(
+        "the agents",
+        log(c),
+        ["node1 reboot 3 begins", "node2 reboot 3 begins", "node2 reboot 3 done"],
+    )
+}
+
+fn confirm_down(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    knob(c, FAIL, true)?;
+    let early = c.exec(2, &["cluster", "node", "confirm-down", "3"])?;
+    ensure!(early.code == 1 && early.error_text().contains("ESRCH"), "of a member: {early:?}");
+    c.power(3, Power::Kill)?;
+    waiting(c, &[1, 2], 3)?;
+    let stranger = c.exec_as("user", 2, &["cluster", "node", "confirm-down", "3"])?;
+    ensure!(
+        stranger.code == 1 && stranger.error_text().contains("EPERM"),
+        "as somebody: {stranger:?}"
+    );
+    unjudged(c, &[1, 2], 3, Duration::from_secs(1))?;
+    let out = c.exec(2, &["cluster", "node", "confirm-down", "3"])?;
+    ensure!(out.code == 0, "{out:?}");
+    for node in 1..=2 {
+        c.until(&format!("node {node}: node 3 DOWN"), 10, || {
+            let (state, fence, ..) = seen(c, node, 3)?;
+            Ok((state == "DOWN" && fence == "done").then_some(()))
+        })?;
+    }
+    in_order(c, 2, &["node 3 is off: an administrator says so", &judged(3)])?;
+    cluster::agree(c, &[1, 2], 5)?;
+    c.power(3, Power::Reset)?;
+    c.wait(3, Event::Join, boots)?;
+    cluster::agree(c, &[1, 2, 3], 20)?;
+    Ok(())
+}
+
+fn by_hand(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    let fence = |what: &[&str]| {
+        let argv = [&["cluster", "node", "fence", "--fence", "/run/cluster/fence.toml"], what].concat();
+        c.exec(2, &argv)
+    };
+    same("of no node", fence(&[])?.code, 2)?;
+    let own = fence(&["2"])?;
+    ensure!(own.code == 1 && own.error_text().contains("this is it"), "{own:?}");
+    same("of a node that is not in the table", fence(&["7"])?.code, 1)?;
+    knob(c, FAIL, true)?;
+    let failed = fence(&["3"])?;
+    ensure!(
+        failed.code == 1 && failed.error_text().contains("fence_fail is there"),
+        "{failed:?}"
+    );
+    knob(c, FAIL, false)?;
+    same("node 3 lives", cluster::agree(c, &[1, 2, 3], 5)?, before.clone())?;
+    let out = fence(&["node3"])?;
+    ensure!(out.code == 0, "{out:?}");
+    wait_judged(c, &[1, 2], 3)?;
+    c.wait(3, Event::Join, boots)?;
+    let back = cluster::agree(c, &[1, 2, 3], 20)?;
+    ensure!(back.node(3)?.incarnation > before.node(3)?.incarnation, "{back:?}");
+    same(
+        "the agents",
+        log(c),
+        [
+            "node2 reboot 3 begins",
+            "node2 reboot 3 failed",
+            "node2 reboot 3 begins",
+            "node2 reboot 3 done",
+        ],
+    )
+}
+
+fn spares_who_left(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    let boots = c.boots(3)?;
+    let out = c.exec(3, &["cluster", "leave"])?;
+    ensure!(out.code == 0, "{out:?}");
+    cluster::agree(c, &[1, 2], 10)?;
+    // It is a machine like any other now.
+    same("node 3", c.sh(3, "hostname")?, "node3")?;
+    same("agents", log(c), [""; 0])?;
+    same("boots", c.boots(3)?, boots)
+}
+
+fn same_everywhere(c: &Context) -> Result<()> {
+    let text = "agent = \"fence_rig\"\n[node.1]\n[node.2]\n[node.3]\n";
+    for node in 1..=3 {
+        let more = if node == 3 { "[options]\nknobs = \"/tmp\"\n" } else { "" };
+        c.sh(node, &format!("printf '%s' '{text}{more}' >/tmp/fence.toml"))?;
+        c.background(node, &["cluster", "join", "--fence", "/tmp/fence.toml"])?;
+    }
+    let two = cluster::agree(c, &[1, 2], 20)?;
+    ensure!(two.quorate, "{two:?}");
+    c.until("it is named", 10, || {
+        let text = c.console(1);
+        Ok(text.contains("node 3 has another clustertab, fence.toml").then_some(()))
+    })?;
+    same("node 3", &cluster::status(c, 1)?.node(3)?.state[..], "NEVERUP")
+}

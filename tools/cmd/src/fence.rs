@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How nodes are fenced: `fence.toml`, and running agents by the interface of ClusterLabs.
+//!
+//! An agent is a program that reads `key=value` lines from its standard input and exits 0 when it is done.
+
+use crate::clustertab::Row;
+use crate::failure::Failure;
+use crate::netlink;
+use crate::netlink::FenceState;
+use crate::netlink::NodeState;
+use crate::node;
+use clap::ArgMatches;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Where it is unless an option says otherwise.
+pub(crate) const FILE: &str = "/etc/cluster/fence.toml";
+
+/// Longest text that the kernel takes.
+const MAX_TEXT: usize = 200;
+
+/// How long an agent may take, in seconds.
+const TIMEOUT: u32 = 60;
+
+/// What the agent is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    /// Switch the node off; somebody else switches it on.
+    Off,
+    /// Switch it off and on.
+    Reboot,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Reboot => "reboot",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    agent: Option<String>,
+    action: Option<Action>,
+    timeout: Option<u32>,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+    #[serde(default)]
+    node: BTreeMap<String, FileNode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileNode {
+    agent: Option<String>,
+    action: Option<Action>,
+    plug: Option<String>,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+}
+
+/// How one node is fenced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) agent: String,
+    pub(crate) action: Action,
+    /// What the agent is told, `action` and `nodename` apart.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// How all nodes are fenced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) timeout: Duration,
+    pub(crate) devices: BTreeMap<u32, Device>,
+}
+
+impl Config {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+        let timeout = file.timeout.unwrap_or(TIMEOUT);
+        if !(1..=3600).contains(&timeout) {
+            return Err(format!("timeout is {timeout}; 1 to 3600 seconds"));
+        }
+        let mut devices = BTreeMap::new();
+        for (key, n) in file.node {
+            let number = key
+                .parse::<u32>()
+                .ok()
+                .filter(|n| (1..=crate::cli::MAX_NODE).contains(n))
+                .ok_or_else(|| {
+                    format!(
+                        "[node.{key}]: {key:?} is no node number (1 to {})",
+                        crate::cli::MAX_NODE
+                    )
+                })?;
+            let agent = n
+                .agent
+                .or_else(|| file.agent.clone())
+                .ok_or_else(|| format!("[node.{key}]: no agent, and none for all nodes"))?;
+            if agent.is_empty() || agent.chars().any(char::is_whitespace) {
+                return Err(format!("[node.{key}]: agent {agent:?} is no program's name"));
+            }
+            let mut options = BTreeMap::from([("plug".to_owned(), n.plug.unwrap_or(key.clone()))]);
+            options.extend(file.options.clone());
+            options.extend(n.options);
+            for (k, v) in &options {
+                let is_bad = k.is_empty() || k.contains(['=', '\n']) || v.contains('\n');
+                if is_bad || k == "action" || k == "nodename" {
+                    return Err(format!("[node.{key}]: option {k:?} cannot be given"));
+                }
+            }
+            let action = n.action.or(file.action).unwrap_or(Action::Reboot);
+            let device = Device { agent, action, options };
+            if devices.insert(number, device).is_some() {
+                return Err(format!("[node.{key}]: node {number} is there twice"));
+            }
+        }
+        Ok(Self {
+            timeout: Duration::from_secs(timeout.into()),
+            devices,
+        })
+    }
+
+    /// Reads the file that the option `--fence` names. None at the usual place: no node is fenced.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong.
+    pub(crate) fn read(m: &ArgMatches) -> Result<Self, Failure> {
+        let path = m.get_one::<PathBuf>("fence").cloned();
+        let is_usual = path.is_none();
+        let path = path.unwrap_or_else(|| FILE.into());
+        let about = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Err(e) if is_usual && e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            r => r.map_err(|e| about(&e))?,
+        };
+        Self::parse(&text).map_err(|e| about(&e))
+    }
+
+    /// A number that is the same for the same meaning, and 0 if no node is fenced. (FNV-1a)
+    pub(crate) fn digest(&self) -> u64 {
+        if self.devices.is_empty() {
+            return 0;
+        }
+        let mut text = format!("{}\n", self.timeout.as_secs());
+        for (n, d) in &self.devices {
+            text += &format!("{n} {} {} {:?}\n", d.agent, d.action.name(), d.options);
+        }
+        let step = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1)
+    }
+
+    /// Whether every node that it names is in the table.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub(crate) fn check(&self, rows: &[Row]) -> Result<(), String> {
+        match self.devices.keys().find(|n| !rows.iter().any(|r| r.node == **n)) {
+            Some(n) => Err(format!("[node.{n}]: clustertab has no such node")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A text as the kernel takes it: one line of printable characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default();
+    line.trim()
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+        .take(MAX_TEXT)
+        .collect()
+}
+
+impl Device {
+    /// Has the node switched off. Gives what to write into a log.
+    ///
+    /// # Errors
+    /// Exit status (128 + signal, 254 too late, 255 not started) and what to write into a log.
+    pub(crate) fn fence(&self, action: Action, name: &str, timeout: Duration) -> Result<String, (u32, String)> {
+        let what = format!("{} {}", self.agent, action.name());
+        let fail = |status: u32, why: String| (status, one_line(&format!("{what}: {why}")));
+        let mut child = self.start().map_err(|e| fail(255, e.to_string()))?;
+        let mut input = format!("action={}\nnodename={name}\n", action.name());
+        for (k, v) in &self.options {
+            input += &format!("{k}={v}\n");
+        }
+        if let Some(mut stdin) = child.stdin.take() {
+            // An agent that has ended without reading says why by its status.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.stderr.take().map(|mut e| {
+            std::thread::spawn(move || {
+                let mut all = Vec::new();
+                let _ = e.read_to_end(&mut all);
+                String::from_utf8_lossy(&all).into_owned()
+            })
+        });
+        let ended = wait(&mut child, timeout);
+        if !matches!(ended, Ok(true)) {
+            let _ = child.kill();
+        }
+        let status = child.wait();
+        // Whoever the agent left behind may hold the pipe: what it says is not waited for.
+        let said = match output {
+            Some(t) if matches!(ended, Ok(true)) => t.join().unwrap_or_default(),
+            _ => String::new(),
+        };
+        match (ended, status) {
+            (Err(e), _) | (Ok(_), Err(e)) => Err(fail(255, e.to_string())),
+            (Ok(false), _) => Err(fail(254, format!("not over after {} s", timeout.as_secs()))),
+            (Ok(true), Ok(s)) if s.success() => Ok(what),
+            (Ok(true), Ok(s)) => {
+                let code = s
+                    .code()
+                    .unwrap_or(128 + std::os::unix::process::ExitStatusExt::signal(&s).unwrap_or(0));
+                Err(fail(code.unsigned_abs(), format!("{s}: {}", one_line(&said))))
+            }
+        }
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        let mut c = Command::new(&self.agent);
+        c.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // SAFETY: the closure makes one system call, which is safe between fork and exec.
+        unsafe {
+            // Nobody would tell the kernel how it ended: another node begins anew, and this one must not go on.
+            c.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+        }
+        c.spawn()
+    }
+}
+
+/// Waits until a child has ended; `false`: it has not in that time.
+fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<bool> {
+    // SAFETY: pidfd_open takes two integers and gives a new descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = i32::try_from(fd).map_err(std::io::Error::other)?;
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and has no other owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let end = Instant::now() + timeout;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) if Instant::now() >= end => return Ok(false),
+            Ok(0) | Err(nix::Error::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// `cluster node fence NODE`: fences a node by hand.
+pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
+    let config = Config::read(m)?;
+    let s = netlink::status()?;
+    let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
+    let n = node::find(&s, word)?;
+    if s.this_node == Some(n.id) {
+        return Err(Failure::failed(format!(
+            "node {}: this is it; fence it from another node, or reboot it",
+            n.id
+        )));
+    }
+    let device = config.devices.get(&n.id).ok_or_else(|| {
+        Failure::failed(format!(
+            "node {}: no [node.{}] in {FILE}; add it on every node",
+            n.id, n.id
+        ))
+    })?;
+    if n.incarnation == 0 {
+        return Err(Failure::failed(format!("node {}: it was never a member", n.id)));
+    }
+    let is_ready = n.state == NodeState::Up || n.fence == FenceState::Wanted || m.get_flag("force");
+    if !is_ready {
+        return Err(Failure::failed(format!(
+            "node {}: it is {} and waits for nobody; --force fences it all the same",
+            n.id,
+            n.state.name()
+        )));
+    }
+    let action = if m.get_flag("off") { Action::Off } else { device.action };
+    let said = device
+        .fence(action, &n.name, config.timeout)
+        .map_err(|(_, why)| Failure::failed(format!("node {}: not fenced: {why}", n.id)))?;
+    netlink::fence_confirm(n.id, Some(n.incarnation), &said)?;
+    println!("node {}: fenced: {said}", n.id);
+    Ok(0)
+}
+
+/// `cluster node confirm-down NODE`: somebody takes the responsibility.
+pub(crate) fn confirm_down(m: &ArgMatches) -> Result<u8, Failure> {
+    let s = netlink::status()?;
+    let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
+    let n = node::find(&s, word)?;
+    netlink::fence_confirm(n.id, None, "confirm-down").map_err(|e| match e {
+        netlink::Error::Refused(r) => Failure::failed(format!("node {}: {}", n.id, r.text())),
+        e => e.into(),
+    })?;
+    Ok(0)
+}
+
+/// Whether a program can be found.
+pub(crate) fn is_there(agent: &str) -> bool {
+    if agent.contains('/') {
+        return Path::new(agent).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|d| d.join(agent).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+agent = "fence_ipmilan"
+timeout = 30
+[options]
+lanplus = "1"
+[node.1]
+options = { ip = "10.0.0.1" }
+[node.2]
+agent = "fence_rig"
+action = "off"
+plug = "two"
+options = { lanplus = "0" }
+"#;
+
+    #[test]
+    fn a_file_is_read() {
+        let c = Config::parse(TEXT).expect("a configuration");
+        assert_eq!(c.timeout, Duration::from_secs(30));
+        let one = &c.devices[&1];
+        assert_eq!((one.agent.as_str(), one.action), ("fence_ipmilan", Action::Reboot));
+        let options = |d: &Device| d.options.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
+        assert_eq!(options(one), ["ip=10.0.0.1", "lanplus=1", "plug=1"]);
+        let two = &c.devices[&2];
+        assert_eq!((two.agent.as_str(), two.action), ("fence_rig", Action::Off));
+        assert_eq!(options(two), ["lanplus=0", "plug=two"]);
+        assert!(Config::parse("").expect("an empty one").devices.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("[node.3]", "no agent"),
+            ("agent = \"a\"\n[node.0]", "no node number"),
+            ("agent = \"a\"\n[node.1023]", "no node number"),
+            ("agent = \"a\"\n[node.x]", "no node number"),
+            ("agent = \"a\"\n[node.3]\n[node.03]", "twice"),
+            ("agent = \"a b\"\n[node.3]", "no program"),
+            ("timeout = 0", "3600"),
+            ("agnet = \"a\"", "unknown field"),
+            ("action = \"on\"", "unknown variant"),
+            (
+                "agent = \"a\"\n[node.3]\noptions = { action = \"on\" }",
+                "cannot be given",
+            ),
+            (
+                "agent = \"a\"\n[node.3]\noptions = { x = \"1\\n2\" }",
+                "cannot be given",
+            ),
+            ("agent =", ""),
+        ] {
+            let e = Config::parse(text).expect_err(text);
+            assert!(e.contains(part), "{text:?}: {e}");
+        }
+        let row = Row {
+            node: 1,
+            addresses: vec![],
+        };
+        let c = Config::parse(TEXT).expect("a configuration");
+        assert!(c.check(&[row]).is_err_and(|e| e.contains("node.2")));
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_meaning() {
+        let digest = |t: &str| Config::parse(t).expect("a configuration").digest();
+        assert_eq!(digest("timeout = 5"), 0);
+        let it = digest(TEXT);
+        assert_ne!(it, 0);
+        assert_eq!(digest(&format!("# a comment\n{TEXT}")), it);
+        assert_ne!(digest(&TEXT.replace("10.0.0.1", "10.0.0.2")), it);
+        assert_ne!(digest(&TEXT.replace("off", "reboot")), it);
+        assert_ne!(digest(&TEXT.replace("30", "31")), it);
+    }
+
+    fn agent(script: &str) -> (tempfile::TempDir, Device) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("agent");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("an agent");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("its mode");
+        let device = Device {
+            agent: path.display().to_string(),
+            action: Action::Off,
+            options: BTreeMap::from([("plug".to_owned(), "3".to_owned())]),
+        };
+        (dir, device)
+    }
+
+    #[test]
+    fn an_agent_is_told_on_its_standard_input() {
+        let (dir, device) = agent("cat >$0.in");
+        let long = Duration::from_secs(20);
+        device.fence(Action::Reboot, "three", long).expect("success");
+        let told = std::fs::read_to_string(dir.path().join("agent.in")).expect("what it was told");
+        assert_eq!(told, "action=reboot\nnodename=three\nplug=3\n");
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let long = Duration::from_secs(20);
+        for (script, limit, status, part) in [
+            (
+                "echo first >&2; echo 'no such plug' >&2; exit 1",
+                long,
+                1,
+                "no such plug",
+            ),
+            ("exit 2", long, 2, "exit status: 2"),
+            ("kill -9 $$", long, 137, "signal: 9"),
+            ("exec sleep 60", Duration::from_millis(200), 254, "not over"),
+        ] {
+            let (_dir, device) = agent(script);
+            let (code, why) = device.fence(Action::Off, "three", limit).expect_err(script);
+            assert_eq!(code, status, "{script}: {why}");
+            assert!(why.contains(part) && why.len() <= MAX_TEXT, "{script}: {why}");
+        }
+        let (_dir, mut device) = agent("");
+        device.agent += "-not";
+        assert_eq!(device.fence(Action::Off, "three", long).map_err(|e| e.0), Err(255));
+    }
+
+    #[test]
+    fn texts_are_one_printable_line() {
+        assert_eq!(one_line("a\nb\tc\u{7}d\n\n"), "b c d");
+        assert_eq!(one_line(""), "");
+        assert_eq!(one_line(&"x".repeat(500)).len(), MAX_TEXT);
+    }
+}
