@@ -131,6 +131,7 @@ impl Membership {
             }
         }
         *VIEW.lock() = (Some(self.this), view);
+        self.replica.entered(new.id, new.members, incarnations);
         for (p, r) in self.rows.iter().enumerate() {
             if new.members & !old.members & (1 << p) == 0 {
                 continue;

@@ -7,8 +7,11 @@
 
 use crate::changes::Change;
 use crate::changes::NodeState;
+use crate::keys;
 use crate::observers;
 use crate::proto;
+use crate::registry;
+use crate::registry::Replica;
 use crate::set::NodeSet;
 use crate::state;
 use crate::state::Core;
@@ -88,6 +91,8 @@ pub(crate) struct Membership {
     /// Told at every change of `done`.
     #[pin]
     pub(crate) changed: Event,
+    /// This node's copy of the records.
+    pub(crate) replica: Arc<Replica>,
 }
 
 /// What has been carried out.
@@ -323,6 +328,11 @@ impl ics::LinkObserver for Links {
     }
 }
 
+/// This node's copy of the records, from the begin of its join to its leave.
+pub(crate) fn replica() -> Option<Arc<Replica>> {
+    CURRENT.lock().as_ref().map(|m| m.replica.clone())
+}
+
 /// Joins. Sleeps until this node is a member, or a signal comes.
 ///
 /// # Errors
@@ -388,6 +398,11 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     }
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
+    let mut places = KVec::new();
+    for r in &args.rows {
+        places.push(r.node, GFP_KERNEL)?;
+    }
+    let replica = Replica::new(place, incarnation, places)?;
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
@@ -400,6 +415,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             changes: Queue::new()?,
             done <- kernel::new_spinlock!(done, "clms::done"),
             changed <- Event::new(),
+            replica,
         }? Error),
         GFP_KERNEL,
     )?;
@@ -424,6 +440,21 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         )?;
         let t = m.clone();
         threads.push(KThread::run(c"clms_beat", move || t.beat())?, GFP_KERNEL)?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_registry", move || r.serve())?,
+            GFP_KERNEL,
+        )?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_watch", move || registry::tell(&r))?,
+            GFP_KERNEL,
+        )?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_keys", move || keys::serve(&r))?,
+            GFP_KERNEL,
+        )?;
         Ok(())
     })();
     *running = Some(Running {
@@ -469,6 +500,8 @@ pub(crate) fn leave() -> Result {
         return Err(EDQUOT);
     }
     observers::leaving(m.this)?;
+    // While this node is a member still: whoever changes a record here learns what became of it.
+    m.replica.close();
     if !alone {
         m.step(|core| {
             core.leave();
@@ -481,6 +514,7 @@ pub(crate) fn leave() -> Result {
             || m.changed.wait_timeout(2 * m.detect_ms, has_left);
         if !left {
             m.core.lock().stay();
+            m.replica.reopen();
             observers::joined(m.this)?;
             return Err(EINTR);
         }
@@ -499,6 +533,7 @@ fn end() {
     while r.membership.changes.push(Change::Stop).is_err() {
         ssi::task::yield_now();
     }
+    r.membership.replica.end();
     ics::stop();
     *CURRENT.lock() = None;
     drop(r.threads);
