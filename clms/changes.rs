@@ -3,11 +3,13 @@
 //! Carries views out, in order, on a thread that may take its time: links first, then observers, then the state shown.
 
 use crate::observers;
+use crate::places::Places;
 use crate::set::NodeSet;
 use crate::thread::Membership;
 use crate::thread::TableView;
 use crate::thread::View;
 use crate::thread::VIEW;
+use crate::thread::WORDS;
 use kernel::prelude::*;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -75,6 +77,14 @@ impl Membership {
         }
     }
 
+    /// Whether all who are out are known to be off. If not, this node is on its way out itself, and takes no part in views
+    /// that act on it.
+    fn has_judged(&self, members: &Places<WORDS>) -> bool {
+        let done = self.done.lock();
+        let mut states = done.states.iter().enumerate();
+        !states.any(|(p, s)| *s == NodeState::GoingDown && !members.contains(p))
+    }
+
     fn install(&self, old: &TableView, new: &TableView, incarnations: &[u64]) {
         let came = new.members.minus(&old.members);
         let gone = old.members.minus(&new.members);
@@ -140,6 +150,10 @@ impl Membership {
             }
         }
         *VIEW.lock() = (Some(self.this), view);
+        if self.has_judged(&new.members) {
+            let [members] = *new.members.words();
+            self.replica.entered(new.id, members, incarnations);
+        }
         for (p, r) in self.rows.iter().enumerate() {
             if !came.contains(p) {
                 continue;

@@ -8,21 +8,41 @@ use kernel::prelude::*;
 
 mod changes;
 mod fencing;
+mod keys;
 mod lease;
 mod netlink;
 mod observers;
 mod places;
 mod proto;
+mod registry;
 mod sent;
 mod set;
 mod state;
 mod status;
 mod thread;
 
+pub use keys::register as register_key_server;
+pub use keys::server as key_server;
+pub use keys::Candidate;
+pub use keys::KeyServer;
+pub use keys::MAX_CANDIDATES;
+pub use keys::MAX_SERVICE;
 pub use observers::register_observer;
 pub use observers::ObserverRegistration;
 pub use observers::Phase;
 pub use observers::ViewObserver;
+pub use registry::change;
+pub use registry::read;
+pub use registry::watch;
+pub use registry::Name;
+pub use registry::Outcome;
+pub use registry::Record;
+pub use registry::Value;
+pub use registry::Watch;
+pub use registry::Watcher;
+pub use registry::MAX_NAME;
+pub use registry::MAX_RECORDS;
+pub use registry::MAX_VALUE;
 pub use set::NodeSet;
 pub use thread::is_member;
 pub use thread::is_up;
@@ -35,16 +55,25 @@ struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
     _fencing: ics::Registration,
+    _tests: Pin<KBox<registry::Debugfs>>,
     _thread: thread::State,
+    _registry: registry::Registration,
+    _keys: keys::State,
+    _watches: registry::State,
 }
 
 impl kernel::Module for Clms {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
         let state = thread::State::new();
+        let watches = registry::State::new();
         Ok(Self {
             _thread: state,
             _fencing: fencing::register()?,
+            _watches: watches,
+            _keys: keys::State::new()?,
+            _registry: registry::register()?,
+            _tests: registry::Debugfs::new()?,
             _netlink: netlink::register()?,
         })
     }

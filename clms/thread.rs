@@ -9,12 +9,15 @@ use crate::changes::Change;
 use crate::changes::NodeState;
 use crate::fencing::FenceArgs;
 use crate::fencing::Fencing;
+use crate::keys;
 use crate::lease;
 use crate::lease::Lease;
 use crate::observers;
 use crate::places::Place;
 use crate::places::Places;
 use crate::proto;
+use crate::registry;
+use crate::registry::Replica;
 use crate::sent::Sent;
 use crate::set::NodeSet;
 use crate::state;
@@ -117,6 +120,8 @@ pub(crate) struct Membership {
     pub(crate) changed: Event,
     #[pin]
     pub(crate) fencing: Fencing,
+    /// This node's copy of the records.
+    pub(crate) replica: Arc<Replica>,
 }
 
 /// What takes steps, and the heartbeats in which it says so.
@@ -135,13 +140,13 @@ struct Beat {
 impl Heart {
     /// One to all.
     fn beat(&mut self) -> Beat {
-        let seq = self.sent.to_all(now_ms());
+        let seq = self.sent.beat_to_all(now_ms());
         self.numbered(seq)
     }
 
     /// One to a single node.
     fn single(&mut self) -> Beat {
-        let seq = self.sent.to_one(now_ms());
+        let seq = self.sent.beat_to_one(now_ms());
         self.numbered(seq)
     }
 
@@ -453,6 +458,11 @@ impl ics::LinkObserver for Links {
     }
 }
 
+/// This node's copy of the records, from the begin of its join to its leave.
+pub(crate) fn replica() -> Option<Arc<Replica>> {
+    CURRENT.lock().as_ref().map(|m| m.replica.clone())
+}
+
 /// Joins. Sleeps until this node is a member, or a signal comes.
 ///
 /// # Errors
@@ -520,6 +530,11 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
     let fencing = Fencing::new(place, &args.rows, &args.fence)?;
+    let mut places = KVec::new();
+    for r in &args.rows {
+        places.push(r.node, GFP_KERNEL)?;
+    }
+    let replica = Replica::new(place, incarnation, places)?;
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
@@ -534,6 +549,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             done <- kernel::new_spinlock!(done, "clms::done"),
             changed <- Event::new(),
             fencing <- fencing,
+            replica,
         }? Error),
         GFP_KERNEL,
     )?;
@@ -563,6 +579,21 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         )?;
         let t = m.clone();
         threads.push(KThread::run(c"clms_beat", move || t.beat())?, GFP_KERNEL)?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_registry", move || r.serve())?,
+            GFP_KERNEL,
+        )?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_watch", move || registry::tell(&r))?,
+            GFP_KERNEL,
+        )?;
+        let r = m.replica.clone();
+        threads.push(
+            KThread::run(c"clms_keys", move || keys::serve(&r))?,
+            GFP_KERNEL,
+        )?;
         Ok(())
     })();
     *running = Some(Running {
@@ -615,6 +646,11 @@ pub(crate) fn leave() -> Result {
         return Err(EAGAIN);
     }
     observers::leaving(m.this)?;
+    // While this node is a member still: whoever changes a record here learns what became of it.
+    if let Err(e) = m.replica.close() {
+        observers::joined(m.this)?;
+        return Err(e);
+    }
     if !alone {
         m.step(|heart| {
             heart.core.leave();
@@ -636,6 +672,7 @@ pub(crate) fn leave() -> Result {
                 heart.core.stay();
                 heart.core.tick(now_ms())
             });
+            m.replica.reopen();
             observers::joined(m.this)?;
             return Err(EINTR);
         }
@@ -656,6 +693,7 @@ fn end() {
     while r.membership.changes.push(Change::Stop).is_err() {
         ssi::task::yield_now();
     }
+    r.membership.replica.end();
     ics::stop();
     *CURRENT.lock() = None;
     drop(r.threads);
