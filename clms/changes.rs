@@ -2,6 +2,8 @@
 
 //! Carries views out, in order, on a thread that may take its time: links first, then observers, then the state shown.
 
+use crate::history;
+use crate::history::Cause;
 use crate::observers;
 use crate::set::NodeSet;
 use crate::state;
@@ -9,16 +11,14 @@ use crate::thread::Membership;
 use crate::thread::View;
 use crate::thread::VIEW;
 use kernel::prelude::*;
+use ssi::clms_history;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
 /// The eight states of a node. Source: OpenSSI's CLMS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-#[expect(
-    dead_code,
-    reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up"
-)]
+#[expect(dead_code, reason = "UCLEANUP belongs to user-level clean-up")]
 pub(crate) enum NodeState {
     NeverUp = 0,
     ComingUp = 1,
@@ -68,9 +68,44 @@ impl Membership {
             .unwrap_or(NodeState::NeverUp)
     }
 
-    fn set_state(&self, place: usize, state: NodeState) {
-        if let Some(s) = self.done.lock().states.get_mut(place) {
-            *s = state;
+    /// Changes the state of a node, notes it and tells programs. `view`: the one that is carried out, `None`: only this
+    /// node sees it. May sleep, for memory only.
+    pub(crate) fn set_state(
+        &self,
+        place: usize,
+        state: NodeState,
+        cause: Cause,
+        view: Option<u64>,
+    ) {
+        let Some(node) = self.rows.get(place).map(|r| r.node) else {
+            return;
+        };
+        let noted = {
+            let mut done = self.done.lock();
+            if state == NodeState::Up {
+                done.leaving &= !(1 << place);
+            }
+            let Some(s) = done.states.get_mut(place) else {
+                return;
+            };
+            let from = core::mem::replace(s, state);
+            history::note(history::Change {
+                node,
+                from,
+                to: state,
+                cause,
+                view,
+            })
+        };
+        clms_history::tell_transition(&noted);
+    }
+
+    /// Why a node is out of the view.
+    fn cause_of_loss(&self, place: usize) -> Cause {
+        if self.done.lock().leaving & (1 << place) != 0 {
+            Cause::Left
+        } else {
+            Cause::Lost
         }
     }
 
@@ -102,17 +137,31 @@ impl Membership {
         *VIEW.lock() = (Some(self.this), visible);
         for (p, r) in self.rows.iter().enumerate() {
             if old.members & !new.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::GoingDown);
+                let cause = self.cause_of_loss(p);
+                self.set_state(p, NodeState::GoingDown, cause, Some(new.id));
                 ics::fence(r.node);
             }
         }
         for (p, r) in self.rows.iter().enumerate() {
             if old.members & !new.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::KCleanup);
+                let cause = self.cause_of_loss(p);
+                self.set_state(p, NodeState::KCleanup, cause, Some(new.id));
                 let gone = self.incarnation_of(p);
                 observers::tell(|o| o.node_down(r.node, gone));
-                self.set_state(p, NodeState::Down);
+                self.set_state(p, NodeState::Down, cause, Some(new.id));
                 pr_info!("node {} is down\n", r.node.number());
+            }
+        }
+        let cause_of = |node| {
+            if old.id == 0 && node != self.this {
+                Cause::Found
+            } else {
+                Cause::Joined
+            }
+        };
+        for (p, r) in self.rows.iter().enumerate() {
+            if new.members & !old.members & (1 << p) != 0 {
+                self.set_state(p, NodeState::ComingUp, cause_of(r.node), Some(new.id));
             }
         }
         if old.id == 0 {
@@ -135,13 +184,14 @@ impl Membership {
             if new.members & !old.members & (1 << p) == 0 {
                 continue;
             }
-            self.set_state(p, NodeState::Up);
+            self.set_state(p, NodeState::Up, cause_of(r.node), Some(new.id));
             if r.node != self.this {
                 let incarnation = self.incarnation_of(p);
                 observers::tell(|o| o.node_up(r.node, incarnation));
                 pr_info!("node {} is up\n", r.node.number());
             }
         }
+        clms_history::tell_view(view.id, view.master, view.members.iter());
         {
             let mut done = self.done.lock();
             if done.joined.is_none() {

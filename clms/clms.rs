@@ -7,6 +7,8 @@
 use kernel::prelude::*;
 
 mod changes;
+mod facts;
+mod history;
 mod netlink;
 mod observers;
 mod proto;
@@ -30,15 +32,18 @@ pub use thread::View;
 struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
+    _facts: ics::Registration,
     _thread: thread::State,
 }
 
 impl kernel::Module for Clms {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
+        history::init();
         let state = thread::State::new();
         Ok(Self {
             _thread: state,
+            _facts: facts::register()?,
             _netlink: netlink::register()?,
         })
     }

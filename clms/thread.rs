@@ -7,12 +7,15 @@
 
 use crate::changes::Change;
 use crate::changes::NodeState;
+use crate::history;
+use crate::history::Cause;
 use crate::observers;
 use crate::proto;
 use crate::set::NodeSet;
 use crate::state;
 use crate::state::Core;
 use crate::state::Effect;
+use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
 use kernel::prelude::*;
@@ -94,6 +97,8 @@ pub(crate) struct Membership {
 pub(crate) struct Done {
     pub(crate) states: KVec<NodeState>,
     pub(crate) incarnations: KVec<u64>,
+    /// Members that say that they leave.
+    pub(crate) leaving: state::Mask,
     /// Result of this node's own join, once known.
     pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
@@ -260,6 +265,23 @@ impl Membership {
         }
     }
 
+    /// Remembers who leaves by its own wish, until it stays, or is a member again.
+    fn note_leaving(&self, place: usize, phase: Phase) {
+        let mut done = self.done.lock();
+        match phase {
+            Phase::Leaving => done.leaving |= 1 << place,
+            Phase::Up => done.leaving &= !(1 << place),
+            Phase::Joining => {}
+        }
+    }
+
+    /// This node changes its own state, which only it sees.
+    fn set_own_state(&self, state: NodeState, cause: Cause) {
+        if let Some(p) = self.place(self.this) {
+            self.set_state(p, state, cause, None);
+        }
+    }
+
     /// Time.
     fn beat(&self) {
         kthread::make_realtime();
@@ -317,7 +339,10 @@ impl ics::LinkObserver for Links {
         let Some(m) = current() else { return };
         let Some(p) = m.place(h.node) else { return };
         match proto::decode(&h.says, m.table) {
-            Some(says) => m.step(|core| core.heard(p, h.incarnation.0, says, now_ms())),
+            Some(says) => {
+                m.note_leaving(p, says.phase);
+                m.step(|core| core.heard(p, h.incarnation.0, says, now_ms()));
+            }
             None => m.not_understood(p, h),
         }
     }
@@ -374,6 +399,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let done = Done {
         states,
         incarnations,
+        leaving: 0,
         joined: None,
         entered: false,
         left: false,
@@ -403,6 +429,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         }? Error),
         GFP_KERNEL,
     )?;
+    history::begin();
     *CURRENT.lock() = Some(m.clone());
     let config = ics::Config {
         name: args.name,
@@ -468,7 +495,12 @@ pub(crate) fn leave() -> Result {
     if !alone && v.members.len() <= quorum {
         return Err(EDQUOT);
     }
-    observers::leaving(m.this)?;
+    m.set_own_state(NodeState::Shutdown, Cause::Left);
+    if let Err(e) = observers::leaving(m.this) {
+        m.set_own_state(NodeState::Up, Cause::Stayed);
+        return Err(e);
+    }
+    m.set_own_state(NodeState::GoingDown, Cause::Left);
     if !alone {
         m.step(|core| {
             core.leave();
@@ -482,6 +514,7 @@ pub(crate) fn leave() -> Result {
         if !left {
             m.core.lock().stay();
             observers::joined(m.this)?;
+            m.set_own_state(NodeState::Up, Cause::Stayed);
             return Err(EINTR);
         }
     }

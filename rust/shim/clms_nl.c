@@ -6,12 +6,17 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <net/genetlink.h>
+#include "clms_nl.h"
 #include "clms_nl_gen.h"
 #include "shim.h"
 
 static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
 
-static struct genl_family ssi_clms_family = {
+static const struct genl_multicast_group ssi_clms_groups[] = {
+	[SSI_CLMS_NLGRP_EVENTS] = { .name = SSI_CLMS_MCGRP_EVENTS, },
+};
+
+struct genl_family ssi_clms_family = {
 	.name		= SSI_CLMS_FAMILY_NAME,
 	.version	= SSI_CLMS_FAMILY_VERSION,
 	.netnsok	= false,
@@ -19,6 +24,8 @@ static struct genl_family ssi_clms_family = {
 	.module		= THIS_MODULE,
 	.split_ops	= ssi_clms_nl_ops,
 	.n_split_ops	= ARRAY_SIZE(ssi_clms_nl_ops),
+	.mcgrps		= ssi_clms_groups,
+	.n_mcgrps	= ARRAY_SIZE(ssi_clms_groups),
 };
 
 static int ssi_clms_put_node(struct sk_buff *msg, const struct ssi_clms_node *n)
@@ -115,7 +122,7 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 }
 
 /* Not GENL_ADMIN_PERM, which asks for CAP_NET_ADMIN: who joins gives this machine's processes away. */
-static int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
+int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
 {
 	if (netlink_capable(skb, CAP_SYS_ADMIN))
 		return 0;
@@ -177,17 +184,24 @@ int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
-/* Registers the family. @ops answers until ssi_clms_nl_unregister(). */
-int ssi_clms_nl_register(const struct ssi_clms_ops *ops)
+/* Registers the family. @ops and @history answer until ssi_clms_nl_unregister(). */
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history)
 {
+	int ret;
+
 	ssi_clms_ops = ops;
-	return genl_register_family(&ssi_clms_family);
+	ssi_clms_history_ops = history;
+	ret = genl_register_family(&ssi_clms_family);
+	if (!ret)
+		ssi_clms_events_begin();
+	return ret;
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_register);
 
 /* Returns when nobody is answered any more. */
 void ssi_clms_nl_unregister(void)
 {
+	ssi_clms_events_end();
 	genl_unregister_family(&ssi_clms_family);
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_unregister);
