@@ -31,6 +31,7 @@ cases! {
     kernel_modules
     clms_membership
     clms_node_loss
+    clms_transitions
     ics_calls
     ics_strangers
     vproc_signals

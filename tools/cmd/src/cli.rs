@@ -6,6 +6,7 @@ use clap::Arg;
 use clap::ArgAction;
 use clap::Command;
 use clap::value_parser;
+use cluster::netlink::MAX_NODE;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -20,18 +21,38 @@ pub(crate) const LINKS: &[&str] = &[
     "where_pid",
 ];
 
-/// Largest number a node may have.
-pub(crate) const MAX_NODE: u32 = 1022;
-
 /// `cluster` and all its subcommands.
 pub(crate) fn cluster() -> Command {
     let mut c = Command::new("cluster")
         .about("Look at the cluster, join it, leave it")
         .version(clap::crate_version!())
-        .subcommand_required(true)
+        // OpenSSI's -V means something else.
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print version"),
+        )
+        .arg(
+            Arg::new("list")
+                .short('v')
+                .action(ArgAction::SetTrue)
+                .conflicts_with("show")
+                .help("As OpenSSI's: list the nodes, like cluster node list"),
+        )
+        .arg(
+            Arg::new("show")
+                .short('V')
+                .value_name("NODE")
+                .help("As OpenSSI's: show a node, like cluster node show NODE"),
+        )
+        .args_conflicts_with_subcommands(true)
         .arg_required_else_help(true)
         .after_help(EXIT_CODES)
         .subcommand(status())
+        .subcommand(node())
+        .subcommand(events())
         .subcommand(join())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
@@ -128,12 +149,61 @@ fn status() -> Command {
     Command::new("status")
         .about("Show the nodes of the cluster and their states")
         .after_help("Exit status: 0 the cluster is quorate, 1 it is not, 2 usage, 3 no module.")
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print one JSON object"),
+        .arg(json_arg("Print one JSON object"))
+}
+
+fn json_arg(help: &'static str) -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
+}
+
+fn node() -> Command {
+    Command::new("node")
+        .about("List the nodes, or show one")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help("Exit status: 0 done, 1 no such node or not joined, 2 usage, 3 no module.")
+        .subcommand(
+            Command::new("list")
+                .about("List the nodes with their processors and memory")
+                .arg(json_arg("Print one JSON array")),
         )
+        .subcommand(
+            Command::new("show")
+                .about("Show a node: state, incarnation, processors, memory, its last transition")
+                .arg(node_arg())
+                .arg(json_arg("Print one JSON object")),
+        )
+}
+
+fn events() -> Command {
+    Command::new("events")
+        .about("Print how nodes changed their states, oldest first, as far as this node keeps it")
+        .after_help(
+            "Exit status: 0 done, 1 failed, 2 usage, 3 no module; with --follow also when the module is removed.\n\n\
+             A transition has the same number on every node. A line that begins with \"the history does not reach back\" \
+             (JSON: \"gap\") says that transitions before the next line may be missing.",
+        )
+        .arg(
+            Arg::new("follow")
+                .long("follow")
+                .short('f')
+                .action(ArgAction::SetTrue)
+                .help("Go on with what happens from now on, views too"),
+        )
+        .arg(
+            Arg::new("simple")
+                .long("simple")
+                .action(ArgAction::SetTrue)
+                .help("Only transitions to and from UP"),
+        )
+        .arg(
+            Arg::new("after")
+                .long("after")
+                .value_name("ID")
+                .value_parser(value_parser!(u64))
+                .help("Begin after the transition of that number"),
+        )
+        .arg(json_arg("Print JSON, one object for each line"))
 }
 
 fn join() -> Command {

@@ -4,12 +4,11 @@
 //!
 //! `Documentation/netlink/ssi_clms.yaml` is the truth about numbers and types; a test here compares.
 
-use crate::clustertab::Row;
-use crate::failure::Failure;
-use crate::failure::describe;
 use neli::attr::Attribute;
 use neli::consts::genl::CtrlAttr;
+use neli::consts::genl::CtrlAttrMcastGrp;
 use neli::consts::genl::CtrlCmd;
+use neli::consts::genl::Index;
 use neli::consts::nl::GenlId;
 use neli::consts::nl::NlmF;
 use neli::consts::nl::NlmsgerrAttr;
@@ -27,9 +26,20 @@ use neli::types::GenlBuffer;
 use neli::utils::Groups;
 use nix::errno::Errno;
 use serde::Serialize;
+use std::net::Ipv4Addr;
 
-const FAMILY: &str = "ssi_clms";
+/// Name of the family.
+pub const FAMILY: &str = "ssi_clms";
 const VERSION: u8 = 1;
+/// Its multicast group.
+pub(crate) const EVENTS: &str = "events";
+
+/// Longest name of a cluster or a node in bytes (`max-name-len` of the spec).
+pub const MAX_NAME: usize = 64;
+/// Longest cluster key in bytes (`max-key-len`).
+pub const MAX_KEY: usize = 64;
+/// Largest number a node may have.
+pub const MAX_NODE: u32 = 1022;
 
 /// Operations of the family.
 #[neli::neli_enum(serialized_type = "u8")]
@@ -37,6 +47,13 @@ pub(crate) enum Op {
     Status = 1,
     Join = 2,
     Leave = 3,
+    History = 16,
+    Membership = 17,
+    NodeInfo = 18,
+    NodeSet = 19,
+    Signal = 20,
+    Transition = 21,
+    View = 22,
 }
 impl neli::consts::genl::Cmd for Op {}
 
@@ -70,19 +87,28 @@ impl neli::consts::genl::NlAttrType for NodeAttr {}
 /// The eight states of a node, in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(crate) enum NodeState {
+pub enum NodeState {
+    /// Not seen since this node joined.
     NeverUp,
+    /// Admitted, and not up yet.
     ComingUp,
+    /// A full member.
     Up,
+    /// About to leave.
     Shutdown,
+    /// Lost or leaving.
     GoingDown,
+    /// The kernel cleans up behind it.
     KCleanup,
+    /// User space cleans up behind it.
     UCleanup,
+    /// Gone.
     Down,
 }
 
 impl NodeState {
-    pub(crate) const ALL: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 8] = [
         Self::NeverUp,
         Self::ComingUp,
         Self::Up,
@@ -94,7 +120,7 @@ impl NodeState {
     ];
 
     /// OpenSSI's word for it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::NeverUp => "NEVERUP",
             Self::ComingUp => "COMINGUP",
@@ -107,7 +133,7 @@ impl NodeState {
         }
     }
 
-    fn from_wire(n: u32) -> Result<Self, String> {
+    pub(crate) fn from_wire(n: u32) -> Result<Self, String> {
         usize::try_from(n)
             .ok()
             .and_then(|i| Self::ALL.get(i))
@@ -118,45 +144,74 @@ impl NodeState {
 
 /// One node as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Node {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    pub(crate) state: NodeState,
-    pub(crate) incarnation: u64,
+pub struct Node {
+    /// Its number.
+    pub id: u32,
+    /// Its name, for people.
+    pub name: String,
+    /// Its state.
+    pub state: NodeState,
+    /// Its incarnation; 0: it never joined.
+    pub incarnation: u64,
 }
 
 /// The answer to a status request. What the kernel left out, as it does before a join, is empty or 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
-    pub(crate) name: String,
-    pub(crate) view: u64,
-    pub(crate) quorate: bool,
-    pub(crate) master: Option<u32>,
-    pub(crate) this_node: Option<u32>,
-    pub(crate) state: NodeState,
-    pub(crate) nodes: Vec<Node>,
+pub struct Status {
+    /// Name of the cluster.
+    pub name: String,
+    /// Number of the view.
+    pub view: u64,
+    /// Its members are a majority.
+    pub quorate: bool,
+    /// The master.
+    pub master: Option<u32>,
+    /// The node that answers.
+    pub this_node: Option<u32>,
+    /// Its state.
+    pub state: NodeState,
+    /// All nodes of the table, by number.
+    pub nodes: Vec<Node>,
+}
+
+/// A row of the table that a join gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinNode {
+    /// Its number.
+    pub node: u32,
+    /// Its name.
+    pub name: String,
+    /// Its addresses, one for each link.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// What a join tells the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JoinRequest {
-    pub(crate) name: String,
-    pub(crate) this_node: u32,
-    pub(crate) nodes: Vec<(Row, String)>,
-    pub(crate) key: Vec<u8>,
-    pub(crate) detect_ms: Option<u32>,
+pub struct JoinRequest {
+    /// Name of the cluster.
+    pub name: String,
+    /// The node that joins.
+    pub this_node: u32,
+    /// The table.
+    pub nodes: Vec<JoinNode>,
+    /// The cluster key.
+    pub key: Vec<u8>,
+    /// Milliseconds of silence after which a node is taken for dead.
+    pub detect_ms: Option<u32>,
 }
 
 /// A request that the kernel refused, with the words it gave for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) errno: Errno,
-    pub(crate) message: Option<String>,
+pub struct Refused {
+    /// Why.
+    pub errno: Errno,
+    /// The kernel's words.
+    pub message: Option<String>,
 }
 
 impl Refused {
     /// `EACCES permission denied: the key of node 2 differs`.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match &self.message {
             Some(m) => format!("{}: {m}", describe(self.errno)),
             None => describe(self.errno),
@@ -166,25 +221,40 @@ impl Refused {
 
 /// Why a request had no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Error {
+pub enum Error {
     /// The family is not registered.
     NoModule,
+    /// The kernel refused.
     Refused(Refused),
     /// The socket failed or the bytes made no sense.
     Broken(String),
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        match e {
-            Error::NoModule => Failure::no_module(),
-            Error::Refused(r) => Failure::failed(r.text()),
-            Error::Broken(what) => Failure::failed(format!("netlink family {FAMILY}: {what}")),
+impl Error {
+    /// The errno for it: that of a refusal, `ENOSYS` without the module, `EIO` for nonsense.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NoModule => Errno::ENOSYS,
+            Self::Refused(r) => r.errno,
+            Self::Broken(_) => Errno::EIO,
         }
     }
 }
 
-fn broken(e: impl std::fmt::Display) -> Error {
+/// `ENOENT no such file or directory`: the name that scripts look for and the words for people.
+pub fn describe(e: Errno) -> String {
+    format!("{} {}", errno_name(e), e.desc().to_lowercase())
+}
+
+/// The name of an error; `errno` for those without one.
+pub fn errno_name(e: Errno) -> String {
+    match e {
+        Errno::UnknownErrno => "errno".to_owned(),
+        e => format!("{e:?}"),
+    }
+}
+
+pub(crate) fn broken(e: impl std::fmt::Display) -> Error {
     Error::Broken(e.to_string())
 }
 
@@ -194,7 +264,7 @@ type ClmsAttrs = GenlBuffer<Clms, Buffer>;
 ///
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
-pub(crate) fn status() -> Result<Status, Error> {
+pub fn status() -> Result<Status, Error> {
     let answer = Family::open()?.request(Op::Status, ClmsAttrs::new())?;
     decode_status(&answer.ok_or_else(|| broken("no answer to a status request"))?)
 }
@@ -203,7 +273,7 @@ pub(crate) fn status() -> Result<Status, Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
-pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
+pub fn join(req: &JoinRequest) -> Result<(), Error> {
     Family::open()?.request(Op::Join, encode_join(req)?).map(|_| ())
 }
 
@@ -211,19 +281,21 @@ pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
-pub(crate) fn leave() -> Result<(), Error> {
+pub fn leave() -> Result<(), Error> {
     Family::open()?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
 }
 
 /// A socket and the number the family has on this kernel. No thread: a program that has asked its question must
 /// still be able to move to another node.
-struct Family {
-    socket: NlSocketHandle,
-    id: u16,
+pub(crate) struct Family {
+    pub(crate) socket: NlSocketHandle,
+    pub(crate) id: u16,
+    /// Multicast group `events`.
+    pub(crate) events: Option<u32>,
 }
 
 impl Family {
-    fn open() -> Result<Self, Error> {
+    pub(crate) fn open() -> Result<Self, Error> {
         let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
         socket.enable_ext_ack(true).map_err(broken)?;
         let name = attr(CtrlAttr::FamilyName, FAMILY)?;
@@ -238,14 +310,31 @@ impl Family {
             r => r?,
         };
         let attrs = answer.ok_or(Error::NoModule)?;
-        let id = attrs
-            .get_attr_handle()
-            .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
-            .map_err(broken)?;
-        Ok(Self { socket, id })
+        let handle = attrs.get_attr_handle();
+        let id = handle.get_attr_payload_as::<u16>(CtrlAttr::FamilyId).map_err(broken)?;
+        let groups = handle.get_nested_attributes::<Index>(CtrlAttr::McastGroups).ok();
+        let events = groups.and_then(|all| {
+            all.iter().find_map(|group| {
+                let group = group.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
+                let name = group
+                    .get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name)
+                    .ok()?;
+                let id = group.get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id).ok()?;
+                (name == EVENTS).then_some(id)
+            })
+        });
+        Ok(Self { socket, id, events })
     }
 
-    fn request(&self, op: Op, attrs: ClmsAttrs) -> Result<Option<ClmsAttrs>, Error> {
+    pub(crate) fn request<A>(
+        &self,
+        op: Op,
+        attrs: GenlBuffer<A, Buffer>,
+    ) -> Result<Option<GenlBuffer<A, Buffer>>, Error>
+    where
+        A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+        Genlmsghdr<Op, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+    {
         exchange(&self.socket, GenlId::from(self.id), op, VERSION, attrs)
     }
 }
@@ -301,12 +390,12 @@ where
 }
 
 /// A string attribute ends with a zero, or with the attribute.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
-fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
+pub(crate) fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
 where
     T: neli::consts::genl::NlAttrType,
     P: neli::Size + neli::ToBytes,
@@ -328,10 +417,10 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
     if let Some(ms) = req.detect_ms {
         out.push(attr(Clms::DetectMs, ms)?);
     }
-    for (row, name) in &req.nodes {
+    for row in &req.nodes {
         let mut nest = attr(Clms::Node, Buffer::new())?;
         nest = nest.nest(&attr(NodeAttr::Id, row.node)?).map_err(broken)?;
-        nest = nest.nest(&attr(NodeAttr::Name, name.as_str())?).map_err(broken)?;
+        nest = nest.nest(&attr(NodeAttr::Name, row.name.as_str())?).map_err(broken)?;
         for a in &row.addresses {
             nest = nest.nest(&attr(NodeAttr::Address, a.octets())?).map_err(broken)?;
         }
@@ -392,12 +481,11 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use neli::FromBytesWithInput;
     use neli::ToBytes;
     use std::io::Cursor;
-    use std::net::Ipv4Addr;
 
     fn bytes(attrs: &ClmsAttrs) -> Vec<u8> {
         let mut c = Cursor::new(Vec::new());
@@ -411,15 +499,30 @@ mod tests {
     }
 
     #[test]
+    fn errors_carry_the_name_a_script_looks_for() {
+        for (e, text) in [
+            (
+                Errno::EOPNOTSUPP,
+                "EOPNOTSUPP operation not supported on transport endpoint",
+            ),
+            (Errno::ESRCH, "ESRCH no such process"),
+            (Errno::EHOSTDOWN, "EHOSTDOWN host is down"),
+        ] {
+            assert_eq!(describe(e), text);
+        }
+    }
+
+    #[test]
     fn join_is_these_bytes() {
-        let row = Row {
+        let row = JoinNode {
             node: 2,
+            name: "two".to_owned(),
             addresses: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 1, 2)],
         };
         let req = JoinRequest {
             name: "west".to_owned(),
             this_node: 2,
-            nodes: vec![(row, "two".to_owned())],
+            nodes: vec![row],
             key: b"0123456789abcdef".to_vec(),
             detect_ms: Some(3000),
         };
@@ -496,8 +599,16 @@ mod tests {
         }
     }
 
+    pub(crate) fn spec() -> String {
+        std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../Documentation/netlink/ssi_clms.yaml"
+        ))
+        .expect("the spec")
+    }
+
     /// Numbers of a list in the spec: entries `- name: x`, with `value: n` where counting starts anew.
-    fn numbers(spec: &str, from: &str, to: &str, indent: &str) -> Vec<(String, u32)> {
+    pub(crate) fn numbers(spec: &str, from: &str, to: &str, indent: &str) -> Vec<(String, u32)> {
         let begin = spec.find(from).unwrap_or_else(|| panic!("{from:?} in the spec"));
         let part = spec.get(begin + from.len()..).expect("text");
         let part = part.get(..part.find(to).unwrap_or(part.len())).expect("text");
@@ -516,11 +627,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_spec() {
-        let spec = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../Documentation/netlink/ssi_clms.yaml"
-        ))
-        .expect("the spec");
+        let spec = spec();
         assert!(spec.contains(&format!("name: {FAMILY}\n")));
         let list = |l: &[(&str, u32)]| l.iter().map(|&(n, v)| (n.to_owned(), v)).collect::<Vec<_>>();
         assert_eq!(
@@ -538,7 +645,7 @@ mod tests {
             ])
         );
         assert_eq!(
-            numbers(&spec, "  -\n    name: node\n", "operations:", "        "),
+            numbers(&spec, "  -\n    name: node\n", "  -\n    name: history\n", "        "),
             list(&[
                 ("id", u16::from(NodeAttr::Id).into()),
                 ("name", u16::from(NodeAttr::Name).into()),
@@ -549,15 +656,22 @@ mod tests {
             ])
         );
         assert_eq!(
-            numbers(&spec, "operations:", "~", "      "),
+            numbers(&spec, "operations:", "mcast-groups:", "      "),
             list(&[
                 ("status", u8::from(Op::Status).into()),
                 ("join", u8::from(Op::Join).into()),
                 ("leave", u8::from(Op::Leave).into()),
+                ("history", u8::from(Op::History).into()),
+                ("membership", u8::from(Op::Membership).into()),
+                ("node-info", u8::from(Op::NodeInfo).into()),
+                ("node-set", u8::from(Op::NodeSet).into()),
+                ("signal", u8::from(Op::Signal).into()),
+                ("transition", u8::from(Op::Transition).into()),
+                ("view", u8::from(Op::View).into()),
             ])
         );
         let states: Vec<_> = NodeState::ALL.iter().map(|s| s.name().to_lowercase()).collect();
-        let named: Vec<_> = numbers(&spec, "name: node-state\n", "attribute-sets:", "        ");
+        let named: Vec<_> = numbers(&spec, "name: node-state\n", "  # History", "        ");
         assert_eq!(named.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), states);
         for (i, s) in NodeState::ALL.into_iter().enumerate() {
             assert_eq!(NodeState::from_wire(i as u32), Ok(s));
@@ -567,15 +681,8 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_the_spec() {
-        let spec = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../Documentation/netlink/ssi_clms.yaml"
-        ))
-        .expect("the spec");
-        for (name, value) in [
-            ("max-key-len", crate::config::MAX_KEY),
-            ("max-name-len", crate::config::MAX_NAME),
-        ] {
+        let spec = spec();
+        for (name, value) in [("max-key-len", MAX_KEY), ("max-name-len", MAX_NAME)] {
             let at = spec.find(&format!("name: {name}\n")).expect(name);
             let value_line = spec
                 .get(at..)
