@@ -69,7 +69,7 @@ impl Membership {
     }
 
     /// Changes the state of a node, notes it and tells programs. `view`: the one that is carried out, `None`: only this
-    /// node sees it. May sleep, for memory only.
+    /// node sees it. Waits for nobody.
     pub(crate) fn set_state(
         &self,
         place: usize,

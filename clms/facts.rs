@@ -22,6 +22,9 @@ ics::service! {
     op 1 Tell (class: L0) { } -> { total_cpus: Le32, online_cpus: Le32, cpu_power: Le32, total_memory: Le64 }
 }
 
+const _: () = assert!(core::mem::size_of::<TellRep>() == 20);
+const _: () = assert!(core::mem::size_of::<TellReq>() == 0);
+
 struct Server;
 
 static SERVER: FactsService<Server> = FactsService(Server);

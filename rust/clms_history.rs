@@ -155,13 +155,13 @@ pub trait Historian: Send + Sync + 'static {
     fn set_info(node: Option<NodeId>, cpu_power: u32) -> core::result::Result<(), Refusal>;
 }
 
-/// Tells programs of a transition that is in the history. May sleep, for memory only.
+/// Tells programs of a transition that is in the history. Waits for neither memory nor nodes.
 pub fn tell_transition(t: &Transition) {
     // SAFETY: The structure lives through the call.
     unsafe { bindings::ssi_clms_tell_transition(&t.to_c()) }
 }
 
-/// Tells programs of a view that has been carried out. May sleep, for memory only.
+/// Tells programs of a view that has been carried out. Waits for neither memory nor nodes.
 pub fn tell_view(view: u64, master: Option<NodeId>, members: impl Iterator<Item = NodeId>) {
     let mut c = bindings::ssi_clms_members::default();
     let mut m = Members(&mut c);

@@ -22,7 +22,13 @@ struct ssi_clms_watcher {
 	u32 mode;
 };
 
-/* Guards all below. Held while telling, which waits for memory only. */
+/*
+ * Who tells carries views out and must not wait for memory, which may have to be written to another node first.
+ * A listener that misses an event for that is told so, and the history has it.
+ */
+#define SSI_CLMS_GFP	(GFP_NOWAIT | __GFP_NOWARN)
+
+/* Guards all below. Held while telling; nobody waits while holding it. */
 static DEFINE_MUTEX(ssi_clms_events_lock);
 static LIST_HEAD(ssi_clms_watchers);
 static bool ssi_clms_events_on;
@@ -113,14 +119,14 @@ static void ssi_clms_multicast(struct sk_buff *msg, void *head, bool complete)
 {
 	if (complete) {
 		genlmsg_end(msg, head);
-		genlmsg_multicast(&ssi_clms_family, msg, 0, SSI_CLMS_NLGRP_EVENTS, GFP_KERNEL);
+		genlmsg_multicast(&ssi_clms_family, msg, 0, SSI_CLMS_NLGRP_EVENTS, SSI_CLMS_GFP);
 		return;
 	}
 	nlmsg_free(msg);
 	genl_set_err(&ssi_clms_family, &init_net, 0, SSI_CLMS_NLGRP_EVENTS, -ENOBUFS);
 }
 
-/* Context: process, may sleep. The transition is in the history. */
+/* Context: process. The transition is in the history. Waits for nothing but the lock. */
 void ssi_clms_tell_transition(const struct ssi_clms_transition *t)
 {
 	struct sk_buff *msg;
@@ -130,7 +136,7 @@ void ssi_clms_tell_transition(const struct ssi_clms_transition *t)
 	if (!ssi_clms_events_on)
 		return;
 	if (genl_has_listeners(&ssi_clms_family, &init_net, SSI_CLMS_NLGRP_EVENTS)) {
-		msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+		msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, SSI_CLMS_GFP);
 		head = msg ? genlmsg_put(msg, 0, 0, &ssi_clms_family, 0, SSI_CLMS_CMD_TRANSITION) : NULL;
 		ssi_clms_multicast(msg, head, head && !ssi_clms_put_transition(msg, t));
 	}
@@ -149,7 +155,7 @@ static int ssi_clms_put_view(struct sk_buff *msg, const struct ssi_clms_members 
 	return 0;
 }
 
-/* Context: process, may sleep. */
+/* Context: process. As above. */
 void ssi_clms_tell_view(const struct ssi_clms_members *m)
 {
 	struct sk_buff *msg;
@@ -158,7 +164,7 @@ void ssi_clms_tell_view(const struct ssi_clms_members *m)
 	guard(mutex)(&ssi_clms_events_lock);
 	if (!ssi_clms_events_on || !genl_has_listeners(&ssi_clms_family, &init_net, SSI_CLMS_NLGRP_EVENTS))
 		return;
-	msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, SSI_CLMS_GFP);
 	head = msg ? genlmsg_put(msg, 0, 0, &ssi_clms_family, 0, SSI_CLMS_CMD_VIEW) : NULL;
 	ssi_clms_multicast(msg, head, head && !ssi_clms_put_view(msg, m));
 }

@@ -2,6 +2,8 @@
 
 //! How nodes changed their states: the history, who is told, libcluster.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
@@ -52,6 +54,14 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 120,
         run: leave,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_events_slow_listener",
+        promise: "a listener that was stopped while its socket overflowed has every transition once, in order",
+        faults: "100 refused leaves of node 3",
+        seconds: 120,
+        run: slow_listener,
         ..Case::DEFAULT
     },
     Case {
@@ -264,16 +274,41 @@ fn one_history(c: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Leaves a process of node 1 on node 3, so that its leave is refused; gives its number.
+fn keep_3(c: &Context) -> Result<i32> {
+    let process = c.background(1, &["onnode", "3", "sleep", "1000"])?.pid;
+    c.until("the process is there", 10, || {
+        let at = c.exec(1, &["where_pid", &process.to_string()])?.text();
+        Ok((at.trim() == "3").then_some(process))
+    })
+}
+
+fn slow_listener(c: &Context) -> Result<()> {
+    settle(c, &[1, 2, 3])?;
+    let before = history(c, 3)?.len();
+    let script = "exec cluster events --follow --json >/shared/slow 2>&1";
+    let listener = c.background(3, &["sh", "-c", script])?.pid;
+    lines(c, "slow", before, 10)?;
+    let process = keep_3(c)?;
+    let drops = "awk '$2 == 16 { d += $9 } END { print d + 0 }' /proc/net/netlink";
+    let dropped = c.sh(3, drops)?;
+    c.sh(3, &format!("kill -STOP {listener}"))?;
+    let tries = "for i in $(seq 100); do cluster leave 2>/dev/null && exit 1; done; true";
+    c.sh_for(Duration::from_secs(60), 3, tries)?;
+    ensure!(c.sh(3, drops)? != dropped, "no event was dropped: {dropped}");
+    c.sh(3, &format!("kill -CONT {listener}"))?;
+    let told = lines(c, "slow", before + 200, 10)?;
+    let told = told.iter().map(|l| transition(&serde_json::from_str(l)?));
+    same("what it has", told.collect::<Result<Vec<_>>>()?, history(c, 3)?)?;
+    c.sh(3, &format!("kill {listener}"))?;
+    c.sh(1, &format!("kill {process}")).map(drop)
+}
+
 fn leave(c: &Context) -> Result<()> {
     settle(c, &[1, 2, 3])?;
     let view = cluster::status(c, 1)?.view;
     start(c, 3, "own", &format!("cluster events --follow --json --after {}", last(c, 3)?))?;
-    // A process of node 1 there: the leave is refused.
-    let process = c.background(1, &["onnode", "3", "sleep", "1000"])?.pid;
-    c.until("the process is there", 10, || {
-        let at = c.exec(1, &["where_pid", &process.to_string()])?.text();
-        Ok((at.trim() == "3").then_some(()))
-    })?;
+    let process = keep_3(c)?;
     let refused = c.exec(3, &["cluster", "leave"])?;
     ensure!(refused.code == 1 && refused.error_text().contains("EBUSY"), "{refused:?}");
     c.sh(1, &format!("kill {process}"))?;
