@@ -29,6 +29,15 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "clms_libcluster_moves",
+        promise: "a program that follows transitions moves to another node and goes on there with the number it has",
+        faults: "power cut of node 3",
+        root: Root::Debian,
+        seconds: 120,
+        run: moves,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "clms_events_follow",
         promise: "cluster events --follow tells each transition and view once, in order, with the numbers of the history",
         faults: "power cut of node 3",
@@ -59,8 +68,8 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "clms_events_slow_listener",
         promise: "a listener that was stopped while its socket overflowed has every transition once, in order",
-        faults: "100 refused leaves of node 3",
-        seconds: 120,
+        faults: "200 refused leaves of node 3",
+        seconds: 180,
         run: slow_listener,
         ..Case::DEFAULT
     },
@@ -194,6 +203,23 @@ fn libcluster(c: &Context) -> Result<()> {
     c.sh(2, &format!("kill {}", other.pid)).map(drop)
 }
 
+fn moves(c: &Context) -> Result<()> {
+    settle(c, &[1, 2, 3])?;
+    let script = "exec /usr/lib/ssi-tests/transitions -d -p 5 </dev/null >/shared/moves 2>&1";
+    let pid = c.background(2, &["sh", "-c", script])?.pid;
+    same("moves", lines(c, "moves", 1, 10)?, ["up 1 2 3"])?;
+    c.sh(2, &format!("migrate 1 {pid}"))?;
+    same("where it is", c.sh(1, &format!("where_pid {pid}"))?, "1")?;
+    lose_and_regain_3(c)?;
+    let told = lines(c, "moves", 6, 10)?;
+    let what = told.iter().skip(1).map(|l| l.rsplit_once(' ').map_or("", |(what, _)| what));
+    same("told", what.collect::<Vec<_>>(), ["3 2 4 4", "3 4 5 4", "3 5 7 4", "3 7 1 1", "3 1 2 1"])?;
+    c.until("it ends", 10, || {
+        let gone = c.exec(1, &["where_pid", &pid.to_string()])?.code == 1;
+        Ok(gone.then_some(()))
+    })
+}
+
 fn follow(c: &Context) -> Result<()> {
     settle(c, &[1, 2, 3])?;
     let before = history(c, 2)?;
@@ -293,11 +319,11 @@ fn slow_listener(c: &Context) -> Result<()> {
     let drops = "awk '$2 == 16 { d += $9 } END { print d + 0 }' /proc/net/netlink";
     let dropped = c.sh(3, drops)?;
     c.sh(3, &format!("kill -STOP {listener}"))?;
-    let tries = "for i in $(seq 100); do cluster leave 2>/dev/null && exit 1; done; true";
-    c.sh_for(Duration::from_secs(60), 3, tries)?;
+    let tries = "for i in $(seq 200); do cluster leave 2>/dev/null && exit 1; done; true";
+    c.sh_for(Duration::from_secs(120), 3, tries)?;
     ensure!(c.sh(3, drops)? != dropped, "no event was dropped: {dropped}");
     c.sh(3, &format!("kill -CONT {listener}"))?;
-    let told = lines(c, "slow", before + 200, 10)?;
+    let told = lines(c, "slow", before + 400, 20)?;
     let told = told.iter().map(|l| transition(&serde_json::from_str(l)?));
     same("what it has", told.collect::<Result<Vec<_>>>()?, history(c, 3)?)?;
     c.sh(3, &format!("kill {listener}"))?;

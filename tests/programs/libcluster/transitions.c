@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * transitions [-d] [-h] COUNT   follows the cluster by libcluster until there were COUNT transitions
+ * transitions [-d] [-h|-p] COUNT   follows the cluster by libcluster until there were COUNT transitions
  * transitions -s POWER   sets the speed of this node's processors
  * transitions -x CMD [ARG...]   asks for SIGCLUSTER and becomes CMD
  *
  * The first line says who is up, each further one a transition: "NODE FROM TO CAUSE ID". -d: of all kinds, else those to and
- * from UP. -h: SIGCLUSTER is handled, else it is blocked and waited for. Ends with 0, or 1 if a call gave what it must not.
+ * from UP. -h: SIGCLUSTER is handled, else it is blocked and waited for; -p: it is waited for, but looked again every
+ * 0.2 s. Ends with 0, or 1 if a call gave what it must not.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/cluster.h>
 
@@ -82,20 +84,24 @@ static void say_members(transid_t *id)
 
 int main(int argc, char **argv)
 {
-	int detailed = 0, handle = 0, count, opt;
+	int detailed = 0, handle = 0, poll = 0, count, opt;
+	struct timespec soon = { .tv_nsec = 200000000 };
 	struct sigaction sa = { .sa_handler = handler };
 	sigset_t set, old;
 	transid_t id;
 	char name[CLUSTER_NAME_MAX + 1];
 	clusternode_info_t ni;
 
-	while ((opt = getopt(argc, argv, "+dhs:x")) != -1) {
+	while ((opt = getopt(argc, argv, "+dhps:x")) != -1) {
 		switch (opt) {
 		case 'd':
 			detailed = 1;
 			break;
 		case 'h':
 			handle = 1;
+			break;
+		case 'p':
+			poll = 1;
 			break;
 		case 's':
 			memset(&ni, 0, sizeof(ni));
@@ -130,6 +136,8 @@ int main(int argc, char **argv)
 	while (count > 0) {
 		if (handle)
 			sigsuspend(&old);
+		else if (poll)
+			sigtimedwait(&set, NULL, &soon);
 		else if (sigwaitinfo(&set, NULL) != SIGCLUSTER)
 			DIE("sigwaitinfo");
 		count -= drain(detailed, &id);
