@@ -100,6 +100,17 @@ impl Membership {
         clms_history::tell_transition(&noted);
     }
 
+    /// The nodes that were members before `view`, of which this node is one.
+    fn members_before(&self, view: u64) -> state::Mask {
+        let done = self.done.lock();
+        let before = done
+            .met
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| m.was_member_before(view));
+        before.fold(0, |mask, (p, _)| mask | 1 << p)
+    }
+
     /// Why a node is out of the view.
     fn cause_of_loss(&self, place: usize) -> Cause {
         if self.done.lock().leaving & (1 << place) != 0 {
@@ -152,16 +163,17 @@ impl Membership {
                 pr_info!("node {} is down\n", r.node.number());
             }
         }
-        let cause_of = |node| {
-            if old.id == 0 && node != self.this {
-                Cause::Found
-            } else {
-                Cause::Joined
-            }
+        // Those whom this node finds in its first view come before those who join by it, as they do for the others.
+        let joined = new.members & !old.members;
+        let found = if old.id == 0 {
+            self.members_before(new.id) & joined
+        } else {
+            0
         };
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) != 0 {
-                self.set_state(p, NodeState::ComingUp, cause_of(r.node), Some(new.id));
+        let parts = [(found, Cause::Found), (joined & !found, Cause::Joined)];
+        for (part, cause) in parts {
+            for p in (0..self.rows.len()).filter(|p| part & (1 << p) != 0) {
+                self.set_state(p, NodeState::ComingUp, cause, Some(new.id));
             }
         }
         if old.id == 0 {
@@ -180,15 +192,17 @@ impl Membership {
             }
         }
         *VIEW.lock() = (Some(self.this), view);
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members & !old.members & (1 << p) == 0 {
-                continue;
-            }
-            self.set_state(p, NodeState::Up, cause_of(r.node), Some(new.id));
-            if r.node != self.this {
-                let incarnation = self.incarnation_of(p);
-                observers::tell(|o| o.node_up(r.node, incarnation));
-                pr_info!("node {} is up\n", r.node.number());
+        for (part, cause) in parts {
+            for (p, r) in self.rows.iter().enumerate() {
+                if part & (1 << p) == 0 {
+                    continue;
+                }
+                self.set_state(p, NodeState::Up, cause, Some(new.id));
+                if r.node != self.this {
+                    let incarnation = self.incarnation_of(p);
+                    observers::tell(|o| o.node_up(r.node, incarnation));
+                    pr_info!("node {} is up\n", r.node.number());
+                }
             }
         }
         clms_history::tell_view(view.id, view.master, view.members.iter());

@@ -9,6 +9,7 @@ use kernel::prelude::*;
 mod changes;
 mod facts;
 mod history;
+mod met;
 mod netlink;
 mod observers;
 mod proto;

@@ -21,7 +21,7 @@ const KEPT: usize = 1024;
 pub(crate) enum Cause {
     /// It joined.
     Joined = 1,
-    /// It is in the first view of this node, and may have been a member before.
+    /// It is in the first view of this node, and was a member before.
     Found = 2,
     /// It leaves, as it wished.
     Left = 3,
@@ -114,17 +114,13 @@ impl<const N: usize> History<N> {
     /// Notes a change and gives it its number.
     fn note(&mut self, c: Change, time_ns: u64) -> Transition {
         let after = self.last.saturating_add(1);
-        let id = match c.view {
-            Some(view) => {
-                let id = agreed(view, c.node, c.to);
-                // A cluster that was formed anew counts from 1 on, and that is what its other members do.
-                if self.is_new {
-                    id
-                } else {
-                    id.max(after)
-                }
-            }
-            None => after,
+        // A cluster that was formed anew counts from 1 on, and that is what its other members do.
+        let least = if self.is_new { 0 } else { after };
+        let id = match (c.view, c.cause) {
+            // For the others it is none: before those that all have.
+            (Some(view), Cause::Found) => least.max(view << VIEW_SHIFT),
+            (Some(view), _) => least.max(agreed(view, c.node, c.to)),
+            (None, _) => after,
         };
         if self.is_new {
             self.known_from = id;
@@ -273,6 +269,46 @@ mod tests {
         }
         let node = NodeId::new(3).unwrap_or(NodeId::lowest());
         assert_eq!(agreed(5, node, NodeState::Up), 0x0580_1a00);
+    }
+
+    #[test]
+    fn who_joins_has_the_same_numbers() {
+        use NodeState::{ComingUp, Up};
+        let mut member = History::<64>::new();
+        let mut joiner = History::<64>::new();
+        member.note(change(Some(6), 1, Up), 0);
+        for found in [1, 9] {
+            let c = change(Some(7), found, ComingUp);
+            joiner.note(
+                Change {
+                    cause: Cause::Found,
+                    ..c
+                },
+                0,
+            );
+        }
+        for to in [ComingUp, Up] {
+            if to == Up {
+                for found in [1, 9] {
+                    let c = change(Some(7), found, Up);
+                    joiner.note(
+                        Change {
+                            cause: Cause::Found,
+                            ..c
+                        },
+                        0,
+                    );
+                }
+            }
+            for node in [3, 5] {
+                let id = member.note(change(Some(7), node, to), 0).id;
+                assert_eq!(joiner.note(change(Some(7), node, to), 0).id, id);
+            }
+        }
+        // So whoever has seen all on one of them has seen all on the other.
+        assert_eq!(joiner.last, member.last);
+        assert!(joiner.kept().is_sorted_by(|a, b| a.id < b.id));
+        assert!(joiner.kept().all(|t| t.id >> VIEW_SHIFT == 7));
     }
 
     #[test]

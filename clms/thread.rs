@@ -9,6 +9,7 @@ use crate::changes::Change;
 use crate::changes::NodeState;
 use crate::history;
 use crate::history::Cause;
+use crate::met::Met;
 use crate::observers;
 use crate::proto;
 use crate::set::NodeSet;
@@ -99,6 +100,8 @@ pub(crate) struct Done {
     pub(crate) incarnations: KVec<u64>,
     /// Members that say that they leave.
     pub(crate) leaving: state::Mask,
+    /// How each node was met.
+    pub(crate) met: KVec<Met>,
     /// Result of this node's own join, once known.
     pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
@@ -265,10 +268,13 @@ impl Membership {
         }
     }
 
-    /// Remembers who leaves by its own wish, until it stays, or is a member again.
-    fn note_leaving(&self, place: usize, phase: Phase) {
+    /// Remembers who was a member when, and who leaves by its own wish, until it stays or is a member again.
+    fn note_phase(&self, place: usize, incarnation: Incarnation, says: &state::Says) {
         let mut done = self.done.lock();
-        match phase {
+        if let Some(met) = done.met.get_mut(place) {
+            *met = met.heard(incarnation.0, says.phase, says.view.id);
+        }
+        match says.phase {
             Phase::Leaving => done.leaving |= 1 << place,
             Phase::Up => done.leaving &= !(1 << place),
             Phase::Joining => {}
@@ -340,7 +346,7 @@ impl ics::LinkObserver for Links {
         let Some(p) = m.place(h.node) else { return };
         match proto::decode(&h.says, m.table) {
             Some(says) => {
-                m.note_leaving(p, says.phase);
+                m.note_phase(p, h.incarnation, &says);
                 m.step(|core| core.heard(p, h.incarnation.0, says, now_ms()));
             }
             None => m.not_understood(p, h),
@@ -391,7 +397,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
     let mut not_understood = KVec::new();
+    let mut met = KVec::new();
     for _ in 0..n {
+        met.push(Met::default(), GFP_KERNEL)?;
         not_understood.push(0, GFP_KERNEL)?;
         states.push(NodeState::NeverUp, GFP_KERNEL)?;
         incarnations.push(0, GFP_KERNEL)?;
@@ -400,6 +408,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         states,
         incarnations,
         leaving: 0,
+        met,
         joined: None,
         entered: false,
         left: false,

@@ -39,7 +39,7 @@ typedef uint64_t transid_t;
 
 /* Why a node changed its state, as far as this node knows. */
 #define CLUSTER_CAUSE_JOINED	1	/* it joined */
-#define CLUSTER_CAUSE_FOUND	2	/* in this node's first view; it may have been a member before */
+#define CLUSTER_CAUSE_FOUND	2	/* in this node's first view, and was a member before */
 #define CLUSTER_CAUSE_LEFT	3	/* it leaves, as it wished */
 #define CLUSTER_CAUSE_LOST	4	/* the members have a view without it */
 #define CLUSTER_CAUSE_STAYED	5	/* it wanted to leave, and stays */

@@ -84,7 +84,7 @@ pub enum Which {
 pub enum Cause {
     /// It joined.
     Joined = 1,
-    /// It is in the first view of the node that answers.
+    /// It is in the first view of the node that answers, and was a member before.
     Found = 2,
     /// It leaves, as it wished.
     Left = 3,

@@ -63,8 +63,8 @@ enum ssi_clms_which {
  * enum ssi_clms_cause - Why a node changed its state, as far as the answering
  *   node knows.
  * @SSI_CLMS_CAUSE_JOINED: It joined.
- * @SSI_CLMS_CAUSE_FOUND: It is in the first view of the node that answers; it
- *   may have been a member before.
+ * @SSI_CLMS_CAUSE_FOUND: It is in the first view of the node that answers, and
+ *   was a member before.
  * @SSI_CLMS_CAUSE_LEFT: It leaves, as it wished.
  * @SSI_CLMS_CAUSE_LOST: The members have a view without it. It died, or was
  *   cut off.
