@@ -7,8 +7,11 @@
 use kernel::prelude::*;
 
 mod changes;
+mod facts;
 mod fencing;
+mod history;
 mod lease;
+mod met;
 mod netlink;
 mod observers;
 mod places;
@@ -35,16 +38,19 @@ struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
     _fencing: ics::Registration,
+    _facts: ics::Registration,
     _thread: thread::State,
 }
 
 impl kernel::Module for Clms {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
+        history::init();
         let state = thread::State::new();
         Ok(Self {
             _thread: state,
             _fencing: fencing::register()?,
+            _facts: facts::register()?,
             _netlink: netlink::register()?,
         })
     }

@@ -38,6 +38,7 @@ cases! {
     clms_clocks
     clms_no_single_point
     clms_fencing
+    clms_transitions
     ics_calls
     ics_strangers
     ics_links
