@@ -32,7 +32,7 @@ impl Sent {
     }
 
     /// Gives the number of a beat that is sent to all now.
-    pub(crate) fn to_all(&mut self, now: Millis) -> u64 {
+    pub(crate) fn beat_to_all(&mut self, now: Millis) -> u64 {
         self.beat += 1;
         self.since = 0;
         if let Some(t) = self.times.get_mut(self.beat as usize % ROOM) {
@@ -42,9 +42,9 @@ impl Sent {
     }
 
     /// Gives the number of one that is sent to a single node now. It counts as sent with the last beat.
-    pub(crate) fn to_one(&mut self, now: Millis) -> u64 {
+    pub(crate) fn beat_to_one(&mut self, now: Millis) -> u64 {
         if self.beat == 0 || self.since + 1 == 1 << SINGLE_BITS {
-            return self.to_all(now);
+            return self.beat_to_all(now);
         }
         self.since += 1;
         self.beat << SINGLE_BITS | self.since

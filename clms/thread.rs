@@ -139,13 +139,13 @@ struct Beat {
 impl Heart {
     /// One to all.
     fn beat(&mut self) -> Beat {
-        let seq = self.sent.to_all(now_ms());
+        let seq = self.sent.beat_to_all(now_ms());
         self.numbered(seq)
     }
 
     /// One to a single node.
     fn single(&mut self) -> Beat {
-        let seq = self.sent.to_one(now_ms());
+        let seq = self.sent.beat_to_one(now_ms());
         self.numbered(seq)
     }
 

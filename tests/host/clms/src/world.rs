@@ -223,8 +223,8 @@ impl<const W: usize> World<W> {
         let Some(m) = self.machines[from].as_mut() else { return };
         let clock = m.clock(now);
         let seq = match to {
-            Some(_) => m.sent.to_one(clock),
-            None => m.sent.to_all(clock),
+            Some(_) => m.sent.beat_to_one(clock),
+            None => m.sent.beat_to_all(clock),
         };
         let says = m.core.says();
         if *m.says != says {
