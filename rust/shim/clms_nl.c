@@ -13,8 +13,8 @@
 static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
 
 /*
- * The generator knows no flags. Anybody may hear of transitions; who listens to "fence" is taken for the daemon that runs
- * agents, so only an administrator may.
+ * The generator knows no flags. Anybody may hear of transitions; who listens to "fence" is taken for
+ * the daemon that runs agents, so only an administrator may.
  */
 static const struct genl_multicast_group ssi_clms_groups[] = {
 	[SSI_CLMS_NLGRP_EVENTS] = { .name = SSI_CLMS_MCGRP_EVENTS },

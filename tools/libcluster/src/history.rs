@@ -448,7 +448,7 @@ mod tests {
             cause: Cause::Lost,
         };
         assert_eq!(t.view(), 3);
-        assert_eq!(decode_event(21, &parse(&b)), Ok(Some(Event::Transition(t))));
+        assert_eq!(decode_event(31, &parse(&b)), Ok(Some(Event::Transition(t))));
 
         let mut b = b"\x0c\0\x09\0\x07\0\0\0\0\0\0\0".to_vec();
         b.extend(words(&[(11, 1), (10, 1), (10, 3)]));
@@ -457,7 +457,7 @@ mod tests {
             master: Some(1),
             members: vec![1, 3],
         };
-        assert_eq!(decode_event(22, &parse(&b)), Ok(Some(view)));
+        assert_eq!(decode_event(32, &parse(&b)), Ok(Some(view)));
         assert_eq!(decode_event(99, &parse(&[])), Ok(None));
     }
 
