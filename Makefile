@@ -4,8 +4,9 @@
 KERNEL ?= plain
 BENCH ?=
 T ?= 10m
+PREFIX ?= /usr/local
 
-.PHONY: help setup kernel modules tools programs rig demo test test-long soak fuzz bench check docs clean
+.PHONY: help setup kernel modules tools programs rig demo test test-long soak fuzz bench check docs install clean
 .DEFAULT_GOAL := help
 
 help:			## this text
@@ -57,6 +58,9 @@ check: setup		## format, lints and rules of the whole tree
 
 docs: tools		## man pages and completions into build/docs
 	@tools/build/tools.sh --docs
+
+install: tools		## commands, libcluster, man pages and completions below PREFIX (default /usr/local); DESTDIR= goes before it
+	@tools/build/tools.sh --install $(DESTDIR)$(PREFIX)
 
 clean:			## remove what was built in this checkout; caches stay
 	rm -rf build

@@ -2,6 +2,8 @@
 
 //! Carries views out, in order, on a thread that may take its time: links first, then observers, then the state shown.
 
+use crate::history;
+use crate::history::Cause;
 use crate::observers;
 use crate::places::Places;
 use crate::set::NodeSet;
@@ -11,16 +13,14 @@ use crate::thread::View;
 use crate::thread::VIEW;
 use crate::thread::WORDS;
 use kernel::prelude::*;
+use ssi::clms_history;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
 /// The eight states of a node. Source: OpenSSI's CLMS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-#[expect(
-    dead_code,
-    reason = "SHUTDOWN and UCLEANUP belong to planned shutdown and user-level clean-up"
-)]
+#[expect(dead_code, reason = "UCLEANUP belongs to user-level clean-up")]
 pub(crate) enum NodeState {
     NeverUp = 0,
     ComingUp = 1,
@@ -61,19 +61,65 @@ impl Membership {
         }
     }
 
-    /// The state of a node, as carried out so far.
+    /// The state of a node, as carried out so far; GOINGDOWN as soon as calls to it have ended.
     pub(crate) fn state_of(&self, place: usize) -> NodeState {
         let done = self.done.lock();
-        done.states
-            .get(place)
-            .copied()
-            .unwrap_or(NodeState::NeverUp)
+        match done.states.get(place).copied() {
+            Some(NodeState::Up) if done.cut.contains(place) => NodeState::GoingDown,
+            state => state.unwrap_or(NodeState::NeverUp),
+        }
     }
 
-    /// Sets it.
-    pub(crate) fn set_state(&self, place: usize, state: NodeState) {
-        if let Some(s) = self.done.lock().states.get_mut(place) {
-            *s = state;
+    /// Changes the state of a node, notes it and tells programs. `view`: the one that is carried out, `None`: only this
+    /// node sees it. Waits for nobody.
+    pub(crate) fn set_state(
+        &self,
+        place: usize,
+        state: NodeState,
+        cause: Cause,
+        view: Option<u64>,
+    ) {
+        let Some(node) = self.rows.get(place).map(|r| r.node) else {
+            return;
+        };
+        let noted = {
+            let mut done = self.done.lock();
+            done.cut.remove(place);
+            if state == NodeState::Up {
+                done.leaving.remove(place);
+            }
+            let Some(s) = done.states.get_mut(place) else {
+                return;
+            };
+            let from = core::mem::replace(s, state);
+            history::note(history::Change {
+                node,
+                from,
+                to: state,
+                cause,
+                view,
+            })
+        };
+        clms_history::tell_transition(&noted);
+    }
+
+    /// The nodes that were members before `view`, of which this node is one.
+    fn members_before(&self, view: u64) -> Places<WORDS> {
+        let mut before = Places::EMPTY;
+        for (p, m) in self.done.lock().met.iter().enumerate() {
+            if m.was_member_before(view) {
+                before.insert(p);
+            }
+        }
+        before
+    }
+
+    /// Why a node is out of the view.
+    fn cause_of_loss(&self, place: usize) -> Cause {
+        if self.done.lock().leaving.contains(place) {
+            Cause::Left
+        } else {
+            Cause::Lost
         }
     }
 
@@ -116,7 +162,7 @@ impl Membership {
         self.fence_cut(&gone);
         for (p, r) in self.rows.iter().enumerate() {
             if gone.contains(p) {
-                self.set_state(p, NodeState::GoingDown);
+                self.set_state(p, NodeState::GoingDown, self.cause_of_loss(p), Some(new.id));
                 ics::fence(r.node);
             }
         }
@@ -128,10 +174,23 @@ impl Membership {
                     continue;
                 }
                 self.fence_judged(p, incarnation);
-                self.set_state(p, NodeState::KCleanup);
+                let cause = self.cause_of_loss(p);
+                self.set_state(p, NodeState::KCleanup, cause, Some(new.id));
                 observers::tell(|o| o.node_down(r.node, incarnation));
-                self.set_state(p, NodeState::Down);
+                self.set_state(p, NodeState::Down, cause, Some(new.id));
                 pr_info!("node {} is down\n", r.node.number());
+            }
+        }
+        // Those whom this node finds in its first view come before those who join by it, as they do for the others.
+        let found = if old.id == 0 {
+            self.members_before(new.id).and(&came)
+        } else {
+            Places::EMPTY
+        };
+        let parts = [(found, Cause::Found), (came.minus(&found), Cause::Joined)];
+        for (part, cause) in parts {
+            for p in part.iter() {
+                self.set_state(p, NodeState::ComingUp, cause, Some(new.id));
             }
         }
         if old.id == 0 {
@@ -150,6 +209,7 @@ impl Membership {
             }
         }
         *VIEW.lock() = (Some(self.this), view);
+<<<<<<< HEAD
         if self.has_judged(&new.members) {
             let [members] = *new.members.words();
             self.replica.entered(new.id, members, incarnations);
@@ -163,8 +223,22 @@ impl Membership {
                 let incarnation = self.incarnation_of(p);
                 observers::tell(|o| o.node_up(r.node, incarnation));
                 pr_info!("node {} is up\n", r.node.number());
+=======
+        for (part, cause) in parts {
+            for (p, r) in self.rows.iter().enumerate() {
+                if !part.contains(p) {
+                    continue;
+                }
+                self.set_state(p, NodeState::Up, cause, Some(new.id));
+                if r.node != self.this {
+                    let incarnation = self.incarnation_of(p);
+                    observers::tell(|o| o.node_up(r.node, incarnation));
+                    pr_info!("node {} is up\n", r.node.number());
+                }
+>>>>>>> mlib
             }
         }
+        clms_history::tell_view(view.id, view.master, view.members.iter());
         {
             let mut done = self.done.lock();
             if done.joined.is_none() {

@@ -7,9 +7,12 @@
 use kernel::prelude::*;
 
 mod changes;
+mod facts;
 mod fencing;
+mod history;
 mod keys;
 mod lease;
+mod met;
 mod netlink;
 mod observers;
 mod places;
@@ -56,6 +59,7 @@ struct Clms {
     _netlink: netlink::Registration,
     _fencing: ics::Registration,
     _tests: Pin<KBox<registry::Debugfs>>,
+    _facts: ics::Registration,
     _thread: thread::State,
     _registry: registry::Registration,
     _keys: keys::State,
@@ -65,6 +69,7 @@ struct Clms {
 impl kernel::Module for Clms {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
+        history::init();
         let state = thread::State::new();
         let watches = registry::State::new();
         Ok(Self {
@@ -74,6 +79,7 @@ impl kernel::Module for Clms {
             _keys: keys::State::new()?,
             _registry: registry::register()?,
             _tests: registry::Debugfs::new()?,
+            _facts: facts::register()?,
             _netlink: netlink::register()?,
         })
     }

@@ -8,7 +8,6 @@
 mod proto;
 mod state;
 
-use crate::changes::NodeState;
 use crate::places::Places;
 use crate::thread;
 use crate::thread::current;
@@ -222,9 +221,8 @@ impl Membership {
             if lost & (1 << p) == 0 {
                 continue;
             }
-            if self.state_of(p) == NodeState::Up {
-                self.set_state(p, NodeState::GoingDown);
-            }
+            // No transition yet: the view that makes it has its turn later, and numbers are the same on all nodes.
+            self.done.lock().cut.insert(p);
             {
                 let mut view = VIEW.lock();
                 view.1.members = view.1.members.without(r.node);

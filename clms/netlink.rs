@@ -3,13 +3,20 @@
 //! Answers of the netlink family `ssi_clms`.
 
 use crate::changes::NodeState;
+use crate::facts;
 use crate::fencing;
 use crate::fencing::FenceArgs;
+use crate::history;
 use crate::status;
 use crate::thread;
 use crate::thread::JoinArgs;
 use crate::thread::Row;
 use kernel::prelude::*;
+use ssi::clms_history::Historian;
+use ssi::clms_history::Info;
+use ssi::clms_history::Members;
+use ssi::clms_history::Transition;
+use ssi::clms_history::Which;
 use ssi::clms_netlink;
 use ssi::clms_netlink::Answerer;
 use ssi::clms_netlink::FenceJob;
@@ -17,6 +24,7 @@ use ssi::clms_netlink::Fenced;
 use ssi::clms_netlink::Join;
 use ssi::clms_netlink::Refusal;
 use ssi::clms_netlink::Status;
+use ssi::ids::NodeId;
 
 /// The registered family.
 pub(crate) type Registration = clms_netlink::Registration<Family>;
@@ -143,5 +151,42 @@ impl Answerer for Family {
 
     fn fence_confirm(f: &Fenced<'_>) -> core::result::Result<(), Refusal> {
         fencing::confirm(f)
+    }
+}
+
+impl Historian for Family {
+    fn history(which: Which, simple: bool) -> Result<Option<Transition>> {
+        history::find(which, simple)
+    }
+
+    fn membership(m: &mut Members<'_>) -> Result {
+        let now = status::members()?;
+        m.set(now.view.id, now.last, now.view.master);
+        now.up.iter().for_each(|n| m.add(n));
+        Ok(())
+    }
+
+    fn node_info(i: &mut Info<'_>) -> Result {
+        let n = status::node(i.node().ok_or(ENOENT)?)?;
+        i.set_node(&n.name, n.state as u32, n.incarnation);
+        // Of a node that is not up nothing is known now: zeros.
+        if let Some(machine) = facts::ask(n.node) {
+            i.set_machine(&machine);
+        }
+        Ok(())
+    }
+
+    fn set_info(node: Option<NodeId>, cpu_power: u32) -> core::result::Result<(), Refusal> {
+        let this = thread::current()
+            .ok_or(Refusal(ENOTCONN, Some(c"this node has not joined")))?
+            .this;
+        if node != Some(this) {
+            return Err(Refusal(
+                EOPNOTSUPP,
+                Some(c"only this node's own facts can be set: ask on that node"),
+            ));
+        }
+        facts::set_cpu_power(cpu_power);
+        Ok(())
     }
 }

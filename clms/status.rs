@@ -3,6 +3,8 @@
 //! What `cluster status` shows.
 
 use crate::changes::NodeState;
+use crate::history;
+use crate::set::NodeSet;
 use crate::state::Phase;
 use crate::thread::current;
 use crate::thread::now_ms;
@@ -91,4 +93,44 @@ pub(crate) fn status() -> Result<Status> {
         )?;
     }
     Ok(s)
+}
+
+/// Who is up, and the newest transition, together. Before any transition, or without a membership, `last` is 0.
+pub(crate) struct Members {
+    pub(crate) view: View,
+    pub(crate) last: u64,
+    pub(crate) up: NodeSet,
+}
+
+/// The members as the transitions so far have made them.
+///
+/// # Errors
+/// `ENOTCONN` this node has not joined.
+pub(crate) fn members() -> Result<Members> {
+    let m = current().ok_or(ENOTCONN)?;
+    let mut up = NodeSet::new();
+    // Transitions are noted under this lock.
+    let done = m.done.lock();
+    for (r, s) in m.rows.iter().zip(done.states.iter()) {
+        if *s == NodeState::Up {
+            up.insert(r.node);
+        }
+    }
+    Ok(Members {
+        view: view(),
+        last: history::last(),
+        up,
+    })
+}
+
+/// A node as this one sees it.
+///
+/// # Errors
+/// `ENOTCONN` this node has not joined; `ENOENT` no such node; `ENOMEM`.
+pub(crate) fn node(node: NodeId) -> Result<NodeStatus> {
+    let s = status()?;
+    if s.this.is_none() {
+        return Err(ENOTCONN);
+    }
+    s.nodes.into_iter().find(|n| n.node == node).ok_or(ENOENT)
 }

@@ -9,9 +9,15 @@ use crate::changes::Change;
 use crate::changes::NodeState;
 use crate::fencing::FenceArgs;
 use crate::fencing::Fencing;
+<<<<<<< HEAD
 use crate::keys;
+=======
+use crate::history;
+use crate::history::Cause;
+>>>>>>> mlib
 use crate::lease;
 use crate::lease::Lease;
+use crate::met::Met;
 use crate::observers;
 use crate::places::Place;
 use crate::places::Places;
@@ -22,6 +28,7 @@ use crate::sent::Sent;
 use crate::set::NodeSet;
 use crate::state;
 use crate::state::Effect;
+use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
 use kernel::prelude::*;
@@ -167,6 +174,12 @@ impl Heart {
 pub(crate) struct Done {
     pub(crate) states: KVec<NodeState>,
     pub(crate) incarnations: KVec<u64>,
+    /// Members that say that they leave.
+    pub(crate) leaving: Places<WORDS>,
+    /// Members that are out of a view that is not carried out yet, and to which calls have ended.
+    pub(crate) cut: Places<WORDS>,
+    /// How each node was met.
+    pub(crate) met: KVec<Met>,
     /// Result of this node's own join, once known.
     pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
@@ -375,6 +388,26 @@ impl Membership {
         }
     }
 
+    /// Remembers who was a member when, and who leaves by its own wish, until it stays or is a member again.
+    fn note_phase(&self, place: usize, incarnation: Incarnation, says: &Says) {
+        let mut done = self.done.lock();
+        if let Some(met) = done.met.get_mut(place) {
+            *met = met.heard(incarnation.0, says.phase, says.view.id);
+        }
+        match says.phase {
+            Phase::Leaving => done.leaving.insert(place),
+            Phase::Up => done.leaving.remove(place),
+            Phase::Joining => {}
+        }
+    }
+
+    /// This node changes its own state, which only it sees.
+    fn set_own_state(&self, state: NodeState, cause: Cause) {
+        if let Some(p) = self.place(self.this) {
+            self.set_state(p, state, cause, None);
+        }
+    }
+
     /// Time.
     fn beat(&self) {
         kthread::make_realtime();
@@ -438,10 +471,11 @@ impl ics::LinkObserver for Links {
         let Some(p) = m.place(h.node) else { return };
         match proto::decode(&h.says, m.table) {
             Some(says) => {
-                let leaving = says.phase == state::Phase::Leaving;
+                let leaving = says.phase == Phase::Leaving;
                 if !m.fence_heard(p, h.incarnation, leaving) {
                     return;
                 }
+                m.note_phase(p, h.incarnation, &says);
                 m.step(|heart| {
                     let heartbeat = state::Heartbeat {
                         incarnation: h.incarnation.0,
@@ -507,7 +541,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
     let mut not_understood = KVec::new();
+    let mut met = KVec::new();
     for _ in 0..n {
+        met.push(Met::default(), GFP_KERNEL)?;
         not_understood.push(0, GFP_KERNEL)?;
         states.push(NodeState::NeverUp, GFP_KERNEL)?;
         incarnations.push(0, GFP_KERNEL)?;
@@ -515,6 +551,9 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let done = Done {
         states,
         incarnations,
+        leaving: Places::EMPTY,
+        cut: Places::EMPTY,
+        met,
         joined: None,
         entered: false,
         left: false,
@@ -553,6 +592,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         }? Error),
         GFP_KERNEL,
     )?;
+    history::begin();
     *CURRENT.lock() = Some(m.clone());
     let config = ics::Config {
         name: args.name,
@@ -645,12 +685,21 @@ pub(crate) fn leave() -> Result {
     if m.fence_pending() {
         return Err(EAGAIN);
     }
+<<<<<<< HEAD
     observers::leaving(m.this)?;
     // While this node is a member still: whoever changes a record here learns what became of it.
     if let Err(e) = m.replica.close() {
         observers::joined(m.this)?;
         return Err(e);
     }
+=======
+    m.set_own_state(NodeState::Shutdown, Cause::Left);
+    if let Err(e) = observers::leaving(m.this) {
+        m.set_own_state(NodeState::Up, Cause::Stayed);
+        return Err(e);
+    }
+    m.set_own_state(NodeState::GoingDown, Cause::Left);
+>>>>>>> mlib
     if !alone {
         m.step(|heart| {
             heart.core.leave();
@@ -674,6 +723,7 @@ pub(crate) fn leave() -> Result {
             });
             m.replica.reopen();
             observers::joined(m.this)?;
+            m.set_own_state(NodeState::Up, Cause::Stayed);
             return Err(EINTR);
         }
     }

@@ -3,6 +3,8 @@
 //! The membership's generic netlink family (`Documentation/netlink/ssi_clms.yaml`), as a trait.
 
 use crate::bindings;
+use crate::clms_history;
+use crate::clms_history::Historian;
 use crate::ids::NodeId;
 use crate::net::Ipv4;
 use core::marker::PhantomData;
@@ -272,14 +274,15 @@ pub trait Answerer: Send + Sync + 'static {
 /// The registered family. Dropping it waits until nobody is answered any more.
 pub struct Registration<T>(PhantomData<T>);
 
-impl<T: Answerer> Registration<T> {
+impl<T: Answerer + Historian> Registration<T> {
     /// Registers the family.
     ///
     /// # Errors
     /// `EEXIST`, `ENOMEM`.
     pub fn new() -> Result<Self> {
-        // SAFETY: The table is constant; Drop takes it back.
-        to_result(unsafe { bindings::ssi_clms_nl_register(&Adapter::<T>::OPS) })?;
+        let history = &clms_history::Adapter::<T>::OPS;
+        // SAFETY: The tables are constant; Drop takes them back.
+        to_result(unsafe { bindings::ssi_clms_nl_register(&Adapter::<T>::OPS, history) })?;
         Ok(Self(PhantomData))
     }
 }
@@ -297,7 +300,10 @@ struct Adapter<T>(PhantomData<T>);
 ///
 /// # Safety
 /// `why` is writable.
-unsafe fn refuse(r: core::result::Result<(), Refusal>, why: *mut *const c_char) -> c_int {
+pub(crate) unsafe fn refuse(
+    r: core::result::Result<(), Refusal>,
+    why: *mut *const c_char,
+) -> c_int {
     match r {
         Ok(()) => 0,
         Err(Refusal(e, text)) => {

@@ -36,3 +36,27 @@ pub fn sleep_ms(ms: u32) {
     // SAFETY: Numbers only; the caller may sleep.
     unsafe { bindings::ssi_sleep_ms(ms) }
 }
+
+/// Processors that this machine has.
+pub fn total_cpus() -> u32 {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_total_cpus() }
+}
+
+/// Processors that this machine uses.
+pub fn online_cpus() -> u32 {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_online_cpus() }
+}
+
+/// Speed of one processor: the kernel's loops per jiffy.
+pub fn cpu_power() -> u32 {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_cpu_power() }
+}
+
+/// Bytes of memory that the kernel manages.
+pub fn total_memory() -> u64 {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_total_memory() }
+}

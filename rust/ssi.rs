@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod bindings;
+pub mod clms_history;
 pub mod clms_netlink;
 pub mod cred;
 pub mod crypto;

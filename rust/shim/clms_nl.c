@@ -6,17 +6,22 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <net/genetlink.h>
+#include "clms_nl.h"
 #include "clms_nl_gen.h"
 #include "shim.h"
 
 static const struct ssi_clms_ops *ssi_clms_ops;	/* set while the family is registered */
 
-/* The generator knows no flags: only an administrator may listen, who is then taken for the daemon that runs agents. */
+/*
+ * The generator knows no flags. Anybody may hear of transitions; who listens to "fence" is taken for the daemon that runs
+ * agents, so only an administrator may.
+ */
 static const struct genl_multicast_group ssi_clms_groups[] = {
+	[SSI_CLMS_NLGRP_EVENTS] = { .name = SSI_CLMS_MCGRP_EVENTS },
 	[SSI_CLMS_NLGRP_FENCE] = { .name = SSI_CLMS_MCGRP_FENCE, .flags = GENL_MCAST_CAP_SYS_ADMIN },
 };
 
-static struct genl_family ssi_clms_family = {
+struct genl_family ssi_clms_family = {
 	.name		= SSI_CLMS_FAMILY_NAME,
 	.version	= SSI_CLMS_FAMILY_VERSION,
 	.netnsok	= false,
@@ -127,7 +132,7 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 }
 
 /* Not GENL_ADMIN_PERM, which asks for CAP_NET_ADMIN: who joins gives this machine's processes away. */
-static int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
+int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
 {
 	if (netlink_capable(skb, CAP_SYS_ADMIN))
 		return 0;
@@ -318,17 +323,24 @@ bool ssi_clms_nl_has_fenced(void)
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_has_fenced);
 
-/* Registers the family. @ops answers until ssi_clms_nl_unregister(). */
-int ssi_clms_nl_register(const struct ssi_clms_ops *ops)
+/* Registers the family. @ops and @history answer until ssi_clms_nl_unregister(). */
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history)
 {
+	int ret;
+
 	ssi_clms_ops = ops;
-	return genl_register_family(&ssi_clms_family);
+	ssi_clms_history_ops = history;
+	ret = genl_register_family(&ssi_clms_family);
+	if (!ret)
+		ssi_clms_events_begin();
+	return ret;
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_register);
 
 /* Returns when nobody is answered any more. */
 void ssi_clms_nl_unregister(void)
 {
+	ssi_clms_events_end();
 	genl_unregister_family(&ssi_clms_family);
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_unregister);

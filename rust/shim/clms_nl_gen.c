@@ -44,6 +44,24 @@ static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_FENCE_TIM
 	[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS] = { .type = NLA_U32, },
 };
 
+/* SSI_CLMS_CMD_HISTORY - do */
+static const struct nla_policy ssi_clms_history_nl_policy[SSI_CLMS_A_HISTORY_SIMPLE + 1] = {
+	[SSI_CLMS_A_HISTORY_WHICH] = NLA_POLICY_RANGE(NLA_U32, 1, 5),
+	[SSI_CLMS_A_HISTORY_ID] = { .type = NLA_U64, },
+	[SSI_CLMS_A_HISTORY_SIMPLE] = { .type = NLA_FLAG, },
+};
+
+/* SSI_CLMS_CMD_NODE_INFO - do */
+static const struct nla_policy ssi_clms_node_info_nl_policy[SSI_CLMS_A_INFO_NODE + 1] = {
+	[SSI_CLMS_A_INFO_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+};
+
+/* SSI_CLMS_CMD_NODE_SET - do */
+static const struct nla_policy ssi_clms_node_set_nl_policy[SSI_CLMS_A_INFO_CPU_POWER + 1] = {
+	[SSI_CLMS_A_INFO_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+	[SSI_CLMS_A_INFO_CPU_POWER] = { .type = NLA_U32, },
+};
+
 /* SSI_CLMS_CMD_FENCE_DONE - do */
 static const struct nla_policy ssi_clms_fence_done_nl_policy[SSI_CLMS_A_CLMS_FENCE + 1] = {
 	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
@@ -54,8 +72,13 @@ static const struct nla_policy ssi_clms_fence_confirm_nl_policy[SSI_CLMS_A_CLMS_
 	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
 };
 
+/* SSI_CLMS_CMD_SIGNAL - do */
+static const struct nla_policy ssi_clms_signal_nl_policy[SSI_CLMS_A_HISTORY_SIGNAL_MODE + 1] = {
+	[SSI_CLMS_A_HISTORY_SIGNAL_MODE] = NLA_POLICY_MAX(NLA_U32, 2),
+};
+
 /* Ops table for ssi_clms */
-const struct genl_split_ops ssi_clms_nl_ops[6] = {
+const struct genl_split_ops ssi_clms_nl_ops[11] = {
 	{
 		.cmd	= SSI_CLMS_CMD_STATUS,
 		.doit	= ssi_clms_nl_status_doit,
@@ -72,6 +95,32 @@ const struct genl_split_ops ssi_clms_nl_ops[6] = {
 		.cmd	= SSI_CLMS_CMD_LEAVE,
 		.doit	= ssi_clms_nl_leave_doit,
 		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_HISTORY,
+		.doit		= ssi_clms_nl_history_doit,
+		.policy		= ssi_clms_history_nl_policy,
+		.maxattr	= SSI_CLMS_A_HISTORY_SIMPLE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd	= SSI_CLMS_CMD_MEMBERSHIP,
+		.doit	= ssi_clms_nl_membership_doit,
+		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_NODE_INFO,
+		.doit		= ssi_clms_nl_node_info_doit,
+		.policy		= ssi_clms_node_info_nl_policy,
+		.maxattr	= SSI_CLMS_A_INFO_NODE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_NODE_SET,
+		.doit		= ssi_clms_nl_node_set_doit,
+		.policy		= ssi_clms_node_set_nl_policy,
+		.maxattr	= SSI_CLMS_A_INFO_CPU_POWER,
+		.flags		= GENL_CMD_CAP_DO,
 	},
 	{
 		.cmd	= SSI_CLMS_CMD_FENCE_LIST,
@@ -92,8 +141,16 @@ const struct genl_split_ops ssi_clms_nl_ops[6] = {
 		.maxattr	= SSI_CLMS_A_CLMS_FENCE,
 		.flags		= GENL_CMD_CAP_DO,
 	},
+	{
+		.cmd		= SSI_CLMS_CMD_SIGNAL,
+		.doit		= ssi_clms_nl_signal_doit,
+		.policy		= ssi_clms_signal_nl_policy,
+		.maxattr	= SSI_CLMS_A_HISTORY_SIGNAL_MODE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
 };
 
 static const struct genl_multicast_group ssi_clms_nl_mcgrps[] = {
+	[SSI_CLMS_NLGRP_EVENTS] = { "events", },
 	[SSI_CLMS_NLGRP_FENCE] = { "fence", },
 };

@@ -17,16 +17,22 @@ extern const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGEN
 extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1];
 
 /* Ops table for ssi_clms */
-extern const struct genl_split_ops ssi_clms_nl_ops[6];
+extern const struct genl_split_ops ssi_clms_nl_ops[11];
 
 int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_history_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_membership_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_node_info_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_node_set_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_list_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_done_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_confirm_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_signal_doit(struct sk_buff *skb, struct genl_info *info);
 
 enum {
+	SSI_CLMS_NLGRP_EVENTS,
 	SSI_CLMS_NLGRP_FENCE,
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/export.h>
+#include <linux/mm.h>
 #include <linux/panic.h>
 #include <linux/processor.h>
 #include <linux/reboot.h>
@@ -38,3 +40,27 @@ void ssi_sleep_ms(u32 ms)
 	msleep_interruptible(ms);
 }
 EXPORT_SYMBOL_GPL(ssi_sleep_ms);
+
+u32 ssi_total_cpus(void)
+{
+	return num_present_cpus();
+}
+EXPORT_SYMBOL_GPL(ssi_total_cpus);
+
+u32 ssi_online_cpus(void)
+{
+	return num_online_cpus();
+}
+EXPORT_SYMBOL_GPL(ssi_online_cpus);
+
+u32 ssi_cpu_power(void)
+{
+	return loops_per_jiffy;
+}
+EXPORT_SYMBOL_GPL(ssi_cpu_power);
+
+u64 ssi_total_memory(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+EXPORT_SYMBOL_GPL(ssi_total_memory);

@@ -10,6 +10,7 @@
 #include <linux/ssi.h>
 #include <linux/ssi_image.h>
 #include <linux/ssi_process.h>
+#include <uapi/linux/ssi_clms.h>
 
 struct socket;
 struct task_struct;
@@ -149,7 +150,45 @@ struct ssi_clms_ops {
 	int (*fence_confirm)(const struct ssi_clms_fence *f, const char **why);
 };
 
-int ssi_clms_nl_register(const struct ssi_clms_ops *ops);
+/* clms_history.c */
+struct ssi_clms_transition {
+	u64 id;
+	u64 time_ns;
+	u32 node;
+	u32 from;
+	u32 to;
+	u32 cause;
+};
+
+struct ssi_clms_members {
+	u64 view;
+	u64 last;	/* transition */
+	u32 master;
+	u32 n_nodes;
+	u32 nodes[SSI_CLMS_MAX_NODES];
+};
+
+struct ssi_clms_info {
+	u32 node;
+	u32 state;
+	u64 incarnation;
+	u64 total_memory;
+	u32 total_cpus;
+	u32 online_cpus;
+	u32 cpu_power;
+	char name[SSI_CLMS_NAME];
+};
+
+struct ssi_clms_history_ops {
+	/* Return: 0, -ENODATA there is none such, -ESTALE. */
+	int (*history)(u32 which, u64 id, bool simple, struct ssi_clms_transition *t);
+	int (*membership)(struct ssi_clms_members *m);
+	/* @info: names the node. */
+	int (*node_info)(struct ssi_clms_info *info);
+	int (*set_info)(u32 node, u32 cpu_power, const char **why);
+};
+
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history);
 void ssi_clms_nl_unregister(void);
 int ssi_clms_nl_fence_wanted(const struct ssi_clms_fence *f);
 bool ssi_clms_nl_has_fenced(void);
@@ -196,12 +235,20 @@ struct ssi_ics_ops {
 int ssi_ics_nl_register(const struct ssi_ics_ops *ops);
 void ssi_ics_nl_unregister(void);
 
+/* clms_events.c */
+void ssi_clms_tell_transition(const struct ssi_clms_transition *t);
+void ssi_clms_tell_view(const struct ssi_clms_members *m);
+
 /* machine.c */
 void ssi_restart_now(void);
 void ssi_die(void);
 void ssi_sleep_ms(u32 ms);
 u64 ssi_wall_clock_ns(void);
 u64 ssi_monotonic_ns(void);
+u32 ssi_total_cpus(void);
+u32 ssi_online_cpus(void);
+u32 ssi_cpu_power(void);
+u64 ssi_total_memory(void);
 
 /* task.c */
 u32 ssi_current_tgid(void);

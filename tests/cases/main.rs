@@ -39,6 +39,7 @@ cases! {
     clms_no_single_point
     clms_fencing
     clms_registry
+    clms_transitions
     ics_calls
     ics_strangers
     ics_links

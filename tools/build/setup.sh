@@ -11,6 +11,8 @@ PACKAGES=(
 	# kernel build
 	clang-19 lld-19 llvm-19 libclang-19-dev gcc libc6-dev make flex bison bc libelf-dev libssl-dev
 	kmod cpio rsync xz-utils quilt ccache python3 python3-yaml python3-jsonschema patch
+	# programs for guests
+	pkgconf
 	# guests and rig
 	qemu-system-x86 qemu-utils seabios busybox-static mmdebstrap uidmap debian-archive-keyring squashfs-tools e2fsprogs
 )

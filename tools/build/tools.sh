@@ -4,6 +4,7 @@
 # tools.sh           builds build/bin/cluster, static, and build/bin/names, the names it answers to
 # tools.sh --check   format, lints and unit tests of the workspace
 # tools.sh --docs    man pages and completions into build/docs
+# tools.sh --install DIR   commands, libcluster, their man pages and completions below DIR (bin, lib, include, share)
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -26,6 +27,51 @@ build() {
 	"$TOP/build/bin/cluster" names >"$TOP/build/bin/names"
 }
 
+# The shared and the static library. The commands are static programs, which no shared library comes out of: a build of its own.
+build_lib() {
+	local dir=$CARGO_TARGET_DIR/$TARGET/release
+	mkdir -p "$CARGO_TARGET_DIR"
+	exec 9>"$CARGO_TARGET_DIR/.lock"
+	flock 9
+	cargo rustc -q --release --locked --target "$TARGET" -p libcluster --lib --crate-type cdylib,staticlib -- \
+		-C link-arg=-Wl,-soname,libcluster.so.1
+	LIB_SO=$dir/libcluster.so LIB_A=$dir/libcluster.a
+	exec 9>&-
+}
+
+install_lib() {	# DIR
+	local version
+	version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+	install -d "$1/lib/pkgconfig" "$1/include/sys"
+	install -C -m 644 "$LIB_SO" "$1/lib/libcluster.so.$version"
+	ln -sf "libcluster.so.$version" "$1/lib/libcluster.so.1"
+	ln -sf libcluster.so.1 "$1/lib/libcluster.so"
+	install -C -m 644 "$LIB_A" "$1/lib/libcluster.a"
+	install -m 644 libcluster/libcluster.h "$1/include/libcluster.h"
+	install -m 644 libcluster/libcluster.h "$1/include/sys/cluster.h"
+	sed "s/@VERSION@/$version/" libcluster/libcluster.pc.in >"$1/lib/pkgconfig/libcluster.pc"
+}
+
+install_all() {	# DIR
+	local name
+	install -d "$1/bin" "$1/share/man/man7" "$1/share/man/man8" "$1/share/man/man3" \
+		"$1/share/bash-completion/completions" "$1/share/zsh/site-functions" "$1/share/fish/vendor_completions.d"
+	install -m 755 "$TOP/build/bin/cluster" "$1/bin/cluster"
+	while read -r name; do ln -sf cluster "$1/bin/$name"; done <"$TOP/build/bin/names"
+	"$TOP/build/bin/cluster" docs "$TOP/build/docs"
+	install -m 644 "$TOP"/build/docs/man/*.8 "$1/share/man/man8"
+	install -m 644 libcluster/man/*.3ssi "$1/share/man/man3"
+	install -m 644 libcluster/man/*.7 "$1/share/man/man7"
+	for name in "$TOP"/build/docs/completions/*; do
+		case $name in
+		*.bash) install -m 644 "$name" "$1/share/bash-completion/completions/$(basename "$name" .bash)" ;;
+		*.fish) install -m 644 "$name" "$1/share/fish/vendor_completions.d" ;;
+		*) install -m 644 "$name" "$1/share/zsh/site-functions" ;;
+		esac
+	done
+	install_lib "$1"
+}
+
 case ${1:-} in
 "") build ;;
 --check)
@@ -37,5 +83,11 @@ case ${1:-} in
 	[ -x "$TOP/build/bin/cluster" ] || build
 	"$TOP/build/bin/cluster" docs "$TOP/build/docs"
 	;;
-*) say "usage: tools.sh [--check|--docs]"; exit 2 ;;
+--install)
+	[ -n "${2:-}" ] || { say "usage: tools.sh --install DIR"; exit 2; }
+	build
+	build_lib
+	install_all "$2"
+	;;
+*) say "usage: tools.sh [--check|--docs|--install DIR]"; exit 2 ;;
 esac

@@ -6,6 +6,7 @@ use clap::Arg;
 use clap::ArgAction;
 use clap::Command;
 use clap::value_parser;
+use cluster::netlink::MAX_NODE;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -20,24 +21,43 @@ pub(crate) const LINKS: &[&str] = &[
     "where_pid",
 ];
 
-/// Largest number a node may have.
-pub(crate) const MAX_NODE: u32 = 1022;
-
 /// `cluster` and all its subcommands.
 pub(crate) fn cluster() -> Command {
     let mut c = Command::new("cluster")
         .about("Look at the cluster, join it, leave it")
         .version(clap::crate_version!())
-        .subcommand_required(true)
+        // OpenSSI's -V means something else.
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print version"),
+        )
+        .arg(
+            Arg::new("list")
+                .short('v')
+                .action(ArgAction::SetTrue)
+                .conflicts_with("show")
+                .help("As OpenSSI's: list the nodes, like cluster node list"),
+        )
+        .arg(
+            Arg::new("show")
+                .short('V')
+                .value_name("NODE")
+                .help("As OpenSSI's: show a node, like cluster node show NODE"),
+        )
+        .args_conflicts_with_subcommands(true)
         .arg_required_else_help(true)
         .after_help(EXIT_CODES)
         .subcommand(status())
+        .subcommand(node())
+        .subcommand(events())
         .subcommand(join())
         .subcommand(ics())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
-        .subcommand(node())
         .subcommand(
             Command::new("fenced")
                 .about("Run fence agents for the kernel; started once per node")
@@ -136,12 +156,90 @@ fn status() -> Command {
     Command::new("status")
         .about("Show the nodes of the cluster and their states")
         .after_help("Exit status: 0 the cluster is quorate, 1 it is not, 2 usage, 3 no module.")
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print one JSON object"),
+        .arg(json_arg("Print one JSON object"))
+}
+
+fn json_arg(help: &'static str) -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
+}
+
+fn node() -> Command {
+    Command::new("node")
+        .about("List the nodes, show one, or act on another one")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help("Exit status: 0 done, 1 no such node or not joined, 2 usage, 3 no module.")
+        .subcommand(
+            Command::new("list")
+                .about("List the nodes with their processors and memory")
+                .arg(json_arg("Print one JSON array")),
         )
+        .subcommand(
+            Command::new("show")
+                .about("Show a node: state, incarnation, processors, memory, its last transition")
+                .arg(node_arg())
+                .arg(json_arg("Print one JSON object")),
+        )
+        .subcommand(
+            Command::new("fence")
+                .about("Switch a node off by its fence agent, from here, and tell all members that it is off")
+                .after_help("Exit status: 0 it is off, 1 it is not, 2 usage, 3 no module.")
+                .arg(
+                    Arg::new("off")
+                        .long("off")
+                        .action(ArgAction::SetTrue)
+                        .help("Leave it off, whatever fence.toml says"),
+                )
+                .arg(
+                    Arg::new("force")
+                        .long("force")
+                        .action(ArgAction::SetTrue)
+                        .help("Also a node that is neither a member nor waits to be fenced"),
+                )
+                .arg(fence_arg())
+                .arg(node_arg()),
+        )
+        .subcommand(
+            Command::new("confirm-down")
+                .about("Tell all members that a lost node is off, which YOU have made sure of")
+                .after_help(
+                    "DANGEROUS. The members take over what was the node's. If it still runs it goes on writing, and data \
+                     are lost. Only after you have cut its power, and only if its fence agent cannot do that.\n\n\
+                     Exit status: 0 they know, 1 it does not wait to be fenced, 2 usage, 3 no module.",
+                )
+                .arg(node_arg()),
+        )
+}
+
+fn events() -> Command {
+    Command::new("events")
+        .about("Print how nodes changed their states, oldest first, as far as this node keeps it")
+        .after_help(
+            "Exit status: 0 done, 1 failed, 2 usage, 3 no module; with --follow also when the module is removed.\n\n\
+             A transition has the same number on every node. A line that begins with \"the history does not reach back\" \
+             (JSON: \"gap\") says that transitions before the next line may be missing.",
+        )
+        .arg(
+            Arg::new("follow")
+                .long("follow")
+                .short('f')
+                .action(ArgAction::SetTrue)
+                .help("Go on with what happens from now on, views too"),
+        )
+        .arg(
+            Arg::new("simple")
+                .long("simple")
+                .action(ArgAction::SetTrue)
+                .help("Only transitions to and from UP"),
+        )
+        .arg(
+            Arg::new("after")
+                .long("after")
+                .value_name("ID")
+                .value_parser(value_parser!(u64))
+                .help("Begin after the transition of that number"),
+        )
+        .arg(json_arg("Print JSON, one object for each line"))
 }
 
 fn ics() -> Command {
@@ -214,42 +312,6 @@ fn fence_arg() -> Arg {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("How nodes are fenced; the same on all nodes [default: /etc/cluster/fence.toml, if it is there]")
-}
-
-fn node() -> Command {
-    Command::new("node")
-        .about("Act on another node")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            Command::new("fence")
-                .about("Switch a node off by its fence agent, from here, and tell all members that it is off")
-                .after_help("Exit status: 0 it is off, 1 it is not, 2 usage, 3 no module.")
-                .arg(
-                    Arg::new("off")
-                        .long("off")
-                        .action(ArgAction::SetTrue)
-                        .help("Leave it off, whatever fence.toml says"),
-                )
-                .arg(
-                    Arg::new("force")
-                        .long("force")
-                        .action(ArgAction::SetTrue)
-                        .help("Also a node that is neither a member nor waits to be fenced"),
-                )
-                .arg(fence_arg())
-                .arg(node_arg()),
-        )
-        .subcommand(
-            Command::new("confirm-down")
-                .about("Tell all members that a lost node is off, which YOU have made sure of")
-                .after_help(
-                    "DANGEROUS. The members take over what was the node's. If it still runs it goes on writing, and data \
-                     are lost. Only after you have cut its power, and only if its fence agent cannot do that.\n\n\
-                     Exit status: 0 they know, 1 it does not wait to be fenced, 2 usage, 3 no module.",
-                )
-                .arg(node_arg()),
-        )
 }
 
 fn node_arg() -> Arg {

@@ -83,8 +83,8 @@ fn parse_line(line: &str) -> Result<Option<Row>, String> {
     }
     let number = u32::from_str(node)
         .ok()
-        .filter(|n| (1..=crate::cli::MAX_NODE).contains(n))
-        .ok_or_else(|| format!("{node:?} is no node number (1 to {})", crate::cli::MAX_NODE))?;
+        .filter(|n| (1..=cluster::netlink::MAX_NODE).contains(n))
+        .ok_or_else(|| format!("{node:?} is no node number (1 to {})", cluster::netlink::MAX_NODE))?;
     let list = rest.first().ok_or_else(|| format!("node {number} has no address"))?;
     let mut addresses = Vec::new();
     for a in list.split(',') {

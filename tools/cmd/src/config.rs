@@ -2,12 +2,11 @@
 
 //! The small configuration files beside clustertab: the cluster's name and its key, and names of nodes.
 
+use cluster::netlink::MAX_KEY;
+use cluster::netlink::MAX_NAME;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// Longest name and longest key the kernel takes (`max-name-len`, `max-key-len` of the spec).
-pub(crate) const MAX_NAME: usize = 64;
-pub(crate) const MAX_KEY: usize = 64;
 /// Shortest key that is worth the name.
 pub(crate) const MIN_KEY: usize = 16;
 

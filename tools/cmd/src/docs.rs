@@ -36,16 +36,22 @@ fn write_all(dir: &Path) -> io::Result<()> {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             clap_complete::generate_to(shell, &mut c, &name, &completions)?;
         }
-        let subcommands: Vec<_> = c
-            .get_subcommands()
-            .filter(|s| !s.is_hide_set() && s.get_name() != "help")
-            .cloned()
-            .collect();
-        page(&man, &name, c)?;
-        for s in subcommands.into_iter().filter(|s| !cli::LINKS.contains(&s.get_name())) {
-            let full = format!("{name}-{}", s.get_name());
-            page(&man, &full, s.display_name(full.clone()))?;
-        }
+        pages(&man, &name, c)?;
+    }
+    Ok(())
+}
+
+/// The page of a command, and those of its subcommands that are not commands of their own.
+fn pages(dir: &Path, name: &str, c: clap::Command) -> io::Result<()> {
+    let subcommands: Vec<_> = c
+        .get_subcommands()
+        .filter(|s| !s.is_hide_set() && s.get_name() != "help" && !cli::LINKS.contains(&s.get_name()))
+        .cloned()
+        .collect();
+    page(dir, name, c)?;
+    for s in subcommands {
+        let full = format!("{name}-{}", s.get_name());
+        pages(dir, &full, s.display_name(full.clone()))?;
     }
     Ok(())
 }
@@ -68,7 +74,19 @@ mod tests {
         write_all(dir.path()).expect("pages");
         for n in cli::LINKS
             .iter()
-            .chain(&["cluster", "cluster-status", "cluster-join", "cluster-leave"])
+            .chain(&[
+                "cluster",
+                "cluster-status",
+                "cluster-join",
+                "cluster-leave",
+                "cluster-events",
+            ])
+            .chain(&[
+                "cluster-node",
+                "cluster-node-list",
+                "cluster-node-show",
+                "cluster-node-fence",
+            ])
         {
             let text = std::fs::read_to_string(dir.path().join(format!("man/{n}.8"))).expect(n);
             assert!(text.contains(".TH "), "{n}");

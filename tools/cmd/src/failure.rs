@@ -2,7 +2,7 @@
 
 //! What a command ends with when it did not do its work, and the exit codes that all commands share.
 
-use nix::errno::Errno;
+use cluster::netlink;
 
 /// It was not done, or the answer is no.
 pub(crate) const FAILED: u8 = 1;
@@ -48,34 +48,12 @@ impl Failure {
     }
 }
 
-/// `ENOENT no such file or directory`: the name that scripts look for and the words for people.
-pub(crate) fn describe(e: Errno) -> String {
-    format!("{} {}", errno_name(e), e.desc().to_lowercase())
-}
-
-/// The name of an error, `E95` style numbers for those without one.
-pub(crate) fn errno_name(e: Errno) -> String {
-    match e {
-        Errno::UnknownErrno => "errno".to_owned(),
-        e => format!("{e:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_carry_the_name_a_script_looks_for() {
-        for (e, text) in [
-            (
-                Errno::EOPNOTSUPP,
-                "EOPNOTSUPP operation not supported on transport endpoint",
-            ),
-            (Errno::ESRCH, "ESRCH no such process"),
-            (Errno::EHOSTDOWN, "EHOSTDOWN host is down"),
-        ] {
-            assert_eq!(describe(e), text);
+impl From<netlink::Error> for Failure {
+    fn from(e: netlink::Error) -> Self {
+        match e {
+            netlink::Error::NoModule => Failure::no_module(),
+            netlink::Error::Refused(r) => Failure::failed(r.text()),
+            netlink::Error::Broken(what) => Failure::failed(format!("netlink: {what}")),
         }
     }
 }

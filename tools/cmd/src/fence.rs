@@ -6,11 +6,12 @@
 
 use crate::clustertab::Row;
 use crate::failure::Failure;
-use crate::netlink;
-use crate::netlink::FenceState;
-use crate::netlink::NodeState;
 use crate::node;
 use clap::ArgMatches;
+use cluster::netlink;
+use cluster::netlink::FenceState;
+use cluster::netlink::JoinFence;
+use cluster::netlink::NodeState;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
@@ -113,13 +114,8 @@ impl Config {
             let number = key
                 .parse::<u32>()
                 .ok()
-                .filter(|n| (1..=crate::cli::MAX_NODE).contains(n))
-                .ok_or_else(|| {
-                    format!(
-                        "[node.{key}]: {key:?} is no node number (1 to {})",
-                        crate::cli::MAX_NODE
-                    )
-                })?;
+                .filter(|n| (1..=netlink::MAX_NODE).contains(n))
+                .ok_or_else(|| format!("[node.{key}]: {key:?} is no node number (1 to {})", netlink::MAX_NODE))?;
             let agent = n
                 .agent
                 .or_else(|| file.agent.clone())
@@ -175,6 +171,15 @@ impl Config {
         }
         let step = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
         text.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1)
+    }
+
+    /// What a join tells the kernel of it; `None` if no node is fenced.
+    pub(crate) fn for_join(&self) -> Option<JoinFence> {
+        let digest = self.digest();
+        (digest != 0).then(|| JoinFence {
+            digest,
+            timeout_ms: u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX),
+        })
     }
 
     /// Whether every node that it names is in the table.

@@ -5,11 +5,11 @@
 //! `Documentation/netlink/ssi_ics.yaml` is the truth about numbers and types; a test here compares.
 
 use crate::failure::Failure;
-use crate::netlink::Error;
-use crate::netlink::broken;
-use crate::netlink::dump;
-use crate::netlink::text;
 use clap::ArgMatches;
+use cluster::netlink::Error;
+use cluster::netlink::broken;
+use cluster::netlink::dump;
+use cluster::netlink::text;
 use neli::attr::Attribute;
 use neli::types::Buffer;
 use neli::types::GenlBuffer;

@@ -6,10 +6,11 @@ use crate::clustertab;
 use crate::config;
 use crate::failure::Failure;
 use crate::fence::Config;
-use crate::netlink;
-use crate::netlink::Error;
-use crate::netlink::JoinRequest;
 use clap::ArgMatches;
+use cluster::netlink;
+use cluster::netlink::Error;
+use cluster::netlink::JoinNode;
+use cluster::netlink::JoinRequest;
 use nix::errno::Errno;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +57,12 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         .into_iter()
         .map(|r| {
             let name = config::host_name(&hosts, &r.addresses).unwrap_or_else(|| format!("node{}", r.node));
-            (r, name)
+            JoinNode {
+                node: r.node,
+                name,
+                is_fenced: fence.devices.contains_key(&r.node),
+                addresses: r.addresses,
+            }
         })
         .collect();
     let request = JoinRequest {
@@ -65,7 +71,7 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         nodes,
         key,
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
-        fence,
+        fence: fence.for_join(),
     };
     netlink::join(&request)
         .map(|()| 0)
@@ -144,7 +150,7 @@ fn own_addresses() -> Result<Vec<Ipv4Addr>, Failure> {
 mod tests {
     use super::*;
     use crate::failure;
-    use crate::netlink::Refused;
+    use cluster::netlink::Refused;
 
     #[test]
     fn refusal_names_node_cluster_reason_and_next_step() {

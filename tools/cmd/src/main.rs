@@ -9,13 +9,13 @@ mod cli;
 mod clustertab;
 mod config;
 mod docs;
+mod events;
 mod failure;
 mod fence;
 mod fenced;
 mod ics;
 mod join;
 mod migrate;
-mod netlink;
 mod node;
 mod onnode;
 mod status;
@@ -73,22 +73,35 @@ fn run(args: Vec<OsString>) -> (String, Result<u8, Failure>) {
             };
             (speaks_as, dispatch(sub, m))
         }
-        None => (called_as, Err(Failure::usage("no command given; see cluster --help"))),
+        None => {
+            let result = match matches.get_one::<String>("show") {
+                Some(word) => node::show(word, false),
+                None if matches.get_flag("list") => node::list(false),
+                None => Err(Failure::usage("no command given; see cluster --help")),
+            };
+            (called_as, result)
+        }
     }
 }
 
 fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
     match name {
         "status" => status::run(m),
-        "join" => join::join(m),
-        "leave" => join::leave(),
-        "ics" => ics::run(m),
-        "fenced" => fenced::run(m),
+        "events" => events::run(m),
         "node" => match m.subcommand() {
+            Some(("list", m)) => node::list(m.get_flag("json")),
+            Some(("show", m)) => {
+                let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
+                node::show(word, m.get_flag("json"))
+            }
             Some(("fence", m)) => fence::by_hand(m),
             Some(("confirm-down", m)) => fence::confirm_down(m),
             _ => Err(Failure::usage("no command given; see cluster node --help")),
         },
+        "join" => join::join(m),
+        "leave" => join::leave(),
+        "ics" => ics::run(m),
+        "fenced" => fenced::run(m),
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
         "clusternode_getstate" => node::state(m),

@@ -4,11 +4,11 @@
 
 use crate::failure::FAILED;
 use crate::failure::Failure;
-use crate::failure::describe;
-use crate::failure::errno_name;
 use crate::node;
 use crate::syscalls;
 use clap::ArgMatches;
+use cluster::netlink::describe;
+use cluster::netlink::errno_name;
 use nix::errno::Errno;
 
 pub(crate) fn migrate(m: &ArgMatches) -> Result<u8, Failure> {

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The small questions: `clusternode_num`, `clustername`, `clusternode_getstate`; and which node a word means.
+//! The small questions: `clusternode_num`, `clustername`, `clusternode_getstate`; `cluster node`; and which node a word
+//! means.
 
+use crate::events;
 use crate::failure::Failure;
-use crate::netlink;
-use crate::netlink::Node;
-use crate::netlink::Status;
 use clap::ArgMatches;
+use cluster::history;
+use cluster::history::Info;
+use cluster::history::Transition;
+use cluster::history::Which;
+use cluster::netlink;
+use cluster::netlink::Node;
+use cluster::netlink::Status;
+use serde::Serialize;
 
 const NOT_JOINED: &str = "this node is in no cluster; join one with cluster join";
 
@@ -31,6 +38,133 @@ pub(crate) fn state(m: &ArgMatches) -> Result<u8, Failure> {
     let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
     println!("{}", find(&netlink::status()?, word)?.state.name());
     Ok(0)
+}
+
+/// What `--json` prints of a node's last change. Names and types stay as they are; further fields may come.
+#[derive(Serialize)]
+struct JsonTransition {
+    id: u64,
+    time: String,
+    from: &'static str,
+    to: &'static str,
+    cause: &'static str,
+}
+
+/// What `--json` prints of a node. As above.
+#[derive(Serialize)]
+struct JsonNode<'a> {
+    #[serde(flatten)]
+    info: &'a Info,
+    transition: Option<JsonTransition>,
+}
+
+/// The last change of each node's state, as far as it is kept.
+fn last_transition(node: u32) -> Result<Option<Transition>, Failure> {
+    let mut found = history::transition(Which::Last, 0, false)?;
+    while let Some(t) = found.filter(|t| t.node != node) {
+        found = history::transition(Which::Previous, t.id, false)?;
+    }
+    Ok(found)
+}
+
+fn json(all: &[Info], with_transition: bool) -> Result<Vec<String>, Failure> {
+    let one = |info: &Info| {
+        let transition = if with_transition {
+            last_transition(info.node)?
+        } else {
+            None
+        };
+        let transition = transition.map(|t| JsonTransition {
+            id: t.id,
+            time: events::time(t.time_ns),
+            from: t.from.name(),
+            to: t.to.name(),
+            cause: t.cause.name(),
+        });
+        serde_json::to_string(&JsonNode { info, transition }).map_err(|e| Failure::failed(e.to_string()))
+    };
+    all.iter().map(one).collect()
+}
+
+/// `cluster node list`, `cluster -v`.
+pub(crate) fn list(as_json: bool) -> Result<u8, Failure> {
+    let s = netlink::status()?;
+    if s.this_node.is_none() {
+        return Err(Failure::failed(NOT_JOINED));
+    }
+    let all = s
+        .nodes
+        .iter()
+        .map(|n| history::info(n.id))
+        .collect::<Result<Vec<_>, _>>()?;
+    if as_json {
+        println!("[{}]", json(&all, false)?.join(","));
+    } else {
+        print!("{}", table(&all));
+    }
+    Ok(0)
+}
+
+fn table(all: &[Info]) -> String {
+    let width = all.iter().map(|i| i.name.chars().count()).max().unwrap_or(0).max(4);
+    let mut out = format!("{:>4}  {:width$}  {:9}  CPUS  MEMORY\n", "NODE", "NAME", "STATE");
+    for i in all {
+        let (cpus, memory) = match i.total_cpus {
+            0 => ("-".to_owned(), "-".to_owned()),
+            n => (
+                format!("{}/{n}", i.online_cpus),
+                format!("{} MiB", i.total_memory >> 20),
+            ),
+        };
+        out += &format!(
+            "{:>4}  {:width$}  {:9}  {cpus:4}  {memory}\n",
+            i.node,
+            i.name,
+            i.state.name()
+        );
+    }
+    out
+}
+
+/// `cluster node show`, `cluster -V`.
+pub(crate) fn show(word: &str, as_json: bool) -> Result<u8, Failure> {
+    let s = netlink::status()?;
+    if s.this_node.is_none() {
+        return Err(Failure::failed(NOT_JOINED));
+    }
+    let info = history::info(find(&s, word)?.id)?;
+    if as_json {
+        println!("{}", json(&[info], true)?.concat());
+        return Ok(0);
+    }
+    let last = last_transition(info.node)?;
+    print!("{}", lines(&info, last.as_ref()));
+    Ok(0)
+}
+
+fn lines(i: &Info, last: Option<&Transition>) -> String {
+    let mut out = format!(
+        "node: {}\nname: {}\nstate: {}\nincarnation: {}\ntotalcpus: {}\nonlinecpus: {}\ncpupower: {}\ntotalmemory: {}\n",
+        i.node,
+        i.name,
+        i.state.name(),
+        i.incarnation,
+        i.total_cpus,
+        i.online_cpus,
+        i.cpu_power,
+        i.total_memory
+    );
+    if let Some(t) = last {
+        out += &format!(
+            "transition: {}\ntime: {}\nfrom: {}\nto: {}\ncause: {}\n",
+            t.id,
+            events::time(t.time_ns),
+            t.from.name(),
+            t.to.name(),
+            t.cause.name()
+        );
+    }
+    out
 }
 
 /// The node that `word`, a number or a name, means.
@@ -72,7 +206,7 @@ pub(crate) fn resolve(word: &str) -> Result<i32, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::NodeState;
+    use cluster::netlink::NodeState;
 
     #[test]
     fn a_word_means_one_node() {
@@ -108,6 +242,50 @@ mod tests {
                 (got, want) => panic!("{word}: {got:?}, expected {want:?}"),
             }
         }
+    }
+
+    fn info() -> Info {
+        Info {
+            node: 2,
+            name: "west".to_owned(),
+            state: NodeState::Up,
+            incarnation: 9,
+            total_cpus: 4,
+            online_cpus: 2,
+            cpu_power: 77,
+            total_memory: 3 << 20,
+        }
+    }
+
+    #[test]
+    fn nodes_are_shown() {
+        let down = Info {
+            node: 3,
+            state: NodeState::Down,
+            total_cpus: 0,
+            ..info()
+        };
+        assert_eq!(
+            table(&[info(), down]),
+            "NODE  NAME  STATE      CPUS  MEMORY\n   \
+             2  west  UP         2/4   3 MiB\n   \
+             3  west  DOWN       -     -\n"
+        );
+        let t = Transition {
+            id: 5,
+            time_ns: 0,
+            node: 2,
+            from: NodeState::ComingUp,
+            to: NodeState::Up,
+            cause: history::Cause::Found,
+        };
+        let text = lines(&info(), Some(&t));
+        assert!(text.starts_with("node: 2\nname: west\nstate: UP\n"), "{text}");
+        assert!(text.ends_with("from: COMINGUP\nto: UP\ncause: found\n"), "{text}");
+        assert_eq!(
+            json(&[info()], false).expect("json").concat(),
+            r#"{"node":2,"name":"west","state":"UP","incarnation":9,"total_cpus":4,"online_cpus":2,"cpu_power":77,"total_memory":3145728,"transition":null}"#
+        );
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 use crate::failure;
 use crate::failure::Failure;
-use crate::failure::describe;
-use crate::netlink;
-use crate::netlink::NodeState;
 use crate::node;
 use crate::syscalls;
 use clap::ArgMatches;
+use cluster::netlink;
+use cluster::netlink::NodeState;
+use cluster::netlink::describe;
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 use nix::sys::wait::waitpid;

@@ -4,11 +4,11 @@
 
 use crate::failure::FAILED;
 use crate::failure::Failure;
-use crate::netlink;
-use crate::netlink::FenceState;
-use crate::netlink::Node;
-use crate::netlink::Status;
 use clap::ArgMatches;
+use cluster::netlink;
+use cluster::netlink::FenceState;
+use cluster::netlink::Node;
+use cluster::netlink::Status;
 use serde::Serialize;
 
 /// What `--json` prints. Names and types stay as they are; further fields may come.
@@ -85,7 +85,7 @@ fn table(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::NodeState;
+    use cluster::netlink::NodeState;
 
     fn status() -> Status {
         Status {

@@ -4,9 +4,6 @@
 //!
 //! `Documentation/netlink/ssi_clms.yaml` is the truth about numbers and types; a test here compares.
 
-use crate::clustertab::Row;
-use crate::failure::Failure;
-use crate::failure::describe;
 use neli::attr::Attribute;
 use neli::consts::genl::CtrlAttr;
 use neli::consts::genl::CtrlAttrMcastGrp;
@@ -30,9 +27,20 @@ use neli::types::GenlBuffer;
 use neli::utils::Groups;
 use nix::errno::Errno;
 use serde::Serialize;
+use std::net::Ipv4Addr;
 
-const FAMILY: &str = "ssi_clms";
+/// Name of the family.
+pub const FAMILY: &str = "ssi_clms";
 const VERSION: u8 = 1;
+/// Its multicast group.
+pub(crate) const EVENTS: &str = "events";
+
+/// Longest name of a cluster or a node in bytes (`max-name-len` of the spec).
+pub const MAX_NAME: usize = 64;
+/// Longest cluster key in bytes (`max-key-len`).
+pub const MAX_KEY: usize = 64;
+/// Largest number a node may have.
+pub const MAX_NODE: u32 = 1022;
 
 /// Operations of the family.
 #[neli::neli_enum(serialized_type = "u8")]
@@ -40,10 +48,17 @@ pub(crate) enum Op {
     Status = 1,
     Join = 2,
     Leave = 3,
+    History = 16,
+    Membership = 17,
+    NodeInfo = 18,
+    NodeSet = 19,
     FenceList = 20,
     FenceDone = 21,
     FenceConfirm = 22,
     FenceWanted = 23,
+    Signal = 30,
+    Transition = 31,
+    View = 32,
 }
 impl neli::consts::genl::Cmd for Op {}
 
@@ -98,7 +113,7 @@ const FENCE_GROUP: &str = "fence";
 /// Whether a node is fenced, and how far that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum FenceState {
+pub enum FenceState {
     /// It is not fenced when it is lost.
     None,
     /// It is.
@@ -111,28 +126,40 @@ pub(crate) enum FenceState {
 
 /// A fence agent that is to run on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FenceJob {
-    pub(crate) node: u32,
-    pub(crate) incarnation: u64,
-    pub(crate) number: u32,
+pub struct FenceJob {
+    /// The node to be switched off.
+    pub node: u32,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Number of the job on this node.
+    pub number: u32,
 }
 
 /// The eight states of a node, in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(crate) enum NodeState {
+pub enum NodeState {
+    /// Not seen since this node joined.
     NeverUp,
+    /// Admitted, and not up yet.
     ComingUp,
+    /// A full member.
     Up,
+    /// About to leave.
     Shutdown,
+    /// Lost or leaving.
     GoingDown,
+    /// The kernel cleans up behind it.
     KCleanup,
+    /// User space cleans up behind it.
     UCleanup,
+    /// Gone.
     Down,
 }
 
 impl NodeState {
-    pub(crate) const ALL: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 8] = [
         Self::NeverUp,
         Self::ComingUp,
         Self::Up,
@@ -144,7 +171,7 @@ impl NodeState {
     ];
 
     /// OpenSSI's word for it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::NeverUp => "NEVERUP",
             Self::ComingUp => "COMINGUP",
@@ -157,7 +184,7 @@ impl NodeState {
         }
     }
 
-    fn from_wire(n: u32) -> Result<Self, String> {
+    pub(crate) fn from_wire(n: u32) -> Result<Self, String> {
         usize::try_from(n)
             .ok()
             .and_then(|i| Self::ALL.get(i))
@@ -168,51 +195,93 @@ impl NodeState {
 
 /// One node as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Node {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    pub(crate) state: NodeState,
-    pub(crate) incarnation: u64,
-    pub(crate) fence: FenceState,
+pub struct Node {
+    /// Its number.
+    pub id: u32,
+    /// Its name, for people.
+    pub name: String,
+    /// Its state.
+    pub state: NodeState,
+    /// Its incarnation; 0: it never joined.
+    pub incarnation: u64,
+    /// Whether it is fenced, and how far that is.
+    pub fence: FenceState,
     /// From its last sign of life to its loss.
-    pub(crate) detection_ms: Option<u32>,
+    pub detection_ms: Option<u32>,
     /// From then until it was judged dead, fencing included.
-    pub(crate) judgement_ms: Option<u32>,
+    pub judgement_ms: Option<u32>,
 }
 
 /// The answer to a status request. What the kernel left out, as it does before a join, is empty or 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
-    pub(crate) name: String,
-    pub(crate) view: u64,
-    pub(crate) quorate: bool,
-    pub(crate) master: Option<u32>,
-    pub(crate) this_node: Option<u32>,
-    pub(crate) state: NodeState,
-    pub(crate) nodes: Vec<Node>,
+pub struct Status {
+    /// Name of the cluster.
+    pub name: String,
+    /// Number of the view.
+    pub view: u64,
+    /// Its members are a majority.
+    pub quorate: bool,
+    /// The master.
+    pub master: Option<u32>,
+    /// The node that answers.
+    pub this_node: Option<u32>,
+    /// Its state.
+    pub state: NodeState,
+    /// All nodes of the table, by number.
+    pub nodes: Vec<Node>,
+}
+
+/// A row of the table that a join gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinNode {
+    /// Its number.
+    pub node: u32,
+    /// Its name.
+    pub name: String,
+    /// Its addresses, one for each link.
+    pub addresses: Vec<Ipv4Addr>,
+    /// It is fenced when it is lost.
+    pub is_fenced: bool,
+}
+
+/// What a join tells of fencing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinFence {
+    /// Digest of what must be the same on all nodes.
+    pub digest: u64,
+    /// Milliseconds after which an agent that says nothing has failed.
+    pub timeout_ms: u32,
 }
 
 /// What a join tells the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JoinRequest {
-    pub(crate) name: String,
-    pub(crate) this_node: u32,
-    pub(crate) nodes: Vec<(Row, String)>,
-    pub(crate) key: Vec<u8>,
-    pub(crate) detect_ms: Option<u32>,
-    pub(crate) fence: crate::fence::Config,
+pub struct JoinRequest {
+    /// Name of the cluster.
+    pub name: String,
+    /// The node that joins.
+    pub this_node: u32,
+    /// The table.
+    pub nodes: Vec<JoinNode>,
+    /// The cluster key.
+    pub key: Vec<u8>,
+    /// Milliseconds of silence after which a node is taken for dead.
+    pub detect_ms: Option<u32>,
+    /// How nodes are fenced; `None`: none is.
+    pub fence: Option<JoinFence>,
 }
 
 /// A request that the kernel refused, with the words it gave for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) errno: Errno,
-    pub(crate) message: Option<String>,
+pub struct Refused {
+    /// Why.
+    pub errno: Errno,
+    /// The kernel's words.
+    pub message: Option<String>,
 }
 
 impl Refused {
     /// `EACCES permission denied: the key of node 2 differs`.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match &self.message {
             Some(m) => format!("{}: {m}", describe(self.errno)),
             None => describe(self.errno),
@@ -222,25 +291,41 @@ impl Refused {
 
 /// Why a request had no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Error {
+pub enum Error {
     /// The family is not registered.
     NoModule,
+    /// The kernel refused.
     Refused(Refused),
     /// The socket failed or the bytes made no sense.
     Broken(String),
 }
 
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        match e {
-            Error::NoModule => Failure::no_module(),
-            Error::Refused(r) => Failure::failed(r.text()),
-            Error::Broken(what) => Failure::failed(format!("netlink: {what}")),
+impl Error {
+    /// The errno for it: that of a refusal, `ENOSYS` without the module, `EIO` for nonsense.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NoModule => Errno::ENOSYS,
+            Self::Refused(r) => r.errno,
+            Self::Broken(_) => Errno::EIO,
         }
     }
 }
 
-pub(crate) fn broken(e: impl std::fmt::Display) -> Error {
+/// `ENOENT no such file or directory`: the name that scripts look for and the words for people.
+pub fn describe(e: Errno) -> String {
+    format!("{} {}", errno_name(e), e.desc().to_lowercase())
+}
+
+/// The name of an error; `errno` for those without one.
+pub fn errno_name(e: Errno) -> String {
+    match e {
+        Errno::UnknownErrno => "errno".to_owned(),
+        e => format!("{e:?}"),
+    }
+}
+
+/// Nonsense, said so.
+pub fn broken(e: impl std::fmt::Display) -> Error {
     Error::Broken(e.to_string())
 }
 
@@ -250,7 +335,7 @@ type ClmsAttrs = GenlBuffer<Clms, Buffer>;
 ///
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
-pub(crate) fn status() -> Result<Status, Error> {
+pub fn status() -> Result<Status, Error> {
     let answer = Family::open(FAMILY)?.request(Op::Status, ClmsAttrs::new())?;
     decode_status(&answer.ok_or_else(|| broken("no answer to a status request"))?)
 }
@@ -259,7 +344,7 @@ pub(crate) fn status() -> Result<Status, Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
-pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
+pub fn join(req: &JoinRequest) -> Result<(), Error> {
     Family::open(FAMILY)?.request(Op::Join, encode_join(req)?).map(|_| ())
 }
 
@@ -267,7 +352,7 @@ pub(crate) fn join(req: &JoinRequest) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
-pub(crate) fn leave() -> Result<(), Error> {
+pub fn leave() -> Result<(), Error> {
     Family::open(FAMILY)?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
 }
 
@@ -275,7 +360,7 @@ pub(crate) fn leave() -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
-pub(crate) fn fence_list() -> Result<Vec<FenceJob>, Error> {
+pub fn fence_list() -> Result<Vec<FenceJob>, Error> {
     let answer = Family::open(FAMILY)?.request(Op::FenceList, ClmsAttrs::new())?;
     decode_jobs(&answer.ok_or_else(|| broken("no answer"))?)
 }
@@ -284,7 +369,7 @@ pub(crate) fn fence_list() -> Result<Vec<FenceJob>, Error> {
 ///
 /// # Errors
 /// [`Error::NoModule`]; ENOENT: nobody waits for it.
-pub(crate) fn fence_done(job: FenceJob, status: u32, text: &str) -> Result<(), Error> {
+pub fn fence_done(job: FenceJob, status: u32, text: &str) -> Result<(), Error> {
     let mut nest = attr(Clms::Fence, Buffer::new())?;
     nest = nest.nest(&attr(FenceAttr::Node, job.node)?).map_err(broken)?;
     nest = nest.nest(&attr(FenceAttr::Job, job.number)?).map_err(broken)?;
@@ -298,7 +383,7 @@ pub(crate) fn fence_done(job: FenceJob, status: u32, text: &str) -> Result<(), E
 ///
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
-pub(crate) fn fence_confirm(node: u32, incarnation: Option<u64>, text: &str) -> Result<(), Error> {
+pub fn fence_confirm(node: u32, incarnation: Option<u64>, text: &str) -> Result<(), Error> {
     let mut nest = attr(Clms::Fence, Buffer::new())?;
     nest = nest.nest(&attr(FenceAttr::Node, node)?).map_err(broken)?;
     if let Some(i) = incarnation {
@@ -312,26 +397,17 @@ pub(crate) fn fence_confirm(node: u32, incarnation: Option<u64>, text: &str) -> 
 }
 
 /// Rings when an agent is to run on this node. As long as there is one the kernel counts on this process.
-pub(crate) struct FenceBell(NlSocketHandle);
+pub struct FenceBell(NlSocketHandle);
 
 impl FenceBell {
     /// Listens from now on.
     ///
     /// # Errors
     /// [`Error::NoModule`]; EPERM.
-    pub(crate) fn open() -> Result<Self, Error> {
+    pub fn open() -> Result<Self, Error> {
         let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
         let attrs = family_attrs(&socket, FAMILY)?;
-        let handle = attrs.get_attr_handle();
-        let groups = handle
-            .get_nested_attributes::<Index>(CtrlAttr::McastGroups)
-            .map_err(broken)?;
-        let id = groups.iter().find_map(|g| {
-            let g = g.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
-            let name = g.get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name).ok()?;
-            let id = g.get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id).ok()?;
-            (name == FENCE_GROUP).then_some(id)
-        });
+        let id = group(&attrs, FENCE_GROUP);
         let id = id.ok_or_else(|| broken("it has no multicast group fence"))?;
         socket.add_mcast_membership(Groups::new_groups(&[id])).map_err(broken)?;
         Ok(Self(socket))
@@ -341,7 +417,7 @@ impl FenceBell {
     ///
     /// # Errors
     /// The socket fails.
-    pub(crate) fn wait(&self) -> Result<(), Error> {
+    pub fn wait(&self) -> Result<(), Error> {
         match self.0.recv::<GenlId, Genlmsghdr<Op, Clms>>() {
             Ok(_) => Ok(()),
             // It rang too often: the kernel is asked all the same.
@@ -362,15 +438,29 @@ fn family_attrs(socket: &NlSocketHandle, family: &str) -> Result<GenlBuffer<Ctrl
     }
 }
 
+/// The number of a multicast group of the family.
+fn group(family: &GenlBuffer<CtrlAttr, Buffer>, name: &str) -> Option<u32> {
+    let handle = family.get_attr_handle();
+    let groups = handle.get_nested_attributes::<Index>(CtrlAttr::McastGroups).ok()?;
+    groups.iter().find_map(|g| {
+        let g = g.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
+        let its = g.get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name).ok()?;
+        let id = g.get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id).ok()?;
+        (its == name).then_some(id)
+    })
+}
+
 /// A socket and the number the family has on this kernel. No thread: a program that has asked its question must
 /// still be able to move to another node.
-struct Family {
-    socket: NlSocketHandle,
-    id: u16,
+pub(crate) struct Family {
+    pub(crate) socket: NlSocketHandle,
+    pub(crate) id: u16,
+    /// Multicast group `events`.
+    pub(crate) events: Option<u32>,
 }
 
 impl Family {
-    fn open(family: &str) -> Result<Self, Error> {
+    pub(crate) fn open(family: &str) -> Result<Self, Error> {
         let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
         socket.enable_ext_ack(true).map_err(broken)?;
         let attrs = family_attrs(&socket, family)?;
@@ -378,10 +468,19 @@ impl Family {
             .get_attr_handle()
             .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
             .map_err(broken)?;
-        Ok(Self { socket, id })
+        let events = group(&attrs, EVENTS);
+        Ok(Self { socket, id, events })
     }
 
-    fn request(&self, op: Op, attrs: ClmsAttrs) -> Result<Option<ClmsAttrs>, Error> {
+    pub(crate) fn request<A>(
+        &self,
+        op: Op,
+        attrs: GenlBuffer<A, Buffer>,
+    ) -> Result<Option<GenlBuffer<A, Buffer>>, Error>
+    where
+        A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+        Genlmsghdr<Op, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+    {
         exchange(&self.socket, GenlId::from(self.id), op, VERSION, attrs)
     }
 }
@@ -440,13 +539,13 @@ where
 ///
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
-pub(crate) fn dump<C, A>(family: &str, cmd: C, version: u8) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
+pub fn dump<C, A>(family: &str, cmd: C, version: u8) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
 where
     C: neli::consts::genl::Cmd + std::fmt::Debug,
     A: neli::consts::genl::NlAttrType + std::fmt::Debug,
     Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
 {
-    let Family { socket, id } = Family::open(family)?;
+    let Family { socket, id, .. } = Family::open(family)?;
     let payload = GenlmsghdrBuilder::default()
         .cmd(cmd)
         .version(version)
@@ -480,12 +579,12 @@ where
 }
 
 /// A string attribute ends with a zero, or with the attribute.
-pub(crate) fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
-fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
+pub(crate) fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
 where
     T: neli::consts::genl::NlAttrType,
     P: neli::Size + neli::ToBytes,
@@ -507,20 +606,18 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
     if let Some(ms) = req.detect_ms {
         out.push(attr(Clms::DetectMs, ms)?);
     }
-    let digest = req.fence.digest();
-    if digest != 0 {
-        out.push(attr(Clms::FenceDigest, digest)?);
-        let ms = u32::try_from(req.fence.timeout.as_millis()).unwrap_or(u32::MAX);
-        out.push(attr(Clms::FenceTimeoutMs, ms)?);
+    if let Some(fence) = req.fence {
+        out.push(attr(Clms::FenceDigest, fence.digest)?);
+        out.push(attr(Clms::FenceTimeoutMs, fence.timeout_ms)?);
     }
-    for (row, name) in &req.nodes {
+    for row in &req.nodes {
         let mut nest = attr(Clms::Node, Buffer::new())?;
         nest = nest.nest(&attr(NodeAttr::Id, row.node)?).map_err(broken)?;
-        nest = nest.nest(&attr(NodeAttr::Name, name.as_str())?).map_err(broken)?;
+        nest = nest.nest(&attr(NodeAttr::Name, row.name.as_str())?).map_err(broken)?;
         for a in &row.addresses {
             nest = nest.nest(&attr(NodeAttr::Address, a.octets())?).map_err(broken)?;
         }
-        if req.fence.devices.contains_key(&row.node) {
+        if row.is_fenced {
             nest = nest.nest(&attr(NodeAttr::Fence, 1u32)?).map_err(broken)?;
         }
         out.push(nest);
@@ -611,13 +708,11 @@ fn decode_jobs(attrs: &ClmsAttrs) -> Result<Vec<FenceJob>, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::fence::Config;
     use neli::FromBytesWithInput;
     use neli::ToBytes;
     use std::io::Cursor;
-    use std::net::Ipv4Addr;
 
     fn bytes(attrs: &ClmsAttrs) -> Vec<u8> {
         let mut c = Cursor::new(Vec::new());
@@ -631,18 +726,34 @@ mod tests {
     }
 
     #[test]
+    fn errors_carry_the_name_a_script_looks_for() {
+        for (e, text) in [
+            (
+                Errno::EOPNOTSUPP,
+                "EOPNOTSUPP operation not supported on transport endpoint",
+            ),
+            (Errno::ESRCH, "ESRCH no such process"),
+            (Errno::EHOSTDOWN, "EHOSTDOWN host is down"),
+        ] {
+            assert_eq!(describe(e), text);
+        }
+    }
+
+    #[test]
     fn join_is_these_bytes() {
-        let row = Row {
+        let row = JoinNode {
             node: 2,
+            name: "two".to_owned(),
             addresses: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 1, 2)],
+            is_fenced: false,
         };
         let req = JoinRequest {
             name: "west".to_owned(),
             this_node: 2,
-            nodes: vec![(row, "two".to_owned())],
+            nodes: vec![row],
             key: b"0123456789abcdef".to_vec(),
             detect_ms: Some(3000),
-            fence: Config::parse("").expect("an empty one"),
+            fence: None,
         };
         let mut want: Vec<u8> = Vec::new();
         want.extend(b"\x09\0\x01\0west\0\0\0\0"); // name
@@ -724,8 +835,16 @@ mod tests {
         }
     }
 
+    pub(crate) fn spec() -> String {
+        std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../Documentation/netlink/ssi_clms.yaml"
+        ))
+        .expect("the spec")
+    }
+
     /// Numbers of a list in the spec: entries `- name: x`, with `value: n` where counting starts anew.
-    fn numbers(spec: &str, from: &str, to: &str, indent: &str) -> Vec<(String, u32)> {
+    pub(crate) fn numbers(spec: &str, from: &str, to: &str, indent: &str) -> Vec<(String, u32)> {
         let begin = spec.find(from).unwrap_or_else(|| panic!("{from:?} in the spec"));
         let part = spec.get(begin + from.len()..).expect("text");
         let part = part.get(..part.find(to).unwrap_or(part.len())).expect("text");
@@ -744,11 +863,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_spec() {
-        let spec = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../Documentation/netlink/ssi_clms.yaml"
-        ))
-        .expect("the spec");
+        let spec = spec();
         assert!(spec.contains(&format!("name: {FAMILY}\n")));
         let list = |l: &[(&str, u32)]| l.iter().map(|&(n, v)| (n.to_owned(), v)).collect::<Vec<_>>();
         assert_eq!(
@@ -783,7 +898,7 @@ mod tests {
             ])
         );
         assert_eq!(
-            numbers(&spec, "  -\n    name: fence\n", "operations:", "        "),
+            numbers(&spec, "  -\n    name: fence\n", "  -\n    name: history\n", "        "),
             list(&[
                 ("node", u16::from(FenceAttr::Node).into()),
                 ("incarnation", u16::from(FenceAttr::Incarnation).into()),
@@ -799,14 +914,21 @@ mod tests {
                 ("status", u8::from(Op::Status).into()),
                 ("join", u8::from(Op::Join).into()),
                 ("leave", u8::from(Op::Leave).into()),
+                ("history", u8::from(Op::History).into()),
+                ("membership", u8::from(Op::Membership).into()),
+                ("node-info", u8::from(Op::NodeInfo).into()),
+                ("node-set", u8::from(Op::NodeSet).into()),
                 ("fence-list", u8::from(Op::FenceList).into()),
                 ("fence-done", u8::from(Op::FenceDone).into()),
                 ("fence-confirm", u8::from(Op::FenceConfirm).into()),
                 ("fence-wanted", u8::from(Op::FenceWanted).into()),
+                ("signal", u8::from(Op::Signal).into()),
+                ("transition", u8::from(Op::Transition).into()),
+                ("view", u8::from(Op::View).into()),
             ])
         );
         let states: Vec<_> = NodeState::ALL.iter().map(|s| s.name().to_lowercase()).collect();
-        let named: Vec<_> = numbers(&spec, "name: node-state\n", "attribute-sets:", "        ");
+        let named: Vec<_> = numbers(&spec, "name: node-state\n", "  # History", "        ");
         assert_eq!(named.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), states);
         for (i, s) in NodeState::ALL.into_iter().enumerate() {
             assert_eq!(NodeState::from_wire(i as u32), Ok(s));
@@ -816,15 +938,8 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_the_spec() {
-        let spec = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../Documentation/netlink/ssi_clms.yaml"
-        ))
-        .expect("the spec");
-        for (name, value) in [
-            ("max-key-len", crate::config::MAX_KEY),
-            ("max-name-len", crate::config::MAX_NAME),
-        ] {
+        let spec = spec();
+        for (name, value) in [("max-key-len", MAX_KEY), ("max-name-len", MAX_NAME)] {
             let at = spec.find(&format!("name: {name}\n")).expect(name);
             let value_line = spec
                 .get(at..)
