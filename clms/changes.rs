@@ -209,21 +209,10 @@ impl Membership {
             }
         }
         *VIEW.lock() = (Some(self.this), view);
-<<<<<<< HEAD
         if self.has_judged(&new.members) {
             let [members] = *new.members.words();
             self.replica.entered(new.id, members, incarnations);
         }
-        for (p, r) in self.rows.iter().enumerate() {
-            if !came.contains(p) {
-                continue;
-            }
-            self.set_state(p, NodeState::Up);
-            if r.node != self.this {
-                let incarnation = self.incarnation_of(p);
-                observers::tell(|o| o.node_up(r.node, incarnation));
-                pr_info!("node {} is up\n", r.node.number());
-=======
         for (part, cause) in parts {
             for (p, r) in self.rows.iter().enumerate() {
                 if !part.contains(p) {
@@ -235,7 +224,6 @@ impl Membership {
                     observers::tell(|o| o.node_up(r.node, incarnation));
                     pr_info!("node {} is up\n", r.node.number());
                 }
->>>>>>> mlib
             }
         }
         clms_history::tell_view(view.id, view.master, view.members.iter());

@@ -14,6 +14,9 @@ use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 /// Bytes that a heartbeat has for us.
 pub(crate) const LEN: usize = 192;
 
+/// The largest number of a view, proposal or promise that is read: whatever a member says, there are numbers above it.
+const MAX_NUMBER: u64 = 1 << 62;
+
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 struct WireView {
@@ -31,6 +34,10 @@ fn places(word: Le64) -> Places<1> {
     Places::from_words([word.get()])
 }
 
+fn number(n: Le64) -> Option<u64> {
+    Some(n.get()).filter(|n| *n <= MAX_NUMBER)
+}
+
 impl WireView {
     fn new(v: View) -> Self {
         Self {
@@ -40,12 +47,12 @@ impl WireView {
         }
     }
 
-    fn get(self) -> View {
-        View {
-            id: self.id.get(),
+    fn get(self) -> Option<View> {
+        Some(View {
+            id: number(self.id)?,
             members: places(self.members),
             digest: self.digest.get(),
-        }
+        })
     }
 }
 
@@ -87,7 +94,7 @@ pub(crate) fn encode(s: &Says, table: u64) -> [u8; LEN] {
     zerocopy::transmute!(w)
 }
 
-/// Decodes; `None` for another table or nonsense.
+/// Decodes; `None` for another table, a number above [`MAX_NUMBER`], or nonsense.
 pub(crate) fn decode(bytes: &[u8; LEN], table: u64) -> Option<Says> {
     let w: WireSays = zerocopy::transmute!(*bytes);
     if w.table.get() != table {
@@ -100,9 +107,9 @@ pub(crate) fn decode(bytes: &[u8; LEN], table: u64) -> Option<Says> {
             3 => Phase::Leaving,
             _ => return None,
         },
-        view: w.view.get(),
-        proposal: w.proposal.get(),
-        promised: w.promised.get(),
+        view: w.view.get()?,
+        proposal: w.proposal.get()?,
+        promised: number(w.promised)?,
         promised_to: w.promised_to.get() as usize,
         hears: places(w.hears),
         over: places(w.over),
@@ -135,5 +142,27 @@ mod tests {
             assert_eq!(decode(&bytes, 98), None);
         }
         assert_eq!(decode(&[0; LEN], 0), None);
+    }
+
+    #[test]
+    fn numbers_have_an_end() {
+        type Set = fn(&mut Says, u64);
+        let places: [Set; 3] = [
+            |s, n| s.view.id = n,
+            |s, n| s.proposal.id = n,
+            |s, n| s.promised = n,
+        ];
+        for set in places {
+            for (n, is_read) in [
+                (0, true),
+                (1 << 62, true),
+                ((1 << 62) + 1, false),
+                (u64::MAX, false),
+            ] {
+                let mut says = Says::default();
+                set(&mut says, n);
+                assert_eq!(decode(&encode(&says, 99), 99), is_read.then_some(says));
+            }
+        }
     }
 }

@@ -9,12 +9,9 @@ use crate::changes::Change;
 use crate::changes::NodeState;
 use crate::fencing::FenceArgs;
 use crate::fencing::Fencing;
-<<<<<<< HEAD
-use crate::keys;
-=======
 use crate::history;
 use crate::history::Cause;
->>>>>>> mlib
+use crate::keys;
 use crate::lease;
 use crate::lease::Lease;
 use crate::met::Met;
@@ -685,21 +682,18 @@ pub(crate) fn leave() -> Result {
     if m.fence_pending() {
         return Err(EAGAIN);
     }
-<<<<<<< HEAD
-    observers::leaving(m.this)?;
-    // While this node is a member still: whoever changes a record here learns what became of it.
-    if let Err(e) = m.replica.close() {
-        observers::joined(m.this)?;
-        return Err(e);
-    }
-=======
     m.set_own_state(NodeState::Shutdown, Cause::Left);
     if let Err(e) = observers::leaving(m.this) {
         m.set_own_state(NodeState::Up, Cause::Stayed);
         return Err(e);
     }
+    // While this node is a member still: whoever changes a record here learns what became of it.
+    if let Err(e) = m.replica.close() {
+        observers::joined(m.this)?;
+        m.set_own_state(NodeState::Up, Cause::Stayed);
+        return Err(e);
+    }
     m.set_own_state(NodeState::GoingDown, Cause::Left);
->>>>>>> mlib
     if !alone {
         m.step(|heart| {
             heart.core.leave();

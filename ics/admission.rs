@@ -2,25 +2,20 @@
 
 //! Admission: both ends prove that they have the cluster key, and who they are, before anything else is said.
 //!
-//! `A` connects, `B` accepts. A says hello with a nonce; B says hello with a nonce and its proof over both hellos;
-//! A sends its proof. Proofs differ by a letter, so that neither can be reflected. Two session keys, one for each direction, are derived from
-//! the same bytes: a frame of another incarnation, another pair of nodes or another stream has a bad tag.
+//! This carries `handshake.rs` over a stream, and sees that it is over in time.
 
+pub(crate) use crate::handshake::Failed;
+pub(crate) use crate::handshake::Lane;
+pub(crate) use crate::handshake::Session;
+
+use crate::handshake::Hello;
+use crate::handshake::Outcome;
+use crate::handshake::Shaking;
 use crate::net::Identity;
 use crate::transport::Stream;
 use kernel::prelude::*;
 use ssi::crypto;
-use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::wire::Le32;
-use ssi::wire::Le64;
-use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
-
-/// Version of everything on the wire below the services.
-const VERSION: u32 = 4;
-
-/// "SSIH", little-endian.
-const MAGIC: u32 = 0x4849_5353;
 
 /// How long the handshake may take.
 const HANDSHAKE_MS: u64 = 3000;
@@ -45,125 +40,6 @@ fn now_ms() -> u64 {
     ssi::machine::monotonic_ns() / 1_000_000
 }
 
-/// Who speaks.
-#[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-struct Hello {
-    magic: Le32,
-    version: Le32,
-    cluster: [u8; 16],
-    node: Le32,
-    to: Le32,
-    incarnation: Le64,
-    nonce: [u8; 16],
-    /// 0 the first stream of the two nodes, 1 the one for bulk beside it; of who connects.
-    lane: Le32,
-    /// The first one, if this is the other.
-    of: [u8; ID],
-}
-
-const PROOF: usize = 32;
-
-/// Bytes of what names a stream to its two ends.
-pub(crate) const ID: usize = 16;
-
-/// Which stream of two nodes it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// The first one.
-    Main,
-    /// The one for bulk beside the one of that name.
-    Bulk([u8; ID]),
-}
-
-/// Bytes of a hello.
-const HELLO: usize = core::mem::size_of::<Hello>();
-
-/// Why a handshake failed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Failed {
-    /// By what the other end said, or did not say.
-    Refused(&'static str),
-    /// The stream broke.
-    Torn,
-}
-
-/// What a wrong proof shows.
-const ANOTHER_KEY: &str = "another cluster key: copy the key of the other nodes to that one";
-
-type Outcome<T> = core::result::Result<T, Failed>;
-
-/// Whom the handshake has proved to be at the other end, and the key of this stream.
-pub(crate) struct Session {
-    /// The node.
-    pub(crate) node: NodeId,
-    /// Its incarnation.
-    pub(crate) incarnation: Incarnation,
-    /// Which stream it is.
-    pub(crate) lane: Lane,
-    /// Its name.
-    pub(crate) id: [u8; ID],
-    /// Key of the tags that this end makes.
-    pub(crate) key_out: [u8; 32],
-    /// Key of the tags that the other end makes: a frame that is sent back to its sender has a bad tag.
-    pub(crate) key_in: [u8; 32],
-}
-
-fn hello(me: &Identity, to: u32, lane: Lane) -> Hello {
-    let (number, of) = match lane {
-        Lane::Main => (0, [0; ID]),
-        Lane::Bulk(of) => (1, of),
-    };
-    Hello {
-        magic: Le32::new(MAGIC),
-        version: Le32::new(VERSION),
-        cluster: me.cluster,
-        node: Le32::new(me.node.number()),
-        to: Le32::new(to),
-        incarnation: Le64::new(me.incarnation.0),
-        nonce: crypto::random(),
-        lane: Le32::new(number),
-        of,
-    }
-}
-
-/// What a hello says, if it is for us.
-fn check(me: &Identity, h: &Hello) -> Outcome<(NodeId, Incarnation, Lane)> {
-    let refused = |why| Err(Failed::Refused(why));
-    if h.magic.get() != MAGIC {
-        return refused("no hello");
-    }
-    if h.version.get() != VERSION {
-        return refused("a hello of another version of the protocol: another release?");
-    }
-    if h.cluster != me.cluster {
-        return refused("another cluster's name");
-    }
-    let Some(node) = NodeId::new(h.node.get()) else {
-        return refused("a number that no node has");
-    };
-    if node == me.node {
-        return refused("this node's own number: correct clustertab on one of the two");
-    }
-    if h.to.get() != me.node.number() {
-        return refused("a hello for another node: correct the addresses in clustertab");
-    }
-    let lane = match h.lane.get() {
-        0 => Lane::Main,
-        1 => Lane::Bulk(h.of),
-        _ => return refused("a stream of an unknown kind"),
-    };
-    Ok((node, Incarnation(h.incarnation.get()), lane))
-}
-
-fn id(me: &Identity, a: &Hello, b: &Hello) -> [u8; ID] {
-    crypto::mac(&me.key, &[b"ID", a.as_bytes(), b.as_bytes()])
-}
-
-fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
-    crypto::mac(&me.key, &[letter, a.as_bytes(), b.as_bytes()])
-}
-
 /// Receives exactly `N` bytes before the deadline, however few come at a time.
 ///
 /// # Errors
@@ -178,42 +54,22 @@ fn receive<const N: usize>(s: &Stream, end: Deadline) -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn receive_hello(s: &Stream, end: Deadline) -> Result<Hello> {
-    let bytes: [u8; HELLO] = receive(s, end)?;
-    Hello::read_from_bytes(&bytes).map_err(|_| EPROTO)
-}
-
 /// The connecting end of a stream of that kind: expects `peer` there.
 ///
 /// # Errors
 /// See [`Failed`].
 pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId, lane: Lane) -> Outcome<Session> {
     let end = Deadline::new();
-    let a = hello(me, peer.number(), lane);
+    let a = Hello::new(me, peer.number(), lane, crypto::random());
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
-    let b = receive_hello(s, end).map_err(|_| Failed::Torn)?;
-    let (node, incarnation, _) = check(me, &b)?;
-    if node != peer {
-        return Err(Failed::Refused(
-            "another node's number: correct the addresses in clustertab",
-        ));
-    }
-    let proof: [u8; PROOF] = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
-    if !crypto::equal(&proof, &derive(me, b"B", &a, &b)) {
-        return Err(Failed::Refused(ANOTHER_KEY));
-    }
-    s.send(&[&derive(me, b"A", &a, &b)])
-        .map_err(|_| Failed::Torn)?;
+    let b = receive(s, end).map_err(|_| Failed::Torn)?;
+    let shaking = Shaking::answered(me, a, peer, b)?;
+    let proof = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
+    let (mine, session) = shaking.proved_by_b(&proof)?;
+    s.send(&[&mine]).map_err(|_| Failed::Torn)?;
     s.set_receive_timeout(0);
-    Ok(Session {
-        node,
-        incarnation,
-        lane,
-        id: id(me, &a, &b),
-        key_out: derive(me, b"SA", &a, &b),
-        key_in: derive(me, b"SB", &a, &b),
-    })
+    Ok(session)
 }
 
 /// The accepting end.
@@ -223,36 +79,34 @@ pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId, lane: Lane) -> Ou
 pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
     let end = Deadline::new();
     let no_hello = "no hello came, or half of one";
-    let a = receive_hello(s, end).map_err(|_| Failed::Refused(no_hello))?;
-    let (node, incarnation, lane) = check(me, &a)?;
-    let b = hello(me, node.number(), lane);
-    s.send(&[b.as_bytes(), &derive(me, b"B", &a, &b)])
-        .map_err(|_| Failed::Torn)?;
+    let a = receive(s, end).map_err(|_| Failed::Refused(no_hello))?;
+    let shaking = Shaking::asked(me, a, crypto::random())?;
+    let (b, proof) = shaking.answer();
+    s.send(&[b.as_bytes(), &proof]).map_err(|_| Failed::Torn)?;
     // Whoever has another key goes when it has seen our proof.
     let no_proof = "no proof of the cluster key came: another key?";
-    let proof: [u8; PROOF] = receive(s, end).map_err(|_| Failed::Refused(no_proof))?;
-    if !crypto::equal(&proof, &derive(me, b"A", &a, &b)) {
-        return Err(Failed::Refused(ANOTHER_KEY));
-    }
+    let proof = receive(s, end).map_err(|_| Failed::Refused(no_proof))?;
+    let session = shaking.proved_by_a(&proof)?;
     s.set_receive_timeout(0);
-    Ok(Session {
-        node,
-        incarnation,
-        lane,
-        id: id(me, &a, &b),
-        key_out: derive(me, b"SB", &a, &b),
-        key_in: derive(me, b"SA", &a, &b),
-    })
+    Ok(session)
 }
 
 #[kunit_tests(ssi_ics_admission)]
 mod tests {
     use super::*;
+    use crate::handshake::derive;
+    use crate::handshake::ANOTHER_KEY;
+    use crate::handshake::HELLO;
+    use crate::handshake::ID;
+    use crate::handshake::PROOF;
+    use crate::handshake::VERSION;
     use crate::loopback;
     use kernel::sync::Arc;
     use kernel::sync::SetOnce;
+    use ssi::ids::Incarnation;
     use ssi::kthread::KThread;
     use ssi::machine;
+    use ssi::wire::Le32;
 
     fn identity(node: u32, cluster: u8, key: u8) -> Result<Identity> {
         Ok(Identity {
@@ -328,7 +182,7 @@ mod tests {
         let stranger = identity(2, 1, 9)?;
         for reflect in [false, true] {
             let (_, b) = shake(|s| {
-                let a = hello(&stranger, 1, Lane::Main);
+                let a = Hello::new(&stranger, 1, Lane::Main, [5; 16]);
                 s.send(&[a.as_bytes()])?;
                 let mut bytes = [0u8; HELLO + PROOF];
                 s.receive(&mut bytes)?;
@@ -358,7 +212,7 @@ mod tests {
         let two = identity(2, 1, 1)?;
         for (bend, word) in cases {
             let (_, b) = shake(|s| {
-                let mut a = hello(&two, 1, Lane::Main);
+                let mut a = Hello::new(&two, 1, Lane::Main, [5; 16]);
                 bend(&mut a);
                 s.send(&[a.as_bytes()])
             })?;
@@ -373,7 +227,7 @@ mod tests {
         for n in [0, 1, HELLO - 1] {
             for is_shut in [true, false] {
                 let (_, b) = shake(|s| {
-                    let a = hello(&two, 1, Lane::Main);
+                    let a = Hello::new(&two, 1, Lane::Main, [5; 16]);
                     let sent = s.send(&[a.as_bytes().get(..n).unwrap_or(&[])]);
                     if is_shut {
                         s.shutdown();

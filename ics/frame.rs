@@ -3,6 +3,7 @@
 //! Frames: what a stream between two nodes is made of. `Documentation/protocol.rst` has the picture.
 
 use kernel::prelude::*;
+use ssi::crypto;
 use ssi::crypto::FrameKey;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
@@ -121,6 +122,44 @@ impl Head {
     pub(crate) fn tag(&self, key: &FrameKey, body: &[u8]) -> [u8; TAG] {
         key.tag(self.seq.get(), &[zerocopy::IntoBytes::as_bytes(self), body])
     }
+
+    /// Whether this head, with that body and tag, is frame `seq` of the stream whose key that is.
+    ///
+    /// # Errors
+    /// See [`Bad`].
+    pub(crate) fn check(
+        &self,
+        key: &FrameKey,
+        body: &[u8],
+        tag: &[u8; TAG],
+        seq: u64,
+    ) -> core::result::Result<(), Bad> {
+        if !crypto::equal(tag, &self.tag(key, body)) {
+            return Err(Bad::Tag);
+        }
+        if self.seq.get() != seq {
+            return Err(Bad::Order);
+        }
+        Ok(())
+    }
+}
+
+/// Why a frame is not the one that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    /// Its tag is wrong.
+    Tag,
+    /// It is another one of this stream.
+    Order,
+}
+
+/// Head and body of a whole frame, if it is frame `seq` of the stream whose key that is.
+pub(crate) fn open<'a>(frame: &'a [u8], key: &FrameKey, seq: u64) -> Option<(Head, &'a [u8])> {
+    let (head, rest) = Head::read_from_prefix(frame).ok()?;
+    let (body, tag) = rest.split_at_checked(head.len.get() as usize)?;
+    let tag: &[u8; TAG] = tag.try_into().ok()?;
+    head.check(key, body, tag, seq).ok()?;
+    Some((head, body))
 }
 
 #[kunit_tests(ssi_ics_frame)]

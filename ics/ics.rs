@@ -11,6 +11,7 @@ mod call;
 mod echo;
 mod error;
 mod frame;
+mod handshake;
 mod hearing;
 mod heartbeat;
 mod link;

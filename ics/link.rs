@@ -7,9 +7,11 @@
 //! nodes whose receivers both send would wait for each other) ever waits for room.
 
 use crate::admission::Session;
-use crate::admission::ID;
+use crate::frame;
+use crate::frame::Bad;
 use crate::frame::Head;
 use crate::frame::TAG;
+use crate::handshake::ID;
 use crate::peer::Pending;
 use crate::peer::Reply;
 use crate::refused::Counters;
@@ -25,7 +27,6 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
-use ssi::crypto;
 use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
 use ssi::fifo::Node;
@@ -363,11 +364,7 @@ impl Link {
 
     /// Head and body of a whole frame, if its number is `seq` and its tag is right.
     pub(crate) fn open<'a>(&self, frame: &'a [u8], seq: u64) -> Option<(Head, &'a [u8])> {
-        let (head, rest) = Head::read_from_prefix(frame).ok()?;
-        let (body, tag) = rest.split_at_checked(head.len.get() as usize)?;
-        let tag: &[u8; TAG] = tag.try_into().ok()?;
-        let is_right = head.seq.get() == seq && crypto::equal(tag, &head.tag(&self.key_in, body));
-        is_right.then_some((head, body))
+        frame::open(frame, &self.key_in, seq)
     }
 
     /// Receives the next frame. Sleeps.
@@ -387,15 +384,17 @@ impl Link {
         self.stream.receive_onto(&mut body, len)?;
         let mut tag = [0u8; TAG];
         self.stream.receive(&mut tag)?;
-        if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
-            self.refuse(Refused::Tag, &"a frame with a wrong tag");
-            return Err(EBADMSG);
+        match head.check(&self.key_in, &body, &tag, seq) {
+            Ok(()) => Ok((head, body)),
+            Err(Bad::Tag) => {
+                self.refuse(Refused::Tag, &"a frame with a wrong tag");
+                Err(EBADMSG)
+            }
+            Err(Bad::Order) => {
+                self.refuse(Refused::Replay, &"a frame out of its order");
+                Err(EPROTO)
+            }
         }
-        if head.seq.get() != seq {
-            self.refuse(Refused::Replay, &"a frame out of its order");
-            return Err(EPROTO);
-        }
-        Ok((head, body))
     }
 
     /// All frames up to this one, of `body` bytes beside head and tag, are dealt with: the other end, when it is told,

@@ -12,7 +12,10 @@ mod ioctls;
 mod state;
 
 #[cfg(test)]
+#[path = "../../fuzz.rs"]
 mod fuzz;
+#[cfg(test)]
+mod fuzz_image;
 #[cfg(test)]
 mod image_tests;
 #[cfg(test)]

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the two ends of a new stream say to prove that they have the cluster key, and who they are. No stream here:
+//! `admission.rs` sends and receives.
+//!
+//! `A` connects, `B` accepts. A says hello with a nonce; B says hello with a nonce and its proof over both hellos;
+//! A sends its proof. Proofs differ by a letter, so that neither can be reflected. Two session keys, one for each direction, are derived from
+//! the same bytes: a frame of another incarnation, another pair of nodes or another stream has a bad tag.
+
+use crate::net::Identity;
+use kernel::prelude::*;
+use ssi::crypto;
+use ssi::ids::Incarnation;
+use ssi::ids::NodeId;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
+
+/// Version of everything on the wire below the services.
+pub(crate) const VERSION: u32 = 4;
+
+/// "SSIH", little-endian.
+const MAGIC: u32 = 0x4849_5353;
+
+/// Bytes of a nonce.
+pub(crate) const NONCE: usize = 16;
+
+/// Bytes of a proof.
+pub(crate) const PROOF: usize = 32;
+
+/// Who speaks.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+pub(crate) struct Hello {
+    pub(crate) magic: Le32,
+    pub(crate) version: Le32,
+    pub(crate) cluster: [u8; 16],
+    pub(crate) node: Le32,
+    pub(crate) to: Le32,
+    incarnation: Le64,
+    nonce: [u8; NONCE],
+    /// 0 the first stream of the two nodes, 1 the one for bulk beside it; of who connects.
+    pub(crate) lane: Le32,
+    /// The first one, if this is the other.
+    of: [u8; ID],
+}
+
+/// Bytes of what names a stream to its two ends.
+pub(crate) const ID: usize = 16;
+
+/// Which stream of two nodes it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The first one.
+    Main,
+    /// The one for bulk beside the one of that name.
+    Bulk([u8; ID]),
+}
+
+/// Bytes of a hello.
+pub(crate) const HELLO: usize = core::mem::size_of::<Hello>();
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failed {
+    /// By what the other end said, or did not say.
+    Refused(&'static str),
+    /// The stream broke.
+    Torn,
+}
+
+/// What a wrong proof shows.
+pub(crate) const ANOTHER_KEY: &str =
+    "another cluster key: copy the key of the other nodes to that one";
+
+/// How a handshake ends.
+pub(crate) type Outcome<T> = core::result::Result<T, Failed>;
+
+/// Whom the handshake has proved to be at the other end, and the keys of this stream.
+pub(crate) struct Session {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its incarnation.
+    pub(crate) incarnation: Incarnation,
+    /// Which stream it is.
+    pub(crate) lane: Lane,
+    /// Its name.
+    pub(crate) id: [u8; ID],
+    /// Key of the tags that this end makes.
+    pub(crate) key_out: [u8; 32],
+    /// Key of the tags that the other end makes: a frame that is sent back to its sender has a bad tag.
+    pub(crate) key_in: [u8; 32],
+}
+
+impl Hello {
+    /// This node's, to another.
+    pub(crate) fn new(me: &Identity, to: u32, lane: Lane, nonce: [u8; NONCE]) -> Self {
+        let (number, of) = match lane {
+            Lane::Main => (0, [0; ID]),
+            Lane::Bulk(of) => (1, of),
+        };
+        Self {
+            magic: Le32::new(MAGIC),
+            version: Le32::new(VERSION),
+            cluster: me.cluster,
+            node: Le32::new(me.node.number()),
+            to: Le32::new(to),
+            incarnation: Le64::new(me.incarnation.0),
+            nonce,
+            lane: Le32::new(number),
+            of,
+        }
+    }
+
+    /// Which stream it is for.
+    fn lane(&self) -> Outcome<Lane> {
+        match self.lane.get() {
+            0 => Ok(Lane::Main),
+            1 => Ok(Lane::Bulk(self.of)),
+            _ => Err(Failed::Refused("a stream of an unknown kind")),
+        }
+    }
+
+    /// What it says, if it is for this node.
+    fn check(&self, me: &Identity) -> Outcome<(NodeId, Incarnation, Lane)> {
+        let refused = |why| Err(Failed::Refused(why));
+        if self.magic.get() != MAGIC {
+            return refused("no hello");
+        }
+        if self.version.get() != VERSION {
+            return refused("a hello of another version of the protocol: another release?");
+        }
+        if self.cluster != me.cluster {
+            return refused("another cluster's name");
+        }
+        let Some(node) = NodeId::new(self.node.get()) else {
+            return refused("a number that no node has");
+        };
+        if node == me.node {
+            return refused("this node's own number: correct clustertab on one of the two");
+        }
+        if self.to.get() != me.node.number() {
+            return refused("a hello for another node: correct the addresses in clustertab");
+        }
+        let lane = self.lane()?;
+        Ok((node, Incarnation(self.incarnation.get()), lane))
+    }
+}
+
+/// MAC over both hellos; the letter says what for.
+pub(crate) fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
+    crypto::mac(&me.key, &[letter, a.as_bytes(), b.as_bytes()])
+}
+
+/// A handshake in which both hellos have been said.
+pub(crate) struct Shaking<'a> {
+    me: &'a Identity,
+    a: Hello,
+    b: Hello,
+    node: NodeId,
+    incarnation: Incarnation,
+    lane: Lane,
+}
+
+impl<'a> Shaking<'a> {
+    /// The connecting end: it said `a` to `peer` and heard `bytes`.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`].
+    pub(crate) fn answered(
+        me: &'a Identity,
+        a: Hello,
+        peer: NodeId,
+        bytes: [u8; HELLO],
+    ) -> Outcome<Self> {
+        let b: Hello = zerocopy::transmute!(bytes);
+        let (node, incarnation, _) = b.check(me)?;
+        if node != peer {
+            return Err(Failed::Refused(
+                "another node's number: correct the addresses in clustertab",
+            ));
+        }
+        let lane = a.lane()?;
+        Ok(Self {
+            me,
+            a,
+            b,
+            node,
+            incarnation,
+            lane,
+        })
+    }
+
+    /// The accepting end: it heard `bytes`, and answers with [`Self::answer`].
+    ///
+    /// # Errors
+    /// [`Failed::Refused`].
+    pub(crate) fn asked(me: &'a Identity, bytes: [u8; HELLO], nonce: [u8; NONCE]) -> Outcome<Self> {
+        let a: Hello = zerocopy::transmute!(bytes);
+        let (node, incarnation, lane) = a.check(me)?;
+        Ok(Self {
+            me,
+            a,
+            b: Hello::new(me, node.number(), lane, nonce),
+            node,
+            incarnation,
+            lane,
+        })
+    }
+
+    /// What the accepting end says: its hello and its proof.
+    pub(crate) fn answer(&self) -> (&Hello, [u8; PROOF]) {
+        (&self.b, derive(self.me, b"B", &self.a, &self.b))
+    }
+
+    /// The connecting end heard the other's proof: its own, and whom it has proved.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`].
+    pub(crate) fn proved_by_b(self, proof: &[u8; PROOF]) -> Outcome<([u8; PROOF], Session)> {
+        self.check_proof(b"B", proof)?;
+        let mine = derive(self.me, b"A", &self.a, &self.b);
+        Ok((mine, self.session(b"SA", b"SB")))
+    }
+
+    /// The accepting end heard the other's proof: whom it has proved.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`].
+    pub(crate) fn proved_by_a(self, proof: &[u8; PROOF]) -> Outcome<Session> {
+        self.check_proof(b"A", proof)?;
+        Ok(self.session(b"SB", b"SA"))
+    }
+
+    fn check_proof(&self, letter: &[u8], proof: &[u8; PROOF]) -> Outcome<()> {
+        if crypto::equal(proof, &derive(self.me, letter, &self.a, &self.b)) {
+            Ok(())
+        } else {
+            Err(Failed::Refused(ANOTHER_KEY))
+        }
+    }
+
+    fn session(&self, out: &[u8], into: &[u8]) -> Session {
+        Session {
+            node: self.node,
+            incarnation: self.incarnation,
+            lane: self.lane,
+            id: crypto::mac(&self.me.key, &[b"ID", self.a.as_bytes(), self.b.as_bytes()]),
+            key_out: derive(self.me, out, &self.a, &self.b),
+            key_in: derive(self.me, into, &self.a, &self.b),
+        }
+    }
+}

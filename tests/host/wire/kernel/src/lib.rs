@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What decoders use of the kernel crate, for the host. No more than that: a decoder that needs a lock or a socket does
+//! not compile here.
+
+pub mod error {
+    /// A negative errno.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Error(i32);
+
+    pub type Result<T = (), E = Error> = core::result::Result<T, E>;
+
+    pub mod code {
+        use super::Error;
+        pub const EINVAL: Error = Error(-22);
+        pub const ENOSYS: Error = Error(-38);
+        pub const EPROTO: Error = Error(-71);
+        pub const EBADMSG: Error = Error(-74);
+        pub const EALREADY: Error = Error(-114);
+        pub const ESTALE: Error = Error(-116);
+    }
+}
+
+pub mod alloc {
+    use crate::error::Result;
+
+    pub struct Flags;
+    pub const GFP_KERNEL: Flags = Flags;
+
+    /// Memory here does not run out.
+    #[derive(Debug, Default)]
+    pub struct KVVec<T>(Vec<T>);
+
+    impl<T: Clone> KVVec<T> {
+        pub fn new() -> Self {
+            Self(Vec::new())
+        }
+
+        pub fn with_capacity(n: usize, _: Flags) -> Result<Self> {
+            Ok(Self(Vec::with_capacity(n)))
+        }
+
+        pub fn extend_from_slice(&mut self, more: &[T], _: Flags) -> Result {
+            self.0.extend_from_slice(more);
+            Ok(())
+        }
+    }
+
+    impl<T> core::ops::Deref for KVVec<T> {
+        type Target = [T];
+
+        fn deref(&self) -> &[T] {
+            &self.0
+        }
+    }
+}
+
+pub mod macros {
+    pub use pastey::paste;
+}
+
+pub mod prelude {
+    pub use crate::alloc::*;
+    pub use crate::error::code::*;
+    pub use crate::error::*;
+    pub use kunit::kunit_tests;
+    pub use zerocopy::FromBytes;
+    pub use zerocopy::IntoBytes;
+}

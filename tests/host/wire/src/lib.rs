@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one node reads of another, compiled from the very files that the modules are made of: frames, handshake and
+//! heartbeats of `ics`, what heartbeats say of `clms`, the messages of the services. Their KUnit suites run here too.
+//!
+//! The crate stands for `ics`. `kernel` and `ssi` beside it are stand-ins, and so are [`net`] and [`refused`].
+
+#![allow(dead_code, missing_docs, unused_macros)]
+
+extern crate self as ics;
+
+/// As in `ics/ics.rs`.
+pub const MAX_TAIL: usize = 1 << 20;
+
+#[path = "../../../../ics/frame.rs"]
+mod frame;
+#[path = "../../../../ics/handshake.rs"]
+mod handshake;
+#[path = "../../../../ics/heartbeat.rs"]
+mod heartbeat;
+#[path = "../../../../clms/places.rs"]
+mod places;
+#[path = "../../../../ipc/rfile/proto.rs"]
+mod rfile;
+#[path = "../../../../clms/proto.rs"]
+mod says;
+#[path = "../../../../ics/service.rs"]
+mod service;
+#[path = "../../../../clms/state.rs"]
+mod state;
+#[path = "../../../../vproc/proto.rs"]
+mod vproc;
+
+pub use service::__private;
+pub use service::Op;
+
+/// As in `clms/thread.rs`.
+pub mod thread {
+    pub(crate) type Says = crate::state::Says<1>;
+    pub(crate) type TableView = crate::state::View<1>;
+}
+
+/// Who a node is, as in `ics/net.rs`.
+pub mod net {
+    use ssi::ids::Incarnation;
+    use ssi::ids::NodeId;
+
+    pub(crate) struct Identity {
+        pub(crate) node: NodeId,
+        pub(crate) incarnation: Incarnation,
+        pub(crate) cluster: [u8; 16],
+        pub(crate) key: [u8; 32],
+    }
+}
+
+/// Counts only.
+pub mod refused {
+    use kernel::error::Result;
+    use ssi::ids::NodeId;
+    use ssi::net::Address;
+    use std::fmt::Display;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::Arc;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Refused {
+        Admission,
+        Tag,
+        Replay,
+        Stale,
+        Torn,
+        Version,
+    }
+
+    pub(crate) struct Source {
+        pub(crate) node: Option<NodeId>,
+        pub(crate) address: Address,
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Counters([AtomicU64; 6]);
+
+    impl Counters {
+        pub(crate) fn new() -> Result<Arc<Self>> {
+            Ok(Arc::default())
+        }
+
+        pub(crate) fn refuse(&self, why: Refused, _: &Source, _: &dyn Display) {
+            self.0[why as usize].fetch_add(1, Relaxed);
+        }
+
+        pub(crate) fn count(&self, why: Refused) -> u64 {
+            self.0[why as usize].load(Relaxed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod frame_tests;
+#[cfg(test)]
+#[path = "../../fuzz.rs"]
+mod fuzz;
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod heartbeat_tests;
+#[cfg(test)]
+mod request_tests;
+#[cfg(test)]
+mod says_tests;
