@@ -214,6 +214,9 @@ fn views_come_by_answers_and_support() {
     for (name, is_view) in [
         ("a_view", true),
         ("a_second_view", true),
+        ("a_view_of_its_own", true),
+        ("largest_number_promised", false),
+        ("largest_number_twice", false),
         ("largest_number", true),
         ("number_too_large", false),
         ("number_of_ones", false),
@@ -289,9 +292,29 @@ fn write_corpus() {
         head[3] = 0;
         (head, says, table)
     };
+    // This node leads 2 and 3, and then 4, all of whom promise it whatever has that number.
+    let led = |number: u64| {
+        let hears = places(0b11110);
+        let joins = Says { hears, ..joining };
+        let promises = |place: u8| -> Part {
+            let says = Says {
+                promised: number,
+                promised_to: THIS,
+                ..joins
+            };
+            ([place, 1, 1, 1, 3], says, TABLE)
+        };
+        let alone = [of(2, joins), of(3, joins)];
+        let first = if number == 1 { of(3, joins) } else { promises(3) };
+        let then = [later(70, first), promises(2), promises(3), promises(4)];
+        pack(&[&alone[..], &then].concat())
+    };
     for (name, bytes) in [
         ("empty", vec![]),
         ("a_view", view(v, &[])),
+        ("a_view_of_its_own", led(1)),
+        ("largest_number_promised", led(LARGEST)),
+        ("largest_number_twice", led(u64::MAX)),
         (
             "a_second_view",
             view(
