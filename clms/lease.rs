@@ -73,7 +73,9 @@ impl HrTimerCallback for Lease {
     ) -> HrTimerRestart {
         let left = this.end.load(Relaxed).saturating_sub(now_ms());
         if left == 0 {
-            pr_emerg!("node stops itself: its lease has ended: too few members are heard\n");
+            pr_emerg!(
+                "node stops itself: its lease has ended: too few members are heard (timer)\n"
+            );
             ssi::machine::restart_now();
         }
         // CAST: at most LOOK_MS.

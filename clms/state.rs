@@ -698,6 +698,26 @@ where
         self.staying(peers.or(&Places::one(self.this)))
     }
 
+    /// Of joiners, those that hear a majority; all, if none does.
+    fn in_majority(&self, alive: &Places<W>) -> Places<W> {
+        let mut set = Places::EMPTY;
+        for (p, k) in self.rows().filter(|(p, _)| alive.contains(*p)) {
+            let hears = if p == self.this {
+                alive
+            } else {
+                &k.says.borrow().hears
+            };
+            if self.is_quorate(hears) {
+                set.insert(p);
+            }
+        }
+        if set.is_empty() {
+            *alive
+        } else {
+            set
+        }
+    }
+
     /// Who may propose, as far as this node knows.
     fn coordinator(&self, alive: &Places<W>) -> Option<Place> {
         // Who has not taken its view over yet does not lead: a joiner follows the members that it hears, and they lead it.
@@ -706,10 +726,10 @@ where
         let may_lead = if self.phase != Phase::Joining {
             let others = self.peers(alive).and(&members);
             others.or(&self.staying(Places::one(self.this)))
-        } else if !self.without_witnesses(members).is_empty() {
+        } else if !self.without_witnesses(self.staying(members)).is_empty() {
             self.staying(members)
         } else {
-            *alive
+            self.in_majority(alive)
         };
         self.without_witnesses(may_lead).first()
     }
@@ -915,7 +935,10 @@ where
         let ahead = |(p, k): (Place, &Known<S>)| {
             wanted.contains(p) && k.says.borrow().promised > self.view.id
         };
-        let is_settled = wanted == self.view.members && !self.others().any(ahead);
+        // So does this node, if it gave up a proposal of its own: it would not support whom that left out.
+        let is_settled = wanted == self.view.members
+            && self.promised.id <= self.view.id
+            && !self.others().any(ahead);
         if !mine || !self.is_quorate(&wanted) || is_settled {
             if !mine || self.proposal.members != wanted {
                 self.proposal = View::default();
@@ -924,14 +947,14 @@ where
         }
         let digest = self.digest(&wanted);
         // A member that has promised this number, or a larger one, to another node will not promise it to this one.
-        let now = self.proposal;
+        let last = self.proposal;
         let taken = |(p, k): (Place, &Known<S>)| {
             let says: &Says<W> = k.says.borrow();
-            let other = says.promised == now.id && says.promised_to != self.this;
-            now.members.contains(p) && (other || says.promised > now.id)
+            let other = says.promised == last.id && says.promised_to != self.this;
+            last.members.contains(p) && (other || says.promised > last.id)
         };
         let is_hopeless = self.others().any(taken);
-        if now.id != 0 && now.members == wanted && now.digest == digest && !is_hopeless {
+        if last.id != 0 && last.members == wanted && last.digest == digest && !is_hopeless {
             return;
         }
         self.newest = self.newest.max(self.view.id).saturating_add(1);

@@ -313,6 +313,7 @@ impl Membership {
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
+        self.lease.set(heart.core.lease_end(now_ms()));
         match effect {
             Effect::None | Effect::Install { is_mine: false, .. } => {}
             // What is new is said at once: a change takes round trips, not beats.
@@ -417,11 +418,7 @@ impl Membership {
                 return;
             }
             self.step(|heart| heart.core.tick(now_ms()));
-            let beat = {
-                let mut heart = self.heart.lock();
-                self.lease.set(heart.core.lease_end(now_ms()));
-                heart.beat()
-            };
+            let beat = self.heart.lock().beat();
             self.send(&beat);
         }
     }
@@ -727,7 +724,9 @@ pub(crate) fn leave() -> Result {
 
 /// Ends the membership: threads, transport, view.
 fn end() {
-    let Some(r) = RUNNING.lock().take() else {
+    // Held to the end: the next membership must know when this one was over.
+    let mut running = RUNNING.lock();
+    let Some(r) = running.take() else {
         return;
     };
     // Nobody supports this node from now on.

@@ -4,6 +4,7 @@
  */
 #include <linux/export.h>
 #include <linux/module.h>
+#include <linux/rwsem.h>
 #include <net/genetlink.h>
 #include "ics_nl_gen.h"
 #include "shim.h"
@@ -11,6 +12,7 @@
 static_assert(SSI_ICS_N_BUCKETS == SSI_ICS_BUCKETS);
 
 static const struct ssi_ics_ops *ssi_ics_ops;	/* set while the family is registered */
+static DECLARE_RWSEM(ssi_ics_lock);		/* held while they answer a dump */
 
 static struct genl_family ssi_ics_family = {
 	.name		= SSI_ICS_FAMILY_NAME,
@@ -76,7 +78,7 @@ static int ssi_ics_end(struct sk_buff *skb, void *head, int ret)
 }
 
 /* cb->args[0] is the row that comes next. */
-int ssi_ics_nl_op_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+static int ssi_ics_dump_ops(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	struct ssi_ics_op op;
 	void *head;
@@ -91,7 +93,7 @@ int ssi_ics_nl_op_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	}
 }
 
-int ssi_ics_nl_link_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+static int ssi_ics_dump_links(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	struct ssi_ics_link link;
 	void *head;
@@ -106,6 +108,28 @@ int ssi_ics_nl_link_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	}
 }
 
+/* A dump goes on after the family is gone, as long as its socket is read. */
+static int ssi_ics_dump(struct sk_buff *skb, struct netlink_callback *cb,
+			int (*dump)(struct sk_buff *skb, struct netlink_callback *cb))
+{
+	int ret;
+
+	down_read(&ssi_ics_lock);
+	ret = ssi_ics_ops ? dump(skb, cb) : -ENODEV;
+	up_read(&ssi_ics_lock);
+	return ret;
+}
+
+int ssi_ics_nl_op_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	return ssi_ics_dump(skb, cb, ssi_ics_dump_ops);
+}
+
+int ssi_ics_nl_link_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	return ssi_ics_dump(skb, cb, ssi_ics_dump_links);
+}
+
 /* Registers the family. @ops answers until ssi_ics_nl_unregister(). */
 int ssi_ics_nl_register(const struct ssi_ics_ops *ops)
 {
@@ -118,5 +142,8 @@ EXPORT_SYMBOL_GPL(ssi_ics_nl_register);
 void ssi_ics_nl_unregister(void)
 {
 	genl_unregister_family(&ssi_ics_family);
+	down_write(&ssi_ics_lock);
+	ssi_ics_ops = NULL;
+	up_write(&ssi_ics_lock);
 }
 EXPORT_SYMBOL_GPL(ssi_ics_nl_unregister);

@@ -101,7 +101,7 @@ def frame(key, seq, body=b'\0\0\0\0', length=None):
     head = struct.pack('<4sIQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
     return head + body + frame_tag(key, seq, head, body)
 def heartbeat(node, incarnation, seq, key=K):
-    d = struct.pack('<4sIQQ16s192s', b'SSIB', node, incarnation, seq, CLUSTER, b'')
+    d = struct.pack('<4sIQQQQQ16s192s', b'SSIB', node, incarnation, seq, 0, 0, 0, CLUSTER, b'')
     return d + mac(key, b'H', d, n=16)
 def tell(datagram):
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(datagram, NODE)

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -221,21 +222,23 @@ impl Device {
             // An agent that has ended without reading says why by its status.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let output = child.stderr.take().map(|mut e| {
+        let (says, output) = mpsc::channel();
+        if let Some(mut e) = child.stderr.take() {
             std::thread::spawn(move || {
                 let mut all = Vec::new();
                 let _ = e.read_to_end(&mut all);
-                String::from_utf8_lossy(&all).into_owned()
-            })
-        });
+                // Nobody may listen any more.
+                let _ = says.send(String::from_utf8_lossy(&all).into_owned());
+            });
+        }
         let ended = wait(&mut child, timeout);
         if !matches!(ended, Ok(true)) {
             let _ = child.kill();
         }
         let status = child.wait();
         // Whoever the agent left behind may hold the pipe: what it says is not waited for.
-        let said = match output {
-            Some(t) if matches!(ended, Ok(true)) => t.join().unwrap_or_default(),
+        let said = match &ended {
+            Ok(true) => output.recv_timeout(Duration::from_secs(1)).unwrap_or_default(),
             _ => String::new(),
         };
         match (ended, status) {

@@ -15,6 +15,7 @@ use cluster::netlink::Error;
 use cluster::netlink::FenceJob;
 use nix::errno::Errno;
 use std::collections::HashSet;
+use std::io::Write;
 use std::time::Duration;
 
 pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
@@ -71,15 +72,19 @@ fn finish(job: FenceJob, device: Option<&Device>, timeout: Duration) {
 }
 
 fn tell(job: FenceJob, status: u32, text: &str) {
-    let what = if status == 0 { "fenced" } else { "not fenced" };
-    println!(
-        "cluster fenced: node {} incarnation {}: {what}: {text}",
-        job.node, job.incarnation
-    );
+    // The kernel first: nobody waits for a log.
     match netlink::fence_done(job, status, text) {
         Ok(()) => {}
         // Others have done it meanwhile, or this node waits for it no more.
         Err(Error::Refused(r)) if r.errno == Errno::ENOENT => {}
         Err(e) => eprintln!("cluster fenced: node {}: {}", job.node, Failure::from(e).message),
     }
+    let what = if status == 0 { "fenced" } else { "not fenced" };
+    let mut log = std::io::stdout();
+    // A log that is full or closed stops no fencing.
+    let _ = writeln!(
+        log,
+        "cluster fenced: node {} incarnation {}: {what}: {text}",
+        job.node, job.incarnation
+    );
 }
