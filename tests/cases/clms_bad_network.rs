@@ -67,6 +67,7 @@ pub(crate) const CASES: &[Case] = &[
         faults: "loss of 30 %, everywhere; power cut of node 1, the master",
         fresh: true,
         seconds: 120,
+        long: true,
         run: loss_30,
         ..Case::DEFAULT
     },
