@@ -426,12 +426,15 @@ impl State {
         bulk.or(main).cloned()
     }
 
-    /// The stream beside this one.
+    /// The stream beside this one, if this is one of the two.
     fn beside(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
         if self.is_main(link) {
             self.bulk.clone()
-        } else {
+        } else if self.is_current(link) {
             self.link.as_ref().map(|(l, _)| l.clone())
+        } else {
+            // It was replaced: what it says is not about the one that came after.
+            None
         }
     }
 

@@ -819,6 +819,29 @@ mod tests {
     }
 
     #[test]
+    fn refused_posts_that_were_parked_are_answered() -> Result {
+        let unknown = EPROTONOSUPPORT.to_errno().unsigned_abs();
+        let s = Scene::begin()?;
+        let (_hub, _node, mut stranger) = one_node()?;
+        // As many as there are credits, all of which wait for the first.
+        for place in Iterator::chain(2..=64, [1]) {
+            let mut head = stranger.ping(place);
+            head.service = Le16::new(0xfffe);
+            head.order = Le64::new(place);
+            stranger.send(&head, &[0; 8])?;
+        }
+        for place in 1..=64 {
+            assert_eq!(stranger.reply(place)?.0, unknown);
+        }
+        let mut head = stranger.ping(65);
+        head.order = Le64::new(65);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(65)?.0, 0);
+        assert_eq!(s.pings.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
     fn bad_requests_are_answered_with_an_errno() -> Result {
         type Bend = fn(&mut Head);
         let unknown = EPROTONOSUPPORT.to_errno().unsigned_abs();

@@ -211,10 +211,10 @@ impl Peer {
             self.send_reply(xid, &reply);
             return Ok(());
         }
-        let Some(job) = job else {
-            return Ok(());
-        };
-        self.start(job)
+        if let Some(job) = job {
+            self.start(job);
+        }
+        Ok(())
     }
 
     /// Queues a request of a member that is new and has a credit and a class, in the usual case. Returns whether it did.
@@ -263,12 +263,27 @@ impl Peer {
     }
 
     /// Hands a request to who answers it.
-    fn start(&self, job: Job) -> Result {
-        let (epoch, xid, op, order) = (job.epoch, job.xid, job.op, job.order);
+    fn start(&self, mut job: Job) {
+        // A loop: the posts behind one that is refused may all be refused too.
+        loop {
+            let (epoch, class, order) = (job.epoch, job.op.class, job.order);
+            if self.submit(job) || order == 0 {
+                return;
+            }
+            match self.next_post(epoch, class) {
+                Some(next) => job = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Queues a request for its class, or answers that it is refused. Returns whether it is queued.
+    fn submit(&self, job: Job) -> bool {
+        let (epoch, xid, op) = (job.epoch, job.xid, job.op);
         let refusal = match self.pool.class_of(&op) {
             Ok(class) if class != op.class => EPROTO,
             Ok(_) => match self.pool.submit(job) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return true,
                 Err(e) => e,
             },
             Err(Unknown::Absent) => EPROTONOSUPPORT,
@@ -289,10 +304,7 @@ impl Peer {
             }
         };
         self.finish(epoch, xid, op.class, Err(Status::Errno(refusal)));
-        if order != 0 {
-            self.post_done(epoch, op.class);
-        }
-        Ok(())
+        false
     }
 
     fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
@@ -374,20 +386,21 @@ impl Peer {
 
     /// A post was done: the next one of its class may begin.
     pub(crate) fn post_done(&self, epoch: u64, class: Class) {
-        let job = {
-            let mut s = self.state.lock();
-            if s.epoch != epoch {
-                return;
-            }
-            let posts = &mut s.posts[class as usize];
-            posts.next += 1;
-            posts.busy = false;
-            posts.take().map(|n| n.to_key_value().1)
-        };
-        if let Some(job) = job {
-            // Recursion is bounded: `start` comes back here only when it refuses, and then with a shorter queue.
-            let _done = self.start(job);
+        if let Some(job) = self.next_post(epoch, class) {
+            self.start(job);
         }
+    }
+
+    /// The post behind the one that is over, if it has come.
+    fn next_post(&self, epoch: u64, class: Class) -> Option<Job> {
+        let mut s = self.state.lock();
+        if s.epoch != epoch {
+            return None;
+        }
+        let posts = &mut s.posts[class as usize];
+        posts.next += 1;
+        posts.busy = false;
+        posts.take().map(|n| n.to_key_value().1)
     }
 
     fn send_reply(&self, xid: u64, reply: &Arc<Reply>) {

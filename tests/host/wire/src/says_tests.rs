@@ -250,8 +250,11 @@ fn write_corpus() {
         };
         ([place, 1, 1, 1, 1], says, TABLE)
     };
-    // Nodes 0, 2 and 3 join; node 0 leads. Its proposals have the digest that this node expects.
-    let joining = Says::default();
+    // Nodes 0, 2 and 3 join and hear each other; node 0 leads. Its proposals have the digest that this node expects.
+    let joining = Says {
+        hears: places(0b01111),
+        ..Says::default()
+    };
     let step = |d: u64, n: u64| (d ^ n).wrapping_mul(0x0100_0000_01b3);
     let other = |id, members: u64| View {
         id,
