@@ -43,6 +43,9 @@ const AGENT_MARGIN_MS: u64 = 5000;
 const FIRST_REST_MS: Millis = 1000;
 const LONGEST_REST_MS: Millis = 10_000;
 
+/// How long another member may take to answer. Its handlers wait for nobody.
+const ANSWER_MS: u32 = 5000;
+
 /// Between two looks at what only time can change.
 const POLL_MS: u32 = 200;
 
@@ -117,7 +120,8 @@ impl Fencing {
             longest_rest: LONGEST_REST_MS,
         };
         let inner = Inner {
-            machine: state::Fencing::new(this, slots, limits, fenced),
+            // A clock that only a boot sets back, with which the daemon ends too.
+            machine: state::Fencing::new(this, slots, limits, fenced, now_ms() as u32),
             members: 0,
             lives,
             times,
@@ -345,8 +349,8 @@ impl Membership {
                     over: Le32::new(over.into()),
                     incarnation: Le64::new(life),
                 };
-                let rep = node(to).and_then(|n| ics::call::<Over>(n, &req, &[]).ok());
-                let answer = rep.map(|(r, _)| r.over.get() != 0);
+                let rep = node(to).and_then(|n| ask::<Over>(n, &req).ok());
+                let answer = rep.map(|r| r.over.get() != 0);
                 self.fence_event(|f| f.machine.answered(to, about, over, answer, now_ms()));
             }
             Effect::Run {
@@ -360,8 +364,8 @@ impl Membership {
                     attempt: Le32::new(attempt),
                     incarnation: Le64::new(life),
                 };
-                let rep = node(by).and_then(|n| ics::call::<Run>(n, &req, &[]).ok());
-                let answer = rep.and_then(|(r, _)| match r.answer.get() {
+                let rep = node(by).and_then(|n| ask::<Run>(n, &req).ok());
+                let answer = rep.and_then(|r| match r.answer.get() {
                     1 => Some(Answer::Over),
                     2 => Some(Answer::Taken),
                     3 => Some(Answer::No),
@@ -381,7 +385,7 @@ impl Membership {
                     incarnation: Le64::new(life),
                 };
                 // Who does not hear of it has his own time-out, or is lost.
-                let _lost = node(to).map(|n| ics::call::<Failed>(n, &req, &[]));
+                let _lost = node(to).map(|n| ask::<Failed>(n, &req));
             }
             Effect::Announce { about, job } => {
                 let Some(n) = node(about) else { return };
@@ -409,6 +413,12 @@ impl Membership {
             }
         }
     }
+}
+
+/// Asks another member, and does not wait for it without end: it may be waiting itself.
+fn ask<O: ics::Op>(to: NodeId, req: &O::Req) -> core::result::Result<O::Rep, ics::CallError> {
+    let asked = ics::Request::<O>::new(req, 0)?.send(to)?;
+    asked.wait_for(ANSWER_MS).map(|(rep, _)| rep)
 }
 
 /// Answers the other members.
@@ -522,7 +532,8 @@ pub(crate) fn done(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
 /// Somebody has switched a node off, or knows that it is.
 ///
 /// # Errors
-/// `ENOTCONN` this node has not joined; `ENOENT` no such node; `EINVAL` it is this one; `ESRCH` it does not wait to be fenced.
+/// `ENOTCONN` this node has not joined; `ENOENT` no such node; `EINVAL` it is this one; `ESRCH` it does not wait to be fenced,
+/// or that incarnation of it was not heard yet.
 pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
     let m = current().ok_or(Refusal(ENOTCONN, Some(c"this node has not joined")))?;
     let p = m
@@ -538,6 +549,10 @@ pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
     if d.by_agent {
         if d.incarnation == 0 {
             return Err(Refusal(EINVAL, Some(c"which incarnation of it?")));
+        }
+        if d.incarnation > m.fencing.inner.lock().machine.latest(p) {
+            let why = c"no such incarnation of it was heard: see cluster node show";
+            return Err(Refusal(ESRCH, Some(why)));
         }
         pr_info!("node {} is fenced by hand: {}\n", d.node.number(), text);
         m.fence_event(|f| f.machine.confirm(p, d.incarnation));

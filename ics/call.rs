@@ -12,6 +12,7 @@ use crate::service::OpId;
 use crate::service::Status;
 use core::marker::PhantomData;
 use kernel::prelude::*;
+use kernel::time::Msecs;
 use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 
@@ -130,10 +131,29 @@ impl<O: Op> UnderWay<O> {
     /// # Errors
     /// See [`CallError`].
     pub fn wait(self) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
-        let mut reply = match self.state {
+        let reply = match self.state {
             State::Done(r) => r,
             State::Asked(a) => a.wait()?,
         };
+        Self::read(reply)
+    }
+
+    /// Waits for the reply, in any class, but not longer than that; then the call is cancelled, and done or not.
+    ///
+    /// # Errors
+    /// See [`CallError`]; `Interrupted`: it took too long.
+    pub fn wait_for(
+        self,
+        timeout_ms: Msecs,
+    ) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+        let reply = match self.state {
+            State::Done(r) => r,
+            State::Asked(a) => a.wait_for(timeout_ms)?,
+        };
+        Self::read(reply)
+    }
+
+    fn read(mut reply: KVVec<u8>) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
         hit(O::ANSWERED).map_err(CallError::Local)?;
         let fixed = core::mem::size_of::<O::Rep>();
         let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;

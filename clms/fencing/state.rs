@@ -250,15 +250,16 @@ impl Slot {
 }
 
 impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
-    /// A node that has lost nobody, with as many slots as the table has places.
-    pub(crate) fn new(this: Place, slots: S, times: Times, fenced: Mask) -> Self {
+    /// A node that has lost nobody, with as many slots as the table has places. Attempts and jobs are numbered from `first`
+    /// on: what an earlier membership of this node began must not count for this one.
+    pub(crate) fn new(this: Place, slots: S, times: Times, fenced: Mask, first: u32) -> Self {
         Self {
             this,
             times,
             fenced,
             has_daemon: false,
-            attempts: 0,
-            jobs: 0,
+            attempts: first,
+            jobs: first,
             slots,
         }
     }
@@ -276,6 +277,11 @@ impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
     /// The life of a node that was lost last; 0: none.
     pub(crate) fn lost(&self, p: Place) -> Life {
         self.slots.get(p).map_or(0, |s| s.lost)
+    }
+
+    /// The latest life of a node that this node knows of; 0: none.
+    pub(crate) fn latest(&self, p: Place) -> Life {
+        self.slots.get(p).map_or(0, |s| s.heard.max(s.lost))
     }
 
     /// Whether a node has said in that life that it leaves.

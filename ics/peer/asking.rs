@@ -21,6 +21,7 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLockIrq;
 use kernel::sync::UniqueArc;
+use kernel::time::Msecs;
 use ssi::ids::NodeId;
 use ssi::machine;
 use ssi::wait::Event;
@@ -101,11 +102,33 @@ impl Asked {
                 true
             }
         };
-        if !ended {
-            self.peer.cancel(pending);
-            // The reply, or the end of the peer, may have come first.
-            outcome = pending.outcome.lock().take();
+        if ended {
+            outcome.unwrap_or(Err(CallError::Interrupted))
+        } else {
+            self.give_up()
         }
+    }
+
+    /// As [`Self::wait`], but gives the call up after that time.
+    pub(crate) fn wait_for(
+        self,
+        timeout_ms: Msecs,
+    ) -> core::result::Result<KVVec<u8>, CallError> {
+        let mut outcome = None;
+        let ended = self.pending.done.wait_timeout(timeout_ms, || {
+            outcome = self.pending.outcome.lock().take();
+            outcome.is_some()
+        });
+        match outcome {
+            Some(r) if ended => r,
+            _ => self.give_up(),
+        }
+    }
+
+    fn give_up(&self) -> core::result::Result<KVVec<u8>, CallError> {
+        self.peer.cancel(&self.pending);
+        // The reply, or the end of the peer, may have come first.
+        let outcome = self.pending.outcome.lock().take();
         outcome.unwrap_or(Err(CallError::Interrupted))
     }
 }

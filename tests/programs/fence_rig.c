@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/wait.h>
 
 #define PORT "org.openssi.fence"
 
@@ -128,6 +129,21 @@ static void answer(int fd, const char *id, char *out, size_t size)
 	}
 }
 
+/* The one who acts is a child, as with agents that run ipmitool or ssh. */
+static void act_as_child(void)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
+		DIE("fork");
+	if (!child)
+		return;
+	if (waitpid(child, &status, 0) != child)
+		DIE("waitpid");
+	exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
 int main(void)
 {
 	char id[64], line[256];
@@ -143,6 +159,7 @@ int main(void)
 		     "</resource-agent>");
 		return 0;
 	}
+	act_as_child();
 	note("begins");
 	while (knob("fence_hold"))
 		usleep(50 * 1000);

@@ -15,9 +15,11 @@ use cluster::netlink::NodeState;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
+use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::PipeWriter;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -28,6 +30,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -212,57 +215,109 @@ impl Device {
     /// Exit status (128 + signal, 254 too late, 255 not started) and what to write into a log.
     pub(crate) fn fence(&self, action: Action, name: &str, timeout: Duration) -> Result<String, (u32, String)> {
         let what = format!("{} {}", self.agent, action.name());
-        let fail = |status: u32, why: String| (status, one_line(&format!("{what}: {why}")));
-        let mut child = self.start().map_err(|e| fail(255, e.to_string()))?;
+        let fail = |status: u32, why: String| Err((status, one_line(&format!("{what}: {why}"))));
         let mut input = format!("action={}\nnodename={name}\n", action.name());
         for (k, v) in &self.options {
             input += &format!("{k}={v}\n");
         }
+        let (ended, said) = match self.run(&input, timeout) {
+            Ok(r) => r,
+            Err(e) => return fail(255, e.to_string()),
+        };
+        match ended {
+            None => fail(254, format!("not over after {} s", timeout.as_secs())),
+            Some(s) if s.success() => Ok(what),
+            Some(s) => {
+                let code = s
+                    .code()
+                    .unwrap_or(128 + std::os::unix::process::ExitStatusExt::signal(&s).unwrap_or(0));
+                fail(code.unsigned_abs(), format!("{s}: {}", one_line(&said)))
+            }
+        }
+    }
+
+    /// Runs the agent: how it ended, `None` if not in time, and its standard error.
+    fn run(&self, input: &str, timeout: Duration) -> std::io::Result<(Option<ExitStatus>, String)> {
+        let (mut from, to) = std::io::pipe()?;
+        let (says, output) = mpsc::channel();
+        std::thread::Builder::new().spawn(move || {
+            let mut all = Vec::new();
+            let _ = from.read_to_end(&mut all);
+            // Nobody may listen any more.
+            let _ = says.send(String::from_utf8_lossy(&all).into_owned());
+        })?;
+        let ended = std::thread::scope(|s| {
+            // The children of this thread begin in a PID namespace of their own; it can have only one.
+            let thread = std::thread::Builder::new().spawn_scoped(s, || self.attend(input, to, timeout))?;
+            thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e))
+        })?;
+        // Where agents have no namespace, whoever this one left behind may hold the pipe: it is not waited for long.
+        let said = output.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+        Ok((ended, said))
+    }
+
+    /// Runs the agent as a child of this thread.
+    fn attend(&self, input: &str, stderr: PipeWriter, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
+        let mut child = self.start(stderr)?;
         if let Some(mut stdin) = child.stdin.take() {
             // An agent that has ended without reading says why by its status.
             let _ = stdin.write_all(input.as_bytes());
-        }
-        let (says, output) = mpsc::channel();
-        if let Some(mut e) = child.stderr.take() {
-            std::thread::spawn(move || {
-                let mut all = Vec::new();
-                let _ = e.read_to_end(&mut all);
-                // Nobody may listen any more.
-                let _ = says.send(String::from_utf8_lossy(&all).into_owned());
-            });
         }
         let ended = wait(&mut child, timeout);
         if !matches!(ended, Ok(true)) {
             let _ = child.kill();
         }
-        let status = child.wait();
-        // Whoever the agent left behind may hold the pipe: what it says is not waited for.
-        let said = match &ended {
-            Ok(true) => output.recv_timeout(Duration::from_secs(1)).unwrap_or_default(),
-            _ => String::new(),
-        };
-        match (ended, status) {
-            (Err(e), _) | (Ok(_), Err(e)) => Err(fail(255, e.to_string())),
-            (Ok(false), _) => Err(fail(254, format!("not over after {} s", timeout.as_secs()))),
-            (Ok(true), Ok(s)) if s.success() => Ok(what),
-            (Ok(true), Ok(s)) => {
-                let code = s
-                    .code()
-                    .unwrap_or(128 + std::os::unix::process::ExitStatusExt::signal(&s).unwrap_or(0));
-                Err(fail(code.unsigned_abs(), format!("{s}: {}", one_line(&said))))
-            }
-        }
+        let status = child.wait()?;
+        Ok(ended?.then_some(status))
     }
 
-    fn start(&self) -> std::io::Result<Child> {
+    /// Starts the agent: nothing of it lives longer than it, nor than this thread.
+    fn start(&self, stderr: PipeWriter) -> std::io::Result<Child> {
         let mut c = Command::new(&self.agent);
-        c.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // SAFETY: the closure makes one system call, which is safe between fork and exec.
+        c.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+        // Only who may fence may do it. What anybody else's agents leave behind switches nothing off.
+        let is_confined = nix::sched::unshare(CloneFlags::CLONE_NEWPID).is_ok();
+        // SAFETY: the closure makes system calls only, which is safe between fork and exec.
         unsafe {
-            // Nobody would tell the kernel how it ended: another node begins anew, and this one must not go on.
-            c.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+            c.pre_exec(move || {
+                // Nobody would tell the kernel how it ended: another node begins anew, and this one must not go on.
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                if is_confined {
+                    begin_namespace()?;
+                }
+                Ok(())
+            });
         }
         c.spawn()
+    }
+}
+
+/// The first process of a PID namespace, with whose end all others in it are killed (pid_namespaces(7)), begins a second one,
+/// in which this returns, and ends as that does: with its exit status, or with 128 + the signal.
+///
+/// Makes nothing but system calls.
+fn begin_namespace() -> std::io::Result<()> {
+    // SAFETY: this process has one thread, as it has just been forked.
+    let agent = match unsafe { libc::fork() } {
+        0 => return Ok(()),
+        n if n < 0 => return Err(std::io::Error::last_os_error()),
+        n => n,
+    };
+    // SAFETY: nothing is used afterwards that needs a descriptor. Who reads the agent's output must see it end with the agent.
+    unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours.
+        let ended = unsafe { libc::wait(&mut status) };
+        let code = match () {
+            () if ended == agent && libc::WIFEXITED(status) => libc::WEXITSTATUS(status),
+            () if ended == agent => 128 + libc::WTERMSIG(status),
+            // The agent is a child of this process: it is always found.
+            () if ended < 0 => 255,
+            () => continue,
+        };
+        // SAFETY: ends this process, without what the other one has to do at its end.
+        unsafe { libc::_exit(code) };
     }
 }
 
@@ -459,7 +514,7 @@ options = { lanplus = "0" }
                 "no such plug",
             ),
             ("exit 2", long, 2, "exit status: 2"),
-            ("kill -9 $$", long, 137, "signal: 9"),
+            ("kill -9 $$", long, 137, ""),
             ("exec sleep 60", Duration::from_millis(200), 254, "not over"),
         ] {
             let (_dir, device) = agent(script);
@@ -470,6 +525,27 @@ options = { lanplus = "0" }
         let (_dir, mut device) = agent("");
         device.agent += "-not";
         assert_eq!(device.fence(Action::Off, "three", long).map_err(|e| e.0), Err(255));
+    }
+
+    #[test]
+    fn nothing_of_an_agent_lives_longer_than_it() {
+        if !nix::unistd::geteuid().is_root() {
+            // Who may not make a namespace may not fence.
+            return;
+        }
+        let second = Duration::from_secs(1);
+        for (script, is_late) in [
+            ("sleep 100 & sleep 100", true),
+            ("sleep 100 & setsid sleep 100 &", false),
+        ] {
+            let (dir, device) = agent(&format!("exec 9>$0.lock; flock 9; {script}"));
+            let r = device.fence(Action::Off, "three", second);
+            assert_eq!(r.is_err(), is_late, "{script}: {r:?}");
+            // Whoever has the file open has the lock.
+            let file = std::fs::File::open(dir.path().join("agent.lock")).expect("the file that it locked");
+            let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+            assert!(lock.is_ok(), "{script}: {:?}", lock.map_err(|e| e.1));
+        }
     }
 
     #[test]

@@ -75,9 +75,17 @@ fn tell(job: FenceJob, status: u32, text: &str) {
     // The kernel first: nobody waits for a log.
     match netlink::fence_done(job, status, text) {
         Ok(()) => {}
-        // Others have done it meanwhile, or this node waits for it no more.
-        Err(Error::Refused(r)) if r.errno == Errno::ENOENT => {}
-        Err(e) => eprintln!("cluster fenced: node {}: {}", job.node, Failure::from(e).message),
+        // Others have done it meanwhile, or this node waits for it no more, or has left.
+        Err(Error::Refused(r)) if matches!(r.errno, Errno::ENOENT | Errno::ENOTCONN) => {}
+        Err(e) => {
+            eprintln!(
+                "cluster fenced: node {}: {text}; the kernel cannot be told: {}",
+                job.node,
+                Failure::from(e).message
+            );
+            // Then it must not wait for this process: that nobody listens is noticed at once, and another node's fences.
+            std::process::exit(1);
+        }
     }
     let what = if status == 0 { "fenced" } else { "not fenced" };
     let mut log = std::io::stdout();

@@ -61,6 +61,8 @@ enum Machine {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     nodes: [Option<Node>; N],
+    /// Calls that nobody waits for any more, and whose.
+    under_way: Vec<(usize, Effect)>,
     /// The views after the first, which is of all four.
     views: Vec<u64>,
     machine: Machine,
@@ -69,7 +71,15 @@ struct World {
     failures: u8,
     daemons: u8,
     early: u8,
+    late: u8,
     reboots: u8,
+}
+
+/// What the one who is asked says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Knows(bool),
+    Runs(Answer),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +87,8 @@ enum Action {
     View(usize),
     Next(usize),
     Deliver(usize),
+    GiveUp(usize),
+    ComesLate(usize),
     AgentDone(usize, bool),
     DaemonDies(usize),
     Expire(usize),
@@ -91,6 +103,7 @@ struct Small {
     failures: u8,
     daemons: u8,
     early: u8,
+    late: u8,
     reboots: u8,
     /// Nodes without a daemon.
     without: &'static [usize],
@@ -123,30 +136,59 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, i: usize, broken: Broken) -> Option<()> {
-        let call = self.nodes[i].as_mut()?.call.take()?;
+    /// A call comes to who is asked, if he lives.
+    fn serve(&mut self, i: usize, call: Effect) -> Option<Said> {
         match call {
             Effect::Say { to, about, life, over } => {
-                let answer = self.nodes[to].as_mut().map(|t| t.fencing.asked(i, about, life, over));
-                self.nodes[i].as_mut()?.fencing.answered(to, about, over, answer, NOW);
+                let to = &mut self.nodes[to].as_mut()?.fencing;
+                Some(Said::Knows(to.asked(i, about, life, over)))
             }
             Effect::Run { by, about, life, attempt } => {
-                let answer = self.nodes[by].as_mut().map(|t| t.fencing.run_asked(i, about, life, attempt, NOW));
-                let n = self.nodes[i].as_mut()?;
-                if broken == Broken::BelievesTheWish && answer == Some(Answer::Taken) {
-                    n.fencing.confirm(about, life);
-                } else {
-                    n.fencing.ran(about, attempt, answer);
-                }
+                let by = &mut self.nodes[by].as_mut()?.fencing;
+                Some(Said::Runs(by.run_asked(i, about, life, attempt, NOW)))
             }
             Effect::Report { to, about, life, attempt } => {
-                if let Some(t) = self.nodes[to].as_mut() {
-                    t.fencing.failed(about, life, attempt);
-                }
+                self.nodes[to].as_mut()?.fencing.failed(about, life, attempt);
+                None
             }
-            Effect::Announce { .. } | Effect::Rest { .. } => {}
+            Effect::Announce { .. } | Effect::Rest { .. } => None,
+        }
+    }
+
+    /// What was said, if anything was, comes to who asked.
+    fn answer(&mut self, i: usize, call: Effect, said: Option<Said>, broken: Broken) -> Option<()> {
+        let n = &mut self.nodes[i].as_mut()?.fencing;
+        match (call, said) {
+            (Effect::Say { to, about, over, .. }, said) => {
+                let knows = said.map(|s| s == Said::Knows(true));
+                n.answered(to, about, over, knows, NOW);
+            }
+            (Effect::Run { about, life, .. }, Some(Said::Runs(Answer::Taken))) if broken == Broken::BelievesTheWish => {
+                n.confirm(about, life);
+            }
+            (Effect::Run { about, attempt, .. }, said) => {
+                let answer = match said {
+                    Some(Said::Runs(a)) => Some(a),
+                    _ => None,
+                };
+                n.ran(about, attempt, answer);
+            }
+            _ => {}
         }
         Some(())
+    }
+
+    fn deliver(&mut self, i: usize, broken: Broken) -> Option<()> {
+        let call = self.nodes[i].as_mut()?.call.take()?;
+        let said = self.serve(i, call);
+        self.answer(i, call, said, broken)
+    }
+
+    /// The one who asks waits no longer. What he asks may still come.
+    fn give_up(&mut self, i: usize, broken: Broken) -> Option<()> {
+        let call = self.nodes[i].as_mut()?.call.take()?;
+        self.under_way.push((i, call));
+        self.answer(i, call, None, broken)
     }
 
     fn agent_done(&mut self, i: usize, is_off: bool) -> Option<()> {
@@ -227,7 +269,7 @@ impl Model for Small {
 
     fn init_states(&self) -> Vec<World> {
         let node = |i: usize| {
-            let mut fencing = Fencing::new(i, vec![Slot::default(); N + 1], TIMES, 1 << P);
+            let mut fencing = Fencing::new(i, vec![Slot::default(); N + 1], TIMES, 1 << P, 0);
             fencing.heard(P, OLD, self.left == Some(i));
             let daemon = !self.without.contains(&i);
             fencing.daemon(daemon);
@@ -242,6 +284,8 @@ impl Model for Small {
             failures: self.failures,
             daemons: self.daemons,
             early: self.early,
+            late: self.late,
+            under_way: vec![],
             reboots: self.reboots,
         }]
     }
@@ -253,6 +297,9 @@ impl Model for Small {
                 actions.push(Action::View(i));
             }
             actions.push(if n.call.is_some() { Action::Deliver(i) } else { Action::Next(i) });
+            if n.call.is_some() && w.late > 0 {
+                actions.push(Action::GiveUp(i));
+            }
             if n.agent.is_some() {
                 actions.push(Action::AgentDone(i, true));
                 if w.failures > 0 {
@@ -272,6 +319,7 @@ impl Model for Small {
                 actions.push(Action::Hear(i));
             }
         }
+        actions.extend((0..w.under_way.len()).map(Action::ComesLate));
         if w.reboots > 0 && matches!(w.machine, Machine::Hangs | Machine::Off) {
             actions.push(Action::Reboot);
         }
@@ -291,6 +339,14 @@ impl Model for Small {
                 }
             }
             Action::Deliver(i) => w.deliver(i, self.broken)?,
+            Action::GiveUp(i) => {
+                w.late -= 1;
+                w.give_up(i, self.broken)?;
+            }
+            Action::ComesLate(n) => {
+                let (i, call) = w.under_way.remove(n);
+                w.serve(i, call);
+            }
             Action::AgentDone(i, is_off) => {
                 w.failures -= u8::from(!is_off);
                 w.agent_done(i, is_off)?;
@@ -342,6 +398,7 @@ impl Small {
         failures: 0,
         daemons: 0,
         early: 0,
+        late: 0,
         reboots: 0,
         without: &[],
         left: None,
@@ -351,8 +408,8 @@ impl Small {
 
 fn search(m: Small) -> impl Checker<Small> {
     let faults = format!(
-        "{} deaths, {} failures of agents, {} deaths of daemons, {} early time-outs, {} restarts",
-        m.crashes, m.failures, m.daemons, m.early, m.reboots
+        "{} deaths, {} failures of agents, {} deaths of daemons, {} early time-outs, {} late answers, {} restarts",
+        m.crashes, m.failures, m.daemons, m.early, m.late, m.reboots
     );
     let checker = m.checker().threads(2).spawn_bfs().join();
     println!("3 survivors, {faults}: {} states, depth {}", checker.unique_state_count(), checker.max_depth());
@@ -367,6 +424,12 @@ fn members_that_die_and_agents_that_fail_do_no_harm() {
 #[test]
 fn daemons_that_die_do_no_harm() {
     search(Small { crashes: 1, daemons: 2, failures: 1, without: &[0], ..Small::CALM }).assert_properties();
+}
+
+#[test]
+fn answers_that_are_too_late_do_no_harm() {
+    search(Small { crashes: 1, late: 2, failures: 1, ..Small::CALM }).assert_properties();
+    search(Small { late: 1, reboots: 1, failures: 1, ..Small::CALM }).assert_properties();
 }
 
 #[test]

@@ -8,7 +8,7 @@ const TIMES: Times = Times { attempt: 60_000, first_rest: 1_000, longest_rest: 4
 
 /// Node 0 of a table of four, all of which are fenced, with a daemon or without.
 fn first(daemon: bool) -> Fencing<Vec<Slot>> {
-    let mut f = Fencing::new(0, vec![Slot::default(); 4], TIMES, 0b1111);
+    let mut f = Fencing::new(0, vec![Slot::default(); 4], TIMES, 0b1111, 0);
     f.daemon(daemon);
     f
 }
@@ -95,7 +95,7 @@ fn a_daemon_that_comes_ends_a_rest() {
 
 #[test]
 fn others_are_not_fenced_and_a_wish_to_leave_is_enough() {
-    let mut f = Fencing::new(0, vec![Slot::default(); 4], TIMES, 0b0111);
+    let mut f = Fencing::new(0, vec![Slot::default(); 4], TIMES, 0b0111, 0);
     f.view(0b1111, 0b0111, |_| 5);
     assert!(f.is_over(3, 5) && !f.is_pending(3));
     let mut f = first(true);
@@ -126,7 +126,7 @@ fn a_node_is_not_heard_while_an_agent_runs_against_it() {
 
 #[test]
 fn who_is_told_by_hand_tells_the_others() {
-    let mut f = Fencing::new(1, vec![Slot::default(); 4], TIMES, 0b1111);
+    let mut f = Fencing::new(1, vec![Slot::default(); 4], TIMES, 0b1111, 0);
     f.view(0b1111, 0b0111, |_| 5);
     assert_eq!(f.next(0), None, "the duty is node 0's");
     f.confirm(3, 5);
