@@ -14,6 +14,7 @@ use crate::thread::VIEW;
 use crate::thread::WORDS;
 use kernel::prelude::*;
 use ssi::clms_history;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
@@ -132,6 +133,7 @@ impl Membership {
     }
 
     fn install(&self, old: &TableView, new: &TableView, incarnations: &[u64]) {
+        let _begin = hit("View.begin");
         let came = new.members.minus(&old.members);
         let gone = old.members.minus(&new.members);
         let mut members = NodeSet::new();
@@ -166,6 +168,7 @@ impl Membership {
                 ics::fence(r.node);
             }
         }
+        let _cut = hit("View.cut");
         for (p, r) in self.rows.iter().enumerate() {
             if gone.contains(p) {
                 let incarnation = self.incarnation_of(p);
@@ -208,6 +211,7 @@ impl Membership {
                 ics::admit(r.node, incarnation);
             }
         }
+        let _admitted = hit("View.admitted");
         *VIEW.lock() = (Some(self.this), view);
         if self.has_judged(&new.members) {
             let [members] = *new.members.words();
@@ -226,6 +230,7 @@ impl Membership {
                 }
             }
         }
+        let _done = hit("View.done");
         clms_history::tell_view(view.id, view.master, view.members.iter());
         {
             let mut done = self.done.lock();

@@ -36,6 +36,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
@@ -291,6 +292,18 @@ pub(crate) fn now_ms() -> u64 {
     ssi::machine::monotonic_ns() / 1_000_000
 }
 
+/// Where a test makes this node die, or lose what it is about to say: before a step of a change, and after it.
+fn failpoints(effect: &Effect<WORDS>) -> Option<(&'static str, &'static str)> {
+    match effect {
+        Effect::None | Effect::Stop(_) => None,
+        Effect::Say => Some(("View.propose", "View.proposed")),
+        Effect::SayTo(_) => Some(("View.promise", "View.promised")),
+        Effect::Install { is_mine: true, .. } => Some(("View.install", "View.installed")),
+        Effect::Install { .. } => Some(("View.take", "View.taken")),
+        Effect::Left => Some(("View.leave", "View.left")),
+    }
+}
+
 impl Membership {
     /// The row of a node.
     pub(crate) fn place(&self, node: NodeId) -> Option<usize> {
@@ -314,30 +327,36 @@ impl Membership {
             stop_machine("no memory for a change of the view");
         }
         self.lease.set(heart.core.lease_end(now_ms()));
-        match effect {
-            Effect::None | Effect::Install { is_mine: false, .. } => {}
-            // What is new is said at once: a change takes round trips, not beats.
-            Effect::Say | Effect::Install { .. } | Effect::Left => {
-                let beat = heart.beat();
-                drop(heart);
-                self.send(&beat);
+        // What is new is said at once: a change takes round trips, not beats.
+        let beat = match effect {
+            Effect::Say | Effect::Left | Effect::Install { is_mine: true, .. } => {
+                Some(heart.beat())
             }
-            Effect::SayTo(p) => {
-                let beat = heart.single();
-                drop(heart);
-                self.send_to(p, &beat);
+            Effect::SayTo(_) => Some(heart.single()),
+            Effect::None | Effect::Stop(_) | Effect::Install { .. } => None,
+        };
+        drop(heart);
+        if let Effect::Stop(why) = effect {
+            if self.done.lock().ending {
+                return;
             }
-            Effect::Stop(why) => {
-                drop(heart);
-                if self.done.lock().ending {
-                    return;
-                }
-                stop_machine(match why {
-                    Why::Excluded => "the others have a view without this node",
-                    Why::NoQuorum => "its lease has ended: too few members are heard",
-                });
-            }
+            stop_machine(match why {
+                Why::Excluded => "the others have a view without this node",
+                Why::NoQuorum => "its lease has ended: too few members are heard",
+            });
         }
+        let Some((before, after)) = failpoints(&effect) else {
+            return;
+        };
+        if hit(before).is_err() {
+            return;
+        }
+        match (effect, &beat) {
+            (Effect::SayTo(p), Some(beat)) => self.send_to(p, beat),
+            (_, Some(beat)) => self.send(beat),
+            (_, None) => {}
+        }
+        let _said = hit(after);
     }
 
     fn send(&self, beat: &Beat) {

@@ -110,10 +110,7 @@ impl Asked {
     }
 
     /// As [`Self::wait`], but gives the call up after that time.
-    pub(crate) fn wait_for(
-        self,
-        timeout_ms: Msecs,
-    ) -> core::result::Result<KVVec<u8>, CallError> {
+    pub(crate) fn wait_for(self, timeout_ms: Msecs) -> core::result::Result<KVVec<u8>, CallError> {
         let mut outcome = None;
         let ended = self.pending.done.wait_timeout(timeout_ms, || {
             outcome = self.pending.outcome.lock().take();

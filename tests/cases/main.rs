@@ -32,6 +32,7 @@ cases! {
     kernel_modules
     clms_membership
     clms_node_loss
+    clms_crash
     clms_partitions
     clms_bad_network
     clms_pause
