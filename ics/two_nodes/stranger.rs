@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A stranger at the other end of a stream, who says what no honest node says.
+
+use super::node::config;
+use super::node::id;
+use super::node::Node;
+use super::node::KEY;
+use super::node::LIFE;
+use super::probe::PingL1;
+use super::scene::LIMIT_MS;
+use crate::admission;
+use crate::admission::Lane;
+use crate::frame::Head;
+use crate::frame::Kind;
+use crate::frame::TAG;
+use crate::loopback::Hub;
+use crate::net::Identity;
+use crate::service::Op;
+use crate::transport::Stream;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use ssi::crypto;
+use ssi::crypto::FrameKey;
+use ssi::ids::Incarnation;
+use ssi::wire::Le16;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+
+/// Somebody who speaks as node 2 to node 1, by hand.
+pub(super) struct Stranger {
+    pub(super) stream: Stream,
+    pub(super) key_out: FrameKey,
+    key_in: FrameKey,
+    seq: u64,
+}
+
+impl Stranger {
+    /// Has the right key, and passes admission.
+    pub(super) fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
+        let me = Identity::new(&config(2, incarnation, KEY)?);
+        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
+        let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
+        stream.set_receive_timeout(LIMIT_MS);
+        Ok(Self {
+            stream,
+            key_out: FrameKey::new(&session.key_out),
+            key_in: FrameKey::new(&session.key_in),
+            seq: 0,
+        })
+    }
+
+    /// The head of the next frame: a request of `PingL1`.
+    pub(super) fn ping(&mut self, xid: u64) -> Head {
+        let mut h = Head::new(Kind::Request, xid);
+        self.seq += 1;
+        h.seq = Le64::new(self.seq);
+        h.service = Le16::new(PingL1::SERVICE);
+        h.version = Le16::new(PingL1::VERSION);
+        h.op = Le16::new(PingL1::OP);
+        h.class = PingL1::CLASS as u8;
+        h.len = Le32::new(8);
+        h
+    }
+
+    pub(super) fn send(&self, head: &Head, body: &[u8]) -> Result {
+        let tag = head.tag(&self.key_out, body);
+        self.stream.send(&[head.as_bytes(), body, &tag])
+    }
+
+    /// The status of the next reply, and its body.
+    pub(super) fn reply(&self, xid: u64) -> Result<(u32, KVVec<u8>)> {
+        let mut bytes = [0u8; core::mem::size_of::<Head>()];
+        self.stream.receive(&mut bytes)?;
+        let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
+        let mut body = KVVec::from_elem(0u8, head.len.get() as usize, GFP_KERNEL)?;
+        self.stream.receive(&mut body)?;
+        let mut tag = [0u8; TAG];
+        self.stream.receive(&mut tag)?;
+        let is_good = crypto::equal(&tag, &head.tag(&self.key_in, &body));
+        if !is_good || head.xid.get() != xid || Kind::from_wire(head.kind) != Some(Kind::Reply) {
+            return Err(EPROTO);
+        }
+        Ok((head.status.get(), body))
+    }
+
+    /// Whether node 1 ends the stream without another word.
+    pub(super) fn is_torn(&self) -> bool {
+        self.stream.receive(&mut [0]) == Err(ECONNRESET)
+    }
+}
+
+/// Node 1, and a stranger in the place of node 2 whom it takes for a member.
+pub(super) fn one_node() -> Result<(Arc<Hub>, Node, Stranger)> {
+    let hub = Hub::new()?;
+    let node = Node::new(&hub, 1)?;
+    let stranger = Stranger::new(&hub, LIFE)?;
+    node.admit(2, LIFE)?;
+    Ok((hub, node, stranger))
+}
