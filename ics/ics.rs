@@ -19,6 +19,7 @@ mod link;
 mod loopback;
 mod net;
 mod netlink;
+mod open;
 mod peer;
 mod pool;
 mod reception;

@@ -45,6 +45,8 @@ pub(crate) enum Body {
     Request(Arc<Pending>),
     /// A reply's.
     Reply(Arc<Reply>),
+    /// The numbers of open calls.
+    Open(Arc<KVVec<u8>>),
 }
 
 impl Body {
@@ -53,6 +55,7 @@ impl Body {
             Self::Empty => &[],
             Self::Request(p) => &p.body,
             Self::Reply(r) => &r.body,
+            Self::Open(numbers) => numbers,
         }
     }
 }
@@ -351,6 +354,11 @@ impl Link {
             }
         }
         Arrived(out)
+    }
+
+    /// Whether a frame that came is the first of a main stream.
+    pub(crate) fn is_first(&self, head: &Head) -> bool {
+        !self.is_bulk && head.seq.get() == 1
     }
 
     /// Counts and logs what the other end said.

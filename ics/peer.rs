@@ -27,8 +27,10 @@ use ssi::wait::Event;
 
 mod answering;
 mod asking;
+mod opening;
 
 use answering::Answer;
+use answering::Kept;
 use answering::Posts;
 pub(crate) use answering::Reply;
 pub(crate) use asking::Asked;
@@ -39,6 +41,12 @@ const CREDITS: u32 = 64;
 
 /// The same for P, where it only bounds what a peer can make us keep.
 const CREDITS_P: u32 = 1 << 14;
+
+/// Requests of one class that are kept for one peer at once, answered or not: so many are open, so many were when the stream
+/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it.
+const fn most_kept(class: usize) -> u32 {
+    3 * credits(class)
+}
 
 /// Frames with longer bodies have a stream of their own, so that short ones do not wait behind them.
 const BULK: usize = 8192;
@@ -65,11 +73,17 @@ struct State {
     /// Counts those, so that what was begun for one does not end in another.
     epoch: u64,
     next_xid: u64,
+    /// Main streams to the peer so far, as this node counts them ...
+    n_streams: u64,
+    /// ... and the highest number that the peer has given to one.
+    opened: u64,
     /// Place of the last post of each class.
     posted: [u64; Class::N],
     pending: RBTree<u64, Arc<Pending>>,
     waiting: [u32; Class::N],
-    answers: RBTree<u64, Answer>,
+    answers: RBTree<u64, Kept>,
+    /// How many those are, by class.
+    kept: [u32; Class::N],
     /// Requests of each class that the peer waits for.
     asked: [u32; Class::N],
     posts: [Posts; Class::N],
@@ -102,7 +116,7 @@ pub(crate) struct Peer {
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
-    _answers: RBTree<u64, Answer>,
+    _answers: RBTree<u64, Kept>,
     links: [Option<Arc<Link>>; 2],
     _posts: Option<[Posts; Class::N]>,
 }
@@ -137,10 +151,13 @@ impl Peer {
             about: None,
             epoch: 0,
             next_xid: 1,
+            n_streams: 0,
+            opened: 0,
             posted: [0; Class::N],
             pending: RBTree::new(),
             waiting: [0; Class::N],
             answers: RBTree::new(),
+            kept: [0; Class::N],
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
@@ -205,23 +222,16 @@ impl Peer {
         self.state.lock().asked[class as usize]
     }
 
-    /// A stream has passed admission. Calls that wait are sent on it.
+    /// A stream has passed admission: says on it which calls are open, and sends those.
     ///
     /// # Errors
     /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member; `ESHUTDOWN` once
-    /// the transport stops.
+    /// the transport stops; `ENOMEM`; `EPIPE`.
     pub(crate) fn attach(&self, link: &Arc<Link>, incarnation: Incarnation) -> Result {
+        self.say_open(link, incarnation)?;
         let (old, end) = {
             let mut s = self.state.lock();
-            if s.is_closed {
-                return Err(ESHUTDOWN);
-            }
-            if s.about.is_some_and(|a| incarnation < a) {
-                return Err(ESTALE);
-            }
-            if s.member.is_some_and(|m| m != incarnation) {
-                return Err(EAGAIN);
-            }
+            s.admits(incarnation)?;
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
@@ -407,6 +417,23 @@ impl Peer {
 }
 
 impl State {
+    /// Whether a stream to that incarnation may come.
+    ///
+    /// # Errors
+    /// See [`Peer::attach`].
+    fn admits(&self, incarnation: Incarnation) -> Result {
+        if self.is_closed {
+            return Err(ESHUTDOWN);
+        }
+        if self.about.is_some_and(|a| incarnation < a) {
+            return Err(ESTALE);
+        }
+        if self.member.is_some_and(|m| m != incarnation) {
+            return Err(EAGAIN);
+        }
+        Ok(())
+    }
+
     /// Whether this is the main stream.
     fn is_main(&self, link: &Arc<Link>) -> bool {
         self.link
@@ -452,10 +479,12 @@ impl State {
         self.epoch += 1;
         self.waiting = [0; Class::N];
         self.asked = [0; Class::N];
+        self.kept = [0; Class::N];
+        self.opened = 0;
         self.posted = [0; Class::N];
         let answers = take(&mut self.answers);
         for a in answers.values() {
-            if let Answer::Running(thread) = a {
+            if let Answer::Running(thread) = &a.answer {
                 // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
                 unsafe { thread.interrupt() }
             }

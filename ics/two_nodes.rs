@@ -5,6 +5,7 @@
 
 mod calls;
 mod node;
+mod opening;
 mod probe;
 mod refusals;
 mod scene;

@@ -33,6 +33,8 @@ crate::service! {
     op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
     /// As [`PingP`].
     op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
+    /// As [`Hold`], or until it is interrupted.
+    op 9 HoldP (class: P) {} -> {}
     /// As many bytes.
     op 8 Fetch (class: L3) { len: Le32 } -> {}
 }
@@ -47,6 +49,20 @@ impl Handle<Hold> for Server {
         s.count(&s.holding);
         s.changed.wait_until(|| s.is_open.load(Relaxed) != 0);
         Ok((HoldRep {}, KVVec::new()))
+    }
+}
+
+impl Handle<HoldP> for Server {
+    fn handle(&self, _from: Caller, _req: &HoldPReq, _tail: &[u8]) -> Reply<HoldP> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.holding);
+        if s.changed
+            .wait_interruptible(|| s.is_open.load(Relaxed) != 0)
+        {
+            return Ok((HoldPRep {}, KVVec::new()));
+        }
+        s.count(&s.interrupted);
+        Err(EINTR.into())
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Scene {
     pub(super) errors: Atomic<u32>,
     pub(super) links: Atomic<u32>,
     pub(super) lost: Atomic<u32>,
+    pub(super) interrupted: Atomic<u32>,
     #[pin]
     pub(super) changed: Event,
 }
@@ -51,6 +52,7 @@ impl Scene {
                     errors: Atomic::new(0),
                     links: Atomic::new(0),
                     lost: Atomic::new(0),
+                    interrupted: Atomic::new(0),
                     changed <- Event::new(),
                 }),
                 GFP_KERNEL,
@@ -59,7 +61,15 @@ impl Scene {
         }
         let s = Self::now().ok_or(ENOMEM)?;
         for n in [
-            &s.is_open, &s.holding, &s.pings, &s.held, &s.errors, &s.links, &s.lost,
+            &s.is_open,
+            &s.holding,
+            &s.pings,
+            &s.held,
+            &s.errors,
+            &s.links,
+            &s.lost,
+            &s.interrupted,
+            &s.interrupted,
         ] {
             n.store(0, Relaxed);
         }

@@ -36,8 +36,16 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
-    /// Has the right key, and passes admission.
+    /// Has the right key, passes admission, and has asked nothing before.
     pub(super) fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
+        let mut s = Self::admitted(hub, incarnation)?;
+        s.say_open(1, 1, &[])?;
+        s.hear_open()?;
+        Ok(s)
+    }
+
+    /// As [`Self::new`], before anything is said.
+    pub(super) fn admitted(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
         let me = Identity::new(&config(2, incarnation, KEY)?);
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
         let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
@@ -50,11 +58,39 @@ impl Stranger {
         })
     }
 
-    /// The head of the next frame: a request of `PingL1`.
-    pub(super) fn ping(&mut self, xid: u64) -> Head {
-        let mut h = Head::new(Kind::Request, xid);
+    /// The head of the next frame.
+    pub(super) fn head(&mut self, kind: Kind, xid: u64) -> Head {
+        let mut h = Head::new(kind, xid);
         self.seq += 1;
         h.seq = Le64::new(self.seq);
+        h
+    }
+
+    /// Says that this is stream `number`, and which calls are open of those below `below`.
+    pub(super) fn say_open(&mut self, number: u64, below: u64, open: &[u64]) -> Result {
+        let mut body = KVec::new();
+        for xid in open {
+            body.extend_from_slice(&xid.to_le_bytes(), GFP_KERNEL)?;
+        }
+        let mut h = self.head(Kind::Open, below);
+        h.order = Le64::new(number);
+        // CAST: few.
+        h.len = Le32::new(body.len() as u32);
+        self.send(&h, &body)
+    }
+
+    /// Node 1 says which of its calls are open.
+    pub(super) fn hear_open(&self) -> Result<KVVec<u8>> {
+        let (head, body) = self.frame()?;
+        let is_open = Kind::from_wire(head.kind) == Some(Kind::Open);
+        (is_open && head.seq.get() == 1)
+            .then_some(body)
+            .ok_or(EPROTO)
+    }
+
+    /// The head of the next frame: a request of `PingL1`.
+    pub(super) fn ping(&mut self, xid: u64) -> Head {
+        let mut h = self.head(Kind::Request, xid);
         h.service = Le16::new(PingL1::SERVICE);
         h.version = Le16::new(PingL1::VERSION);
         h.op = Le16::new(PingL1::OP);
@@ -68,8 +104,8 @@ impl Stranger {
         self.stream.send(&[head.as_bytes(), body, &tag])
     }
 
-    /// The status of the next reply, and its body.
-    pub(super) fn reply(&self, xid: u64) -> Result<(u32, KVVec<u8>)> {
+    /// The next frame that comes.
+    pub(super) fn frame(&self) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
         self.stream.receive(&mut bytes)?;
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
@@ -77,8 +113,16 @@ impl Stranger {
         self.stream.receive(&mut body)?;
         let mut tag = [0u8; TAG];
         self.stream.receive(&mut tag)?;
-        let is_good = crypto::equal(&tag, &head.tag(&self.key_in, &body));
-        if !is_good || head.xid.get() != xid || Kind::from_wire(head.kind) != Some(Kind::Reply) {
+        if !crypto::equal(&tag, &head.tag(&self.key_in, &body)) {
+            return Err(EBADMSG);
+        }
+        Ok((head, body))
+    }
+
+    /// The status of the next reply, and its body.
+    pub(super) fn reply(&self, xid: u64) -> Result<(u32, KVVec<u8>)> {
+        let (head, body) = self.frame()?;
+        if head.xid.get() != xid || Kind::from_wire(head.kind) != Some(Kind::Reply) {
             return Err(EPROTO);
         }
         Ok((head.status.get(), body))

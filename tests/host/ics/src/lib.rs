@@ -6,6 +6,12 @@
 #[allow(dead_code)]
 #[rustfmt::skip]
 mod hearing;
+#[path = "../../../../ics/open.rs"]
+#[allow(dead_code)]
+#[rustfmt::skip]
+mod open;
 
 #[cfg(test)]
 mod hearing_tests;
+#[cfg(test)]
+mod open_tests;
