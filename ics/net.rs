@@ -336,8 +336,9 @@ impl Net {
             Ok(session) => {
                 let node = session.node;
                 if let Lane::Bulk(id) = session.lane {
-                    // Without the stream that it belongs to it is of no use, and the next one is coming.
-                    let on = self.peer(node).and_then(|p| Some((p, p.main(&id)?)));
+                    // Without the stream that it belongs to it is of no use: both ends begin anew.
+                    let named = |p: &Arc<Peer>| p.wait_for_named(&id, || self.is_stopping());
+                    let on = self.peer(node).and_then(|p| Some((p, named(p)?)));
                     let made = on.and_then(|(p, m)| {
                         let bulk = m.beside(stream, session).ok()?;
                         Some((p, m, bulk))

@@ -8,6 +8,7 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
+use crate::handshake::ID;
 use crate::hearing::Hearing;
 use crate::link::Body;
 use crate::link::Link;
@@ -27,6 +28,7 @@ use ssi::wait::Event;
 
 mod answering;
 mod asking;
+mod bulk;
 mod opening;
 
 use answering::Answer;
@@ -64,6 +66,8 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
+    /// The name of the stream, or of the last one.
+    main: [u8; ID],
     /// The stream for bulk beside it, once there is one. It comes and goes with it.
     bulk: Option<Arc<Link>>,
     /// The transport stops: there is no stream any more.
@@ -146,6 +150,7 @@ impl Peer {
         let state = State {
             member: None,
             link: None,
+            main: [0; ID],
             bulk: None,
             is_closed: false,
             about: None,
@@ -235,6 +240,7 @@ impl Peer {
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
+            s.main = link.id;
             if let Some((replaced, _)) = replaced {
                 old.links = [Some(replaced), s.bulk.take()];
             }
@@ -260,25 +266,6 @@ impl Peer {
         }
     }
 
-    /// The stream for bulk beside `main` has passed admission.
-    ///
-    /// # Errors
-    /// `ESTALE` if that is not the stream any more.
-    pub(crate) fn attach_bulk(&self, main: &Arc<Link>, bulk: &Arc<Link>) -> Result {
-        let replaced = {
-            let mut s = self.state.lock();
-            if !s.is_main(main) || bulk.incarnation != main.incarnation {
-                return Err(ESTALE);
-            }
-            s.bulk.replace(bulk.clone())
-        };
-        if let Some(replaced) = replaced {
-            replaced.tear();
-        }
-        self.changed.notify_all();
-        Ok(())
-    }
-
     /// A stream is torn, and so is the one beside it: what was lost with it is sent again on the next ones. Returns whether it
     /// was the main one.
     pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
@@ -300,25 +287,6 @@ impl Peer {
         }
         drop(gone);
         was_main
-    }
-
-    /// The stream of that name, for one beside it.
-    pub(crate) fn main(&self, id: &[u8]) -> Option<Arc<Link>> {
-        self.link().filter(|l| l.id == *id)
-    }
-
-    /// Sleeps until there is a stream without one for bulk beside it, or the end.
-    pub(crate) fn wait_for_main(&self, is_end: impl Fn() -> bool) -> Option<Arc<Link>> {
-        let mut found = None;
-        self.changed.wait_until(|| {
-            let s = self.state.lock();
-            found = match &s.link {
-                Some((l, _)) if s.bulk.is_none() => Some(l.clone()),
-                _ => None,
-            };
-            found.is_some() || is_end()
-        });
-        found.filter(|_| !is_end())
     }
 
     /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.

@@ -11,9 +11,15 @@ use super::probe::PingL1;
 use super::scene::LIMIT_MS;
 use crate::admission;
 use crate::admission::Lane;
+use crate::admission::Session;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::TAG;
+use crate::handshake::Hello;
+use crate::handshake::Shaking;
+use crate::handshake::HELLO;
+use crate::handshake::ID;
+use crate::handshake::PROOF;
 use crate::loopback::Hub;
 use crate::net::Identity;
 use crate::service::Op;
@@ -33,6 +39,8 @@ pub(super) struct Stranger {
     pub(super) key_out: FrameKey,
     key_in: FrameKey,
     seq: u64,
+    /// The name of the stream.
+    pub(super) id: [u8; ID],
 }
 
 impl Stranger {
@@ -46,16 +54,44 @@ impl Stranger {
 
     /// As [`Self::new`], before anything is said.
     pub(super) fn admitted(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
+        Self::on_lane(hub, incarnation, Lane::Main)
+    }
+
+    /// On a stream for bulk beside the main one of that name.
+    pub(super) fn beside(hub: &Arc<Hub>, main: [u8; ID]) -> Result<Self> {
+        Self::on_lane(hub, LIFE, Lane::Bulk(main))
+    }
+
+    fn on_lane(hub: &Arc<Hub>, incarnation: Incarnation, lane: Lane) -> Result<Self> {
         let me = Identity::new(&config(2, incarnation, KEY)?);
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
-        let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
+        let session = admission::connect(&me, &stream, id(1)?, lane).map_err(|_| EPERM)?;
+        Ok(Self::after(stream, session))
+    }
+
+    fn after(stream: Stream, session: Session) -> Self {
         stream.set_receive_timeout(LIMIT_MS);
-        Ok(Self {
+        Self {
             stream,
             key_out: FrameKey::new(&session.key_out),
             key_in: FrameKey::new(&session.key_in),
             seq: 0,
-        })
+            id: session.id,
+        }
+    }
+
+    /// On a main stream, before the last word of its handshake, which is to be sent: until then node 1 does not know it.
+    pub(super) fn almost_admitted(hub: &Arc<Hub>) -> Result<(Self, [u8; PROOF])> {
+        let me = Identity::new(&config(2, LIFE, KEY)?);
+        let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
+        let a = Hello::new(&me, 1, Lane::Main, crypto::random());
+        stream.send(&[a.as_bytes()])?;
+        let (mut b, mut proof) = ([0; HELLO], [0; PROOF]);
+        stream.receive(&mut b)?;
+        stream.receive(&mut proof)?;
+        let shaking = Shaking::answered(&me, a, id(1)?, b).map_err(|_| EPERM)?;
+        let (mine, session) = shaking.proved_by_b(&proof).map_err(|_| EPERM)?;
+        Ok((Self::after(stream, session), mine))
     }
 
     /// The head of the next frame.
