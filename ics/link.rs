@@ -356,6 +356,11 @@ impl Link {
         Arrived(out)
     }
 
+    /// Whether this is the one for bulk.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
     /// Whether a frame that came is the first of a main stream.
     pub(crate) fn is_first(&self, head: &Head) -> bool {
         !self.is_bulk && head.seq.get() == 1

@@ -10,7 +10,6 @@
 use crate::error::CallError;
 use crate::handshake::ID;
 use crate::hearing::Hearing;
-use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::service::Class;
@@ -233,7 +232,7 @@ impl Peer {
     /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member; `ESHUTDOWN` once
     /// the transport stops; `ENOMEM`; `EPIPE`.
     pub(crate) fn attach(&self, link: &Arc<Link>, incarnation: Incarnation) -> Result {
-        self.say_open(link, incarnation)?;
+        let said = self.say_open(link, incarnation)?;
         let (old, end) = {
             let mut s = self.state.lock();
             s.admits(incarnation)?;
@@ -249,21 +248,11 @@ impl Peer {
         old.end(self);
         link.stats.streams.add(1);
         self.changed.notify_all();
-        // In the order of their numbers, and only those that were there: later ones are sent by who asks.
-        let mut from = 0;
-        loop {
-            let next = {
-                let s = self.state.lock();
-                let cursor = s.pending.cursor_lower_bound(&from);
-                cursor.map(|c| c.current().1.clone())
-            };
-            let Some(p) = next.filter(|p| p.xid < end) else {
-                return Ok(());
-            };
-            from = p.xid + 1;
-            link.stats.resent.add(u64::from(p.is_sent_again()));
-            link.send(p.head(), Body::Request(p.clone()))?;
+        // In the order of their numbers; later ones are sent by who asks.
+        for xid in Iterator::chain(said.numbers(), said.next..end) {
+            self.send_again(link, xid)?;
         }
+        Ok(())
     }
 
     /// A stream is torn, and so is the one beside it: what was lost with it is sent again on the next ones. Returns whether it

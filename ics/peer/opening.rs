@@ -22,12 +22,27 @@ use kernel::sync::Arc;
 use ssi::ids::Incarnation;
 use ssi::wire::Le64;
 
+/// What this node has said.
+pub(super) struct Said {
+    numbers: Arc<KVVec<u8>>,
+    /// The number after those that it is about.
+    pub(super) next: u64,
+}
+
+impl Said {
+    /// The calls that are open.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        let (numbers, _) = self.numbers.as_chunks();
+        numbers.iter().map(|n| u64::from_le_bytes(*n))
+    }
+}
+
 impl Peer {
     /// Queues what is said first on a stream to that incarnation. Nobody else knows the stream yet.
     ///
     /// # Errors
     /// See [`Peer::attach`].
-    pub(super) fn say_open(&self, link: &Link, incarnation: Incarnation) -> Result {
+    pub(super) fn say_open(&self, link: &Link, incarnation: Incarnation) -> Result<Said> {
         loop {
             // Memory is had without the lock ...
             let room = self.state.lock().n_open();
@@ -36,7 +51,10 @@ impl Peer {
             // ... so there may be more by now.
             if let Some((head, len)) = said {
                 numbers.truncate(NUMBER * len);
-                return link.send(head, Body::Open(Arc::new(numbers, GFP_KERNEL)?));
+                let numbers = Arc::new(numbers, GFP_KERNEL)?;
+                link.send(head, Body::Open(numbers.clone()))?;
+                let next = head.xid.get();
+                return Ok(Said { numbers, next });
             }
         }
     }

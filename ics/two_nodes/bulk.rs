@@ -5,11 +5,14 @@
 use super::node::id;
 use super::node::Node;
 use super::node::LIFE;
+use super::probe::PingP;
 use super::scene::until;
 use super::scene::Scene;
 use super::stranger::one_node;
 use super::stranger::Stranger;
+use crate::frame::Kind;
 use crate::loopback::Hub;
+use crate::service::OpId;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 
@@ -69,6 +72,36 @@ mod tests {
         assert_eq!(main.reply(1)?.0, 0);
         assert_eq!(has_bulk(&node), Some(false));
         assert_eq!(s.lost.load(Relaxed), 1);
+        Ok(())
+    }
+
+    /// The request was too long for the main stream to be empty again, and there is a bulk one when its caller is killed.
+    #[test]
+    fn a_cancel_stays_behind_its_request() -> Result {
+        const LEN: usize = 100_000;
+        Scene::begin()?;
+        let (hub, node, main) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        let asked = |len| {
+            let body = KVVec::from_elem(7u8, len, GFP_KERNEL)?;
+            peer.ask(OpId::of::<PingP>(), body).map_err(|_| ENOTCONN)
+        };
+        let first = asked(LEN)?;
+        let bulk = Stranger::beside(&hub, main.id)?;
+        assert!(until(|| has_bulk(&node) == Some(true)));
+        let second = asked(LEN + 1)?;
+        first.give_up();
+        second.give_up();
+        for (stream, xid, len) in [(&main, 1, LEN), (&bulk, 2, LEN + 1)] {
+            for (kind, len) in [(Kind::Request, len), (Kind::Cancel, 0)] {
+                let (head, body) = stream.frame()?;
+                assert_eq!(
+                    (Kind::from_wire(head.kind), head.xid.get()),
+                    (Some(kind), xid)
+                );
+                assert_eq!(body.len(), len);
+            }
+        }
         Ok(())
     }
 

@@ -11,13 +11,16 @@ use super::probe::fetch;
 use super::probe::HoldP;
 use super::probe::PingL2;
 use super::probe::PingL2Req;
+use super::probe::PingP;
 use super::scene::until;
 use super::scene::Scene;
 use super::stranger::one_node;
 use super::stranger::Stranger;
+use crate::frame::Kind;
 use crate::loopback::Hub;
 use crate::refused::Refused;
 use crate::service::Op;
+use crate::service::OpId;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
@@ -111,6 +114,38 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn what_is_given_up_without_a_stream_is_not_open() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, stranger) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        let mut asked = KVec::new();
+        for xid in 1..=4 {
+            let body = KVVec::from_elem(0u8, 8, GFP_KERNEL)?;
+            let a = peer.ask(OpId::of::<PingP>(), body).map_err(|_| ENOTCONN)?;
+            asked.push(a, GFP_KERNEL)?;
+            assert_eq!(stranger.frame()?.0.xid.get(), xid);
+        }
+        stranger.stream.shutdown();
+        assert!(s.comes(|s| s.lost.load(Relaxed) == 1));
+        for given_up in [0, 2] {
+            asked[given_up].give_up();
+        }
+        let mut stranger = Stranger::admitted(&hub, LIFE)?;
+        stranger.say_open(2, 1, &[])?;
+        let open = stranger.hear_open()?;
+        let numbers = open.chunks_exact(8).map(|n| n.first().copied());
+        assert!(numbers.eq([Some(2), Some(4)]));
+        for xid in [2, 4] {
+            let (head, _) = stranger.frame()?;
+            assert_eq!(
+                (Kind::from_wire(head.kind), head.xid.get()),
+                (Some(Kind::Request), xid)
+            );
+        }
+        Ok(())
+    }
+
     /// Its requests may be those of calls that have long been answered.
     #[test]
     fn a_stream_that_is_late_is_refused() -> Result {
@@ -154,7 +189,7 @@ mod tests {
                 s.say_open(2, 5, &[])
             },
             |s| {
-                let mut head = s.head(crate::frame::Kind::Open, 5);
+                let mut head = s.head(Kind::Open, 5);
                 head.order = Le64::new(1);
                 head.len = Le32::new(7);
                 s.send(&head, &[0; 7])
