@@ -278,18 +278,25 @@ impl Peer {
         was_main
     }
 
-    /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.
-    pub(crate) fn heard(&self, incarnation: Incarnation) {
-        let old = {
-            let s = self.state.lock();
-            match &s.link {
-                Some((l, i)) if *i < incarnation && s.member.is_none() => Some(l.clone()),
-                _ => None,
+    /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use. Returns whether there
+    /// is one, which [`Self::condemned`] gives then.
+    pub(crate) fn heard(&self, incarnation: Incarnation) -> bool {
+        let s = self.state.lock();
+        match &s.link {
+            Some((l, i)) if *i < incarnation && s.member.is_none() => {
+                l.condemn();
+                true
             }
-        };
-        if let Some(link) = old {
-            link.tear();
+            _ => false,
         }
+    }
+
+    /// The stream, if it is to be torn and nobody was told so before.
+    pub(crate) fn condemned(&self) -> Option<Arc<Link>> {
+        let s = self.state.lock();
+        let main = s.link.as_ref().map(|(l, _)| l);
+        // Looked at in a wait: no reference is let go of here.
+        main.filter(|l| l.take_condemned()).cloned()
     }
 
     /// The number of the link on which the node has an address.
@@ -319,29 +326,24 @@ impl Peer {
         self.hearing.lock().is_new_on(link, incarnation.0, beat)
     }
 
-    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is torn: the calls that
-    /// wait go out again on the next stream, which goes over another link.
-    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) {
+    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is to be torn: the calls
+    /// that wait go out again on the next stream, which goes over another link. Returns whether it is;
+    /// [`Self::condemned`] gives it then.
+    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) -> bool {
         if self.addresses.len() < 2 {
-            return;
+            return false;
         }
-        let Some(stream) = self.link() else {
-            self.hearing.lock().heard(link, incarnation.0, beat);
-            return;
-        };
-        let silent = {
+        let stream = self.link();
+        let is_silent = {
             let mut hearing = self.hearing.lock();
             hearing.heard(link, incarnation.0, beat);
-            stream.over.filter(|l| hearing.is_silent(*l))
+            let over = stream.as_ref().and_then(|s| s.over);
+            over.is_some_and(|l| hearing.is_silent(l))
         };
-        if let Some(silent) = silent {
-            pr_warn!(
-                "node {}: link {} is silent: the stream goes over another one\n",
-                self.node.number(),
-                silent + 1
-            );
-            stream.tear();
+        if let Some(stream) = stream.filter(|_| is_silent) {
+            stream.condemn();
         }
+        is_silent
     }
 
     /// `clms` says that this incarnation is a member.

@@ -37,7 +37,7 @@ mod tests {
             *beat += 1;
             for (hearer, said) in [(a, 2), (b, 1)] {
                 let peer = hearer.net().peer(id(said)?).ok_or(ENOENT)?;
-                peer.heard_on(over, LIFE, *beat << SINGLE_BITS);
+                hearer.net().brought(peer, over, LIFE, *beat << SINGLE_BITS);
             }
         }
         Ok(())
@@ -99,6 +99,38 @@ mod tests {
     fn has_bulk(a: &Node, b: &Node) -> bool {
         let bulk = |n: &Node, of: u32| n.net().peer(NodeId::new(of)?)?.bulk();
         bulk(a, 2).is_some() && bulk(b, 1).is_some()
+    }
+
+    /// A sender has the socket of a stream that is to be torn.
+    #[test]
+    fn a_silent_link_keeps_no_heartbeat_waiting() -> Result {
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let (a, b) = two_nodes_of(s, &hub)?;
+        let (here, there) = (a.net().clone(), b.net().clone());
+        hub.hold(0, true);
+        let heartbeats = KThread::run(c"ics_case", move || {
+            for beat in 1..=1 + MISSED {
+                for (net, said) in [(&here, 2), (&there, 1)] {
+                    if let Some(peer) = NodeId::new(said).and_then(|n| net.peer(n)) {
+                        net.brought(peer, 1, LIFE, beat << SINGLE_BITS);
+                    }
+                }
+            }
+            s.count(&s.held);
+        })?;
+        let is_heard = s.comes(|s| s.held.load(Relaxed) == 1);
+        let is_torn = s.lost.load(Relaxed) != 0;
+        hub.hold(0, false);
+        drop(heartbeats);
+        assert_eq!((is_heard, is_torn), (true, false));
+        // Somebody else tears it.
+        assert!(s.comes(|s| s.lost.load(Relaxed) == 2 && s.links.load(Relaxed) == 4));
+        let r = call_from::<PingL2>(a.net(), id(2)?, &PingL2Req { n: Le64::new(1) }, &[]);
+        assert!(r.is_ok());
+        let stream = a.net().peer(id(2)?).ok_or(ENOENT)?.main_stream();
+        assert_eq!(stream.ok_or(ENOENT)?.over, Some(1));
+        Ok(())
     }
 
     /// What was answered on one stream is forgotten by what is said on the other.
