@@ -36,7 +36,7 @@ pub use call::post;
 pub use call::Request;
 pub use call::UnderWay;
 pub use error::CallError;
-pub use hearing::SINGLE_BITS;
+pub use hearing::PERIOD_BITS;
 pub use heartbeat::Answer;
 pub use heartbeat::Heartbeat;
 pub use net::admit;

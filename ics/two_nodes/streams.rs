@@ -18,7 +18,7 @@ use super::probe::PingL3Req;
 use super::scene::until;
 use super::scene::Scene;
 use crate::hearing::MISSED;
-use crate::hearing::SINGLE_BITS;
+use crate::hearing::PERIOD_BITS;
 use crate::loopback::Hub;
 use crate::service::Class;
 use kernel::prelude::*;
@@ -37,7 +37,7 @@ mod tests {
             *beat += 1;
             for (hearer, said) in [(a, 2), (b, 1)] {
                 let peer = hearer.net().peer(id(said)?).ok_or(ENOENT)?;
-                hearer.net().brought(peer, over, LIFE, *beat << SINGLE_BITS);
+                hearer.net().brought(peer, over, LIFE, *beat << PERIOD_BITS);
             }
         }
         Ok(())
@@ -113,7 +113,7 @@ mod tests {
             for beat in 1..=1 + MISSED {
                 for (net, said) in [(&here, 2), (&there, 1)] {
                     if let Some(peer) = NodeId::new(said).and_then(|n| net.peer(n)) {
-                        net.brought(peer, 1, LIFE, beat << SINGLE_BITS);
+                        net.brought(peer, 1, LIFE, beat << PERIOD_BITS);
                     }
                 }
             }

@@ -10,6 +10,16 @@ mod hearing;
 #[allow(dead_code)]
 #[rustfmt::skip]
 mod open;
+#[path = "../../../../clms/sent.rs"]
+#[allow(dead_code)]
+#[rustfmt::skip]
+mod sent;
+
+/// As in `clms`.
+#[allow(dead_code)]
+mod state {
+    pub(crate) type Millis = u64;
+}
 
 #[cfg(test)]
 mod hearing_tests;
