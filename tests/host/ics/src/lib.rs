@@ -25,3 +25,5 @@ mod state {
 mod hearing_tests;
 #[cfg(test)]
 mod open_tests;
+#[cfg(test)]
+mod replay_tests;
