@@ -51,8 +51,8 @@ const BEAT_MS: u32 = 100;
 /// Words of a set of places.
 pub(crate) const WORDS: usize = 1;
 
-// Links are judged by the beats that they bring.
-const _: () = assert!(crate::sent::SINGLE_BITS == ics::SINGLE_BITS);
+// Links are judged by the periods whose beats they bring.
+const _: () = assert!(crate::sent::PERIOD_BITS == ics::PERIOD_BITS);
 
 /// The most nodes of a table.
 pub(crate) const MAX_NODES: usize = Places::<WORDS>::ROOM;
@@ -143,9 +143,15 @@ struct Beat {
 }
 
 impl Heart {
-    /// One to all.
+    /// One to all, as it is time.
     fn beat(&mut self) -> Beat {
         let seq = self.sent.beat_to_all(now_ms());
+        self.numbered(seq)
+    }
+
+    /// One to all, as there is news.
+    fn news(&mut self) -> Beat {
+        let seq = self.sent.news_to_all(now_ms());
         self.numbered(seq)
     }
 
@@ -330,7 +336,7 @@ impl Membership {
         // What is new is said at once: a change takes round trips, not beats.
         let beat = match effect {
             Effect::Say | Effect::Left | Effect::Install { is_mine: true, .. } => {
-                Some(heart.beat())
+                Some(heart.news())
             }
             Effect::SayTo(_) => Some(heart.single()),
             Effect::None | Effect::Stop(_) | Effect::Install { .. } => None,

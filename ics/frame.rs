@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Reply,
     /// The asker does not wait any more.
     Cancel,
+    /// Which calls of its sender are open: the first frame of a main stream.
+    Open,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Request => 1,
             Self::Reply => 2,
             Self::Cancel => 3,
+            Self::Open => 4,
         }
     }
 
@@ -45,6 +48,7 @@ impl Kind {
             1 => Self::Request,
             2 => Self::Reply,
             3 => Self::Cancel,
+            4 => Self::Open,
             _ => return None,
         })
     }
@@ -60,13 +64,14 @@ pub(crate) struct Head {
     pub(crate) len: Le32,
     /// Number of the frame in its direction of its stream, from 1 on, without gaps.
     pub(crate) seq: Le64,
-    /// Number of the call, given by the asker.
+    /// Number of the call, given by the asker. Of the first frame: that of the next one.
     pub(crate) xid: Le64,
     /// Number of the last frame that came on this stream: replies up to it have arrived, and need not be kept.
     pub(crate) seen: Le64,
     /// The same of the stream beside this one: the bulk of the pair's two streams, or not.
     pub(crate) other: Le64,
-    /// Of a post: its place in the order of the posts of its class, from 1 on. 0: a call.
+    /// Of a post: its place in the order of the posts of its class, from 1 on. 0: a call. Of the first frame: number of the
+    /// stream, higher than those of earlier ones.
     pub(crate) order: Le64,
     /// Service.
     pub(crate) service: Le16,
@@ -240,10 +245,10 @@ mod tests {
 
     #[test]
     fn kinds_round_trip() {
-        for k in [Kind::Request, Kind::Reply, Kind::Cancel] {
+        for k in [Kind::Request, Kind::Reply, Kind::Cancel, Kind::Open] {
             assert_eq!(Kind::from_wire(k.to_wire()), Some(k));
         }
         assert_eq!(Kind::from_wire(0), None);
-        assert_eq!(Kind::from_wire(4), None);
+        assert_eq!(Kind::from_wire(5), None);
     }
 }

@@ -17,7 +17,7 @@ use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 
 /// Version of everything on the wire below the services.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// "SSIH", little-endian.
 const MAGIC: u32 = 0x4849_5353;

@@ -3,20 +3,23 @@
 //! Which links to a node bring its heartbeats. Every heartbeat goes out on all of them under one number, so a link that
 //! misses what another one brings is silent: a stream over it would wait for nothing. Pure: imports only `core`.
 //!
+//! A number begins with that of the period in which it was sent. What counts is the time that a link misses, in periods: at
+//! news a node says much at once, and a link that brings it later than another one is slow, not silent.
+//!
 //! Not for the node's life: a node that no link brings is the membership's.
 
-/// Bits of a heartbeat's number below the beat: they count what went to single nodes between two beats to all.
-pub const SINGLE_BITS: u32 = 8;
+/// Bits of a heartbeat's number below the period: they count what was sent in it.
+pub const PERIOD_BITS: u32 = 16;
 
 /// The most links to a node.
 pub(crate) const MAX_LINKS: usize = 4;
 
-/// So many heartbeats in a row that another link brings and this one does not make it silent.
+/// So many periods in a row of which another link brings heartbeats and this one does not make it silent.
 pub(crate) const MISSED: u64 = 3;
 
-/// The beat of a number.
-const fn beat(number: u64) -> u64 {
-    number >> SINGLE_BITS
+/// The period of a number.
+const fn period(number: u64) -> u64 {
+    number >> PERIOD_BITS
 }
 
 /// What is heard of one node, link by link.
@@ -43,7 +46,7 @@ impl Hearing {
         }
     }
 
-    /// A link brought the heartbeat `beat` of a life. The first of a life speaks for all links.
+    /// A link brought a heartbeat of a life. The first of a life speaks for all links.
     pub(crate) fn heard(&mut self, link: usize, life: u64, number: u64) {
         if link >= self.n || life < self.life {
             return;
@@ -71,7 +74,7 @@ impl Hearing {
             && self
                 .last
                 .get(link)
-                .is_some_and(|last| beat(self.newest).saturating_sub(beat(*last)) >= MISSED)
+                .is_some_and(|last| period(self.newest).saturating_sub(period(*last)) >= MISSED)
     }
 
     /// The link to connect over after an attempt over `after`: the next one that is not silent, or the next one.

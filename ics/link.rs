@@ -45,6 +45,8 @@ pub(crate) enum Body {
     Request(Arc<Pending>),
     /// A reply's.
     Reply(Arc<Reply>),
+    /// The numbers of open calls.
+    Open(Arc<KVVec<u8>>),
 }
 
 impl Body {
@@ -53,6 +55,7 @@ impl Body {
             Self::Empty => &[],
             Self::Request(p) => &p.body,
             Self::Reply(r) => &r.body,
+            Self::Open(numbers) => numbers,
         }
     }
 }
@@ -95,6 +98,15 @@ enum Drained {
 /// The number of the last frame that was dealt with on each of the two streams of a pair: every frame tells both.
 struct Seen([Atomic<u64>; 2]);
 
+/// It is of use.
+const NOT_CONDEMNED: u32 = 0;
+
+/// It is to be torn.
+const CONDEMNED: u32 = 1;
+
+/// Somebody was told to tear it.
+const TOLD: u32 = 2;
+
 /// A stream.
 #[pin_data]
 pub(crate) struct Link {
@@ -112,6 +124,8 @@ pub(crate) struct Link {
     pub(crate) stats: Arc<LinkStats>,
     /// Somebody queued a frame since the queue was last looked at.
     wanted: Atomic<u32>,
+    /// Whether it is to be torn by somebody who may wait for its socket: one of the three below.
+    doom: Atomic<u32>,
     /// Its name at both ends.
     pub(crate) id: [u8; ID],
     /// It is the one for bulk, beside another one.
@@ -182,6 +196,7 @@ impl Link {
                 counters,
                 stats,
                 wanted: Atomic::new(0),
+                doom: Atomic::new(NOT_CONDEMNED),
                 id: session.id,
                 is_bulk,
                 seen,
@@ -353,6 +368,16 @@ impl Link {
         Arrived(out)
     }
 
+    /// Whether this is the one for bulk.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
+    /// Whether a frame that came is the first of a main stream.
+    pub(crate) fn is_first(&self, head: &Head) -> bool {
+        !self.is_bulk && head.seq.get() == 1
+    }
+
     /// Counts and logs what the other end said.
     pub(crate) fn refuse(&self, why: Refused, what: &dyn fmt::Display) {
         let from = Source {
@@ -405,7 +430,17 @@ impl Link {
         self.both().0.store(seq, Relaxed);
     }
 
-    /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped.
+    /// It is to be torn. Any context: neither sleeps nor waits for a sender.
+    pub(crate) fn condemn(&self) {
+        let _before = self.doom.cmpxchg(NOT_CONDEMNED, CONDEMNED, Full);
+    }
+
+    /// Whether it is to be torn, and nobody was told so before.
+    pub(crate) fn take_condemned(&self) -> bool {
+        self.doom.cmpxchg(CONDEMNED, TOLD, Full).is_ok()
+    }
+
+    /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped. Waits for its socket.
     pub(crate) fn tear(&self) {
         let _dropped_unlocked = {
             let mut w = self.waiting.lock();

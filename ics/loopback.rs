@@ -91,6 +91,10 @@ impl Pipe {
 #[pin_data]
 struct Wire {
     is_cut: Atomic<u32>,
+    /// Whoever ends a stream waits, as for a socket that a sender has.
+    is_held: Atomic<u32>,
+    #[pin]
+    released: Event,
     /// What to wake when it is put back. Lock: none, spin: a leaf.
     #[pin]
     pipes: SpinLock<KVec<Arc<Pipe>>>,
@@ -105,6 +109,8 @@ impl Wire {
         Arc::pin_init(
             pin_init!(Self {
                 is_cut: Atomic::new(0),
+                is_held: Atomic::new(0),
+                released <- Event::new(),
                 pipes <- kernel::new_spinlock!(pipes, "ics::wire"),
             }),
             GFP_KERNEL,
@@ -235,6 +241,9 @@ impl End {
 
     /// See `Stream::shutdown`.
     pub(crate) fn shutdown(&self) {
+        self.wire
+            .released
+            .wait_until(|| self.wire.is_held.load(Relaxed) == 0);
         self.is_shut.store(1, Relaxed);
         self.out.shut();
         self.into.shut();
@@ -332,6 +341,14 @@ impl Hub {
     pub(crate) fn cut(&self, over: usize) {
         if let Some(w) = self.wires.get(over) {
             w.is_cut.store(1, Relaxed);
+        }
+    }
+
+    /// Makes whoever ends a stream on a link wait, or not any more.
+    pub(crate) fn hold(&self, over: usize, is_held: bool) {
+        if let Some(w) = self.wires.get(over) {
+            w.is_held.store(is_held.into(), Relaxed);
+            w.released.notify_all();
         }
     }
 

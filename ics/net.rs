@@ -123,6 +123,9 @@ pub(crate) struct Net {
     stopping: Atomic<u32>,
     #[pin]
     stopped: Event,
+    /// Told when a stream is to be torn, and at the stop.
+    #[pin]
+    condemned: Event,
     /// Lock: level 15 `ics::heard`, mutex: the last heartbeat of each node.
     #[pin]
     heard: Mutex<KVec<(NodeId, Incarnation, u64)>>,
@@ -336,8 +339,9 @@ impl Net {
             Ok(session) => {
                 let node = session.node;
                 if let Lane::Bulk(id) = session.lane {
-                    // Without the stream that it belongs to it is of no use, and the next one is coming.
-                    let on = self.peer(node).and_then(|p| Some((p, p.main(&id)?)));
+                    // Without the stream that it belongs to it is of no use: both ends begin anew.
+                    let named = |p: &Arc<Peer>| p.wait_for_named(&id, || self.is_stopping());
+                    let on = self.peer(node).and_then(|p| Some((p, named(p)?)));
                     let made = on.and_then(|(p, m)| {
                         let bulk = m.beside(stream, session).ok()?;
                         Some((p, m, bulk))
@@ -445,14 +449,44 @@ impl Net {
                 Err(e) => *e == EALREADY,
             };
             if let (true, Some((peer, link, incarnation, seq))) = (is_heard, brought) {
-                peer.heard_on(link, incarnation, seq);
+                self.brought(peer, link, incarnation, seq);
             }
             if let Ok(h) = checked {
-                if let Some(peer) = self.peer(h.node) {
-                    peer.heard(h.incarnation);
+                if self.peer(h.node).is_some_and(|p| p.heard(h.incarnation)) {
+                    self.condemned.notify_all();
                 }
                 self.observer.heartbeat(&h);
             }
+        }
+    }
+
+    /// A link to a node brought a heartbeat. Waits for nobody.
+    pub(crate) fn brought(&self, peer: &Peer, link: usize, incarnation: Incarnation, seq: u64) {
+        if peer.heard_on(link, incarnation, seq) {
+            self.condemned.notify_all();
+        }
+    }
+
+    /// Tears the streams that heartbeats show to be of no use. The thread that receives those does not: tearing waits for
+    /// whoever has the socket.
+    fn tear_condemned(&self) {
+        loop {
+            let mut found = None;
+            self.condemned.wait_until(|| {
+                found = self.peers.iter().find_map(|p| Some((p, p.condemned()?)));
+                found.is_some() || self.is_stopping()
+            });
+            let Some((peer, stream)) = found else {
+                return;
+            };
+            if let Some(silent) = stream.over.filter(|l| peer.state_of(*l).1) {
+                pr_warn!(
+                    "node {}: link {} is silent: the stream goes over another one\n",
+                    peer.node.number(),
+                    silent + 1
+                );
+            }
+            stream.tear();
         }
     }
 
@@ -510,6 +544,7 @@ impl Running {
                 transport,
                 stopping: Atomic::new(0),
                 stopped <- Event::new(),
+                condemned <- Event::new(),
                 heard <- kernel::new_mutex!(heard, "ics::heard"),
                 accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
             }),
@@ -524,6 +559,8 @@ impl Running {
         running.spawn(c"ics_listen", move || net.listen())?;
         let net = running.net.clone();
         running.spawn(c"ics_heartbeat", move || net.receive_heartbeats())?;
+        let net = running.net.clone();
+        running.spawn(c"ics_tear", move || net.tear_condemned())?;
         for i in 0..running.net.peers.len() {
             let net = running.net.clone();
             let lower = net.peers.get(i).filter(|p| p.node < net.me.node).cloned();
@@ -548,6 +585,7 @@ impl Drop for Running {
         let net = &self.net;
         net.stopping.store(1, Relaxed);
         net.stopped.notify_all();
+        net.condemned.notify_all();
         net.transport.shutdown();
         for p in &net.peers {
             p.close();

@@ -8,8 +8,8 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
+use crate::handshake::ID;
 use crate::hearing::Hearing;
-use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::service::Class;
@@ -27,8 +27,11 @@ use ssi::wait::Event;
 
 mod answering;
 mod asking;
+mod bulk;
+mod opening;
 
 use answering::Answer;
+use answering::Kept;
 use answering::Posts;
 pub(crate) use answering::Reply;
 pub(crate) use asking::Asked;
@@ -39,6 +42,12 @@ const CREDITS: u32 = 64;
 
 /// The same for P, where it only bounds what a peer can make us keep.
 const CREDITS_P: u32 = 1 << 14;
+
+/// Requests of one class that are kept for one peer at once, answered or not: so many are open, so many were when the stream
+/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it.
+const fn most_kept(class: usize) -> u32 {
+    3 * credits(class)
+}
 
 /// Frames with longer bodies have a stream of their own, so that short ones do not wait behind them.
 const BULK: usize = 8192;
@@ -56,6 +65,8 @@ struct State {
     member: Option<Incarnation>,
     /// The stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
+    /// The name of the stream, or of the last one.
+    main: [u8; ID],
     /// The stream for bulk beside it, once there is one. It comes and goes with it.
     bulk: Option<Arc<Link>>,
     /// The transport stops: there is no stream any more.
@@ -65,11 +76,17 @@ struct State {
     /// Counts those, so that what was begun for one does not end in another.
     epoch: u64,
     next_xid: u64,
+    /// Main streams to the peer so far, as this node counts them ...
+    n_streams: u64,
+    /// ... and the highest number that the peer has given to one.
+    opened: u64,
     /// Place of the last post of each class.
     posted: [u64; Class::N],
     pending: RBTree<u64, Arc<Pending>>,
     waiting: [u32; Class::N],
-    answers: RBTree<u64, Answer>,
+    answers: RBTree<u64, Kept>,
+    /// How many those are, by class.
+    kept: [u32; Class::N],
     /// Requests of each class that the peer waits for.
     asked: [u32; Class::N],
     posts: [Posts; Class::N],
@@ -102,7 +119,7 @@ pub(crate) struct Peer {
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
-    _answers: RBTree<u64, Answer>,
+    _answers: RBTree<u64, Kept>,
     links: [Option<Arc<Link>>; 2],
     _posts: Option<[Posts; Class::N]>,
 }
@@ -132,15 +149,19 @@ impl Peer {
         let state = State {
             member: None,
             link: None,
+            main: [0; ID],
             bulk: None,
             is_closed: false,
             about: None,
             epoch: 0,
             next_xid: 1,
+            n_streams: 0,
+            opened: 0,
             posted: [0; Class::N],
             pending: RBTree::new(),
             waiting: [0; Class::N],
             answers: RBTree::new(),
+            kept: [0; Class::N],
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
@@ -205,26 +226,20 @@ impl Peer {
         self.state.lock().asked[class as usize]
     }
 
-    /// A stream has passed admission. Calls that wait are sent on it.
+    /// A stream has passed admission: says on it which calls are open, and sends those.
     ///
     /// # Errors
     /// `ESTALE` for an older incarnation than one seen; `EAGAIN` while another incarnation is a member; `ESHUTDOWN` once
-    /// the transport stops.
+    /// the transport stops; `ENOMEM`; `EPIPE`.
     pub(crate) fn attach(&self, link: &Arc<Link>, incarnation: Incarnation) -> Result {
+        let said = self.say_open(link, incarnation)?;
         let (old, end) = {
             let mut s = self.state.lock();
-            if s.is_closed {
-                return Err(ESHUTDOWN);
-            }
-            if s.about.is_some_and(|a| incarnation < a) {
-                return Err(ESTALE);
-            }
-            if s.member.is_some_and(|m| m != incarnation) {
-                return Err(EAGAIN);
-            }
+            s.admits(incarnation)?;
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
+            s.main = link.id;
             if let Some((replaced, _)) = replaced {
                 old.links = [Some(replaced), s.bulk.take()];
             }
@@ -233,39 +248,10 @@ impl Peer {
         old.end(self);
         link.stats.streams.add(1);
         self.changed.notify_all();
-        // In the order of their numbers, and only those that were there: later ones are sent by who asks.
-        let mut from = 0;
-        loop {
-            let next = {
-                let s = self.state.lock();
-                let cursor = s.pending.cursor_lower_bound(&from);
-                cursor.map(|c| c.current().1.clone())
-            };
-            let Some(p) = next.filter(|p| p.xid < end) else {
-                return Ok(());
-            };
-            from = p.xid + 1;
-            link.stats.resent.add(u64::from(p.is_sent_again()));
-            link.send(p.head(), Body::Request(p.clone()))?;
+        // In the order of their numbers; later ones are sent by who asks.
+        for xid in Iterator::chain(said.numbers(), said.next..end) {
+            self.send_again(link, xid)?;
         }
-    }
-
-    /// The stream for bulk beside `main` has passed admission.
-    ///
-    /// # Errors
-    /// `ESTALE` if that is not the stream any more.
-    pub(crate) fn attach_bulk(&self, main: &Arc<Link>, bulk: &Arc<Link>) -> Result {
-        let replaced = {
-            let mut s = self.state.lock();
-            if !s.is_main(main) || bulk.incarnation != main.incarnation {
-                return Err(ESTALE);
-            }
-            s.bulk.replace(bulk.clone())
-        };
-        if let Some(replaced) = replaced {
-            replaced.tear();
-        }
-        self.changed.notify_all();
         Ok(())
     }
 
@@ -292,37 +278,25 @@ impl Peer {
         was_main
     }
 
-    /// The stream of that name, for one beside it.
-    pub(crate) fn main(&self, id: &[u8]) -> Option<Arc<Link>> {
-        self.link().filter(|l| l.id == *id)
-    }
-
-    /// Sleeps until there is a stream without one for bulk beside it, or the end.
-    pub(crate) fn wait_for_main(&self, is_end: impl Fn() -> bool) -> Option<Arc<Link>> {
-        let mut found = None;
-        self.changed.wait_until(|| {
-            let s = self.state.lock();
-            found = match &s.link {
-                Some((l, _)) if s.bulk.is_none() => Some(l.clone()),
-                _ => None,
-            };
-            found.is_some() || is_end()
-        });
-        found.filter(|_| !is_end())
-    }
-
-    /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use.
-    pub(crate) fn heard(&self, incarnation: Incarnation) {
-        let old = {
-            let s = self.state.lock();
-            match &s.link {
-                Some((l, i)) if *i < incarnation && s.member.is_none() => Some(l.clone()),
-                _ => None,
+    /// An incarnation of the peer was heard: a stream to an earlier one that is no member is of no use. Returns whether there
+    /// is one, which [`Self::condemned`] gives then.
+    pub(crate) fn heard(&self, incarnation: Incarnation) -> bool {
+        let s = self.state.lock();
+        match &s.link {
+            Some((l, i)) if *i < incarnation && s.member.is_none() => {
+                l.condemn();
+                true
             }
-        };
-        if let Some(link) = old {
-            link.tear();
+            _ => false,
         }
+    }
+
+    /// The stream, if it is to be torn and nobody was told so before.
+    pub(crate) fn condemned(&self) -> Option<Arc<Link>> {
+        let s = self.state.lock();
+        let main = s.link.as_ref().map(|(l, _)| l);
+        // Looked at in a wait: no reference is let go of here.
+        main.filter(|l| l.take_condemned()).cloned()
     }
 
     /// The number of the link on which the node has an address.
@@ -352,29 +326,24 @@ impl Peer {
         self.hearing.lock().is_new_on(link, incarnation.0, beat)
     }
 
-    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is torn: the calls that
-    /// wait go out again on the next stream, which goes over another link.
-    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) {
+    /// A link brought a heartbeat. If the stream is on a link that misses what this one brings, it is to be torn: the calls
+    /// that wait go out again on the next stream, which goes over another link. Returns whether it is;
+    /// [`Self::condemned`] gives it then.
+    pub(crate) fn heard_on(&self, link: usize, incarnation: Incarnation, beat: u64) -> bool {
         if self.addresses.len() < 2 {
-            return;
+            return false;
         }
-        let Some(stream) = self.link() else {
-            self.hearing.lock().heard(link, incarnation.0, beat);
-            return;
-        };
-        let silent = {
+        let stream = self.link();
+        let is_silent = {
             let mut hearing = self.hearing.lock();
             hearing.heard(link, incarnation.0, beat);
-            stream.over.filter(|l| hearing.is_silent(*l))
+            let over = stream.as_ref().and_then(|s| s.over);
+            over.is_some_and(|l| hearing.is_silent(l))
         };
-        if let Some(silent) = silent {
-            pr_warn!(
-                "node {}: link {} is silent: the stream goes over another one\n",
-                self.node.number(),
-                silent + 1
-            );
-            stream.tear();
+        if let Some(stream) = stream.filter(|_| is_silent) {
+            stream.condemn();
         }
+        is_silent
     }
 
     /// `clms` says that this incarnation is a member.
@@ -407,6 +376,23 @@ impl Peer {
 }
 
 impl State {
+    /// Whether a stream to that incarnation may come.
+    ///
+    /// # Errors
+    /// See [`Peer::attach`].
+    fn admits(&self, incarnation: Incarnation) -> Result {
+        if self.is_closed {
+            return Err(ESHUTDOWN);
+        }
+        if self.about.is_some_and(|a| incarnation < a) {
+            return Err(ESTALE);
+        }
+        if self.member.is_some_and(|m| m != incarnation) {
+            return Err(EAGAIN);
+        }
+        Ok(())
+    }
+
     /// Whether this is the main stream.
     fn is_main(&self, link: &Arc<Link>) -> bool {
         self.link
@@ -452,10 +438,12 @@ impl State {
         self.epoch += 1;
         self.waiting = [0; Class::N];
         self.asked = [0; Class::N];
+        self.kept = [0; Class::N];
+        self.opened = 0;
         self.posted = [0; Class::N];
         let answers = take(&mut self.answers);
         for a in answers.values() {
-            if let Answer::Running(thread) = a {
+            if let Answer::Running(thread) = &a.answer {
                 // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
                 unsafe { thread.interrupt() }
             }

@@ -4,7 +4,9 @@
 //! have arrived.
 
 use super::credits;
+use super::most_kept;
 use super::Peer;
+use super::State;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
@@ -37,6 +39,12 @@ pub(super) enum Answer {
     Running(ThreadId),
     /// Answered; kept in case the reply got lost.
     Done(Arc<Reply>),
+}
+
+/// A request with its class.
+pub(super) struct Kept {
+    class: Class,
+    pub(super) answer: Answer,
 }
 
 /// A reply as it goes out.
@@ -76,6 +84,48 @@ impl Posts {
     }
 }
 
+impl State {
+    /// A request is queued.
+    fn keep(&mut self, place: RBTreeNodeReservation<u64, Kept>, xid: u64, class: Class) {
+        let c = class as usize;
+        self.asked[c] += 1;
+        self.kept[c] += 1;
+        let kept = Kept {
+            class,
+            answer: Answer::Waiting,
+        };
+        let _none = self.answers.insert(place.into_node(xid, kept));
+    }
+
+    /// Whether the peer may ask one more of a class.
+    fn has_credit(&self, class: Class) -> bool {
+        let c = class as usize;
+        self.asked[c] < credits(c) && self.kept[c] < most_kept(c)
+    }
+
+    /// Takes out a request that is answered: it does not come again.
+    pub(super) fn forget(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+        let is_done = |k: &&Kept| matches!(k.answer, Answer::Done(_));
+        let c = self.answers.get(&xid).filter(is_done)?.class as usize;
+        self.kept[c] = self.kept[c].saturating_sub(1);
+        self.answers.remove_node(&xid)
+    }
+
+    /// Nobody waits for the answer any more: it is interrupted, or does not begin.
+    pub(super) fn give_up(&mut self, xid: u64) {
+        let Some(kept) = self.answers.get_mut(&xid) else {
+            return;
+        };
+        match &kept.answer {
+            // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
+            Answer::Running(thread) => unsafe { thread.interrupt() },
+            // Found out by `begin`, which then finishes it.
+            Answer::Waiting => kept.answer = Answer::Cancelled,
+            Answer::Cancelled | Answer::Done(_) => {}
+        }
+    }
+}
+
 impl Peer {
     /// Takes a frame that has passed all checks. Sleeps until the peer is a member, and for memory.
     ///
@@ -87,11 +137,20 @@ impl Peer {
         head: &Head,
         body: KVVec<u8>,
     ) -> Result {
+        let kind = Kind::from_wire(head.kind).ok_or(EPROTO)?;
+        if link.is_first(head) != (kind == Kind::Open) {
+            link.refuse(
+                Refused::Torn,
+                &"open calls are not said at the beginning, or only there",
+            );
+            return Err(EPROTO);
+        }
         self.forget_answered(link, head);
-        match Kind::from_wire(head.kind).ok_or(EPROTO)? {
+        match kind {
             Kind::Reply => self.reply_came(head, body),
             Kind::Request => self.request_came(link, head, body)?,
             Kind::Cancel => self.cancel_came(link, head.xid.get()),
+            Kind::Open => self.open_came(link, head, &body)?,
         }
         Ok(())
     }
@@ -103,6 +162,9 @@ impl Peer {
         head: &Head,
         body: &[u8],
     ) -> bool {
+        if link.is_first(head) {
+            return false;
+        }
         let is_done = match Kind::from_wire(head.kind) {
             Some(Kind::Reply) => copy_at_once(body).is_ok_and(|b| {
                 self.reply_came(head, b);
@@ -115,7 +177,7 @@ impl Peer {
                 self.cancel_came(link, head.xid.get());
                 true
             }
-            None => false,
+            Some(Kind::Open) | None => false,
         };
         if is_done {
             self.forget_answered(link, head);
@@ -137,13 +199,7 @@ impl Peer {
     fn forget(&self, link: &Link, seen: u64) {
         for xid in link.arrived(seen) {
             // Freed after unlocking.
-            let _done = {
-                let mut s = self.state.lock();
-                match s.answers.get(&xid) {
-                    Some(Answer::Done(_)) => s.answers.remove_node(&xid),
-                    _ => None,
-                }
-            };
+            let _done = self.state.lock().forget(xid);
         }
     }
 
@@ -166,7 +222,7 @@ impl Peer {
             if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
             }
-            let again = match s.answers.get(&xid) {
+            let again = match s.answers.get(&xid).map(|k| &k.answer) {
                 Some(Answer::Done(r)) => Some(r.clone()),
                 Some(_) => return Ok(()),
                 None => None,
@@ -174,7 +230,7 @@ impl Peer {
             if again.is_some() {
                 (again, None)
             } else {
-                if s.asked[c] >= credits(c) {
+                if !s.has_credit(op.class) {
                     drop(s);
                     link.refuse(Refused::Torn, &"more requests than credits");
                     return Err(EPROTO);
@@ -185,8 +241,7 @@ impl Peer {
                     link.refuse(Refused::Torn, &"a post whose place is taken");
                     return Err(EPROTO);
                 }
-                s.asked[c] += 1;
-                let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
+                s.keep(spare, xid, op.class);
                 let job = Job {
                     peer: self.clone(),
                     from: Caller {
@@ -223,7 +278,6 @@ impl Peer {
             return false;
         };
         let xid = head.xid.get();
-        let c = op.class as usize;
         // A post has its place among others.
         if head.order.get() != 0 || !self.pool.class_of(&op).is_ok_and(|here| here == op.class) {
             return false;
@@ -247,7 +301,7 @@ impl Peer {
         let mut s = self.state.lock();
         if s.member != Some(link.incarnation)
             || !s.is_current(link)
-            || s.asked[c] >= credits(c)
+            || !s.has_credit(op.class)
             || s.answers.get(&xid).is_some()
         {
             return false;
@@ -256,8 +310,7 @@ impl Peer {
         // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
         let is_queued = self.pool.submit_at_once(job, place);
         if is_queued {
-            s.asked[c] += 1;
-            let _none = s.answers.insert(spare.into_node(xid, Answer::Waiting));
+            s.keep(spare, xid, op.class);
         }
         is_queued
     }
@@ -312,13 +365,7 @@ impl Peer {
         if !s.is_current(link) {
             return; // of another life, whose numbers are others
         }
-        if let Some(Answer::Running(thread)) = s.answers.get(&xid) {
-            // SAFETY: The entry says so until `finish`, which takes this lock, is called by that thread.
-            unsafe { thread.interrupt() }
-        } else if let Some(a @ Answer::Waiting) = s.answers.get_mut(&xid) {
-            // Found out by `begin`, which then finishes it.
-            *a = Answer::Cancelled;
-        }
+        s.give_up(xid);
     }
 
     /// A thread is about to answer. Returns whether anybody still wants it.
@@ -327,7 +374,7 @@ impl Peer {
         if s.epoch != epoch {
             return false;
         }
-        match s.answers.get_mut(&xid) {
+        match s.answers.get_mut(&xid).map(|k| &mut k.answer) {
             Some(a @ Answer::Waiting) => {
                 *a = Answer::Running(thread);
                 true
@@ -377,7 +424,7 @@ impl Peer {
             let c = class as usize;
             s.asked[c] = s.asked[c].saturating_sub(1);
             match s.answers.get_mut(&xid) {
-                Some(a) => *a = Answer::Done(reply.clone()),
+                Some(k) => k.answer = Answer::Done(reply.clone()),
                 None => return,
             }
         }

@@ -39,6 +39,8 @@ pub(crate) struct Pending {
     began: u64,
     /// Some stream has had it.
     was_sent: Atomic<u32>,
+    /// The last one was for bulk. Under the peer's lock.
+    on_bulk: Atomic<u32>,
     pub(crate) body: KVVec<u8>,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
@@ -56,6 +58,12 @@ impl Pending {
             }
         }
         self.done.notify_all();
+    }
+
+    /// The stream that it is sent on next. Under the peer's lock.
+    fn goes_on(&self, link: Option<&Arc<Link>>) {
+        let on_bulk = link.is_some_and(|l| l.is_bulk());
+        self.on_bulk.store(on_bulk.into(), Relaxed);
     }
 
     /// It is about to be sent. Returns whether it was sent before.
@@ -105,7 +113,8 @@ impl Asked {
         if ended {
             outcome.unwrap_or(Err(CallError::Interrupted))
         } else {
-            self.give_up()
+            self.give_up();
+            self.last_word()
         }
     }
 
@@ -118,15 +127,22 @@ impl Asked {
         });
         match outcome {
             Some(r) if ended => r,
-            _ => self.give_up(),
+            _ => {
+                self.give_up();
+                self.last_word()
+            }
         }
     }
 
-    fn give_up(&self) -> core::result::Result<KVVec<u8>, CallError> {
-        self.peer.cancel(&self.pending);
-        // The reply, or the end of the peer, may have come first.
+    /// After [`Self::give_up`]: the reply, or the end of the peer, may have come first.
+    fn last_word(&self) -> core::result::Result<KVVec<u8>, CallError> {
         let outcome = self.pending.outcome.lock().take();
         outcome.unwrap_or(Err(CallError::Interrupted))
+    }
+
+    /// Nobody waits any more: the other node is told.
+    pub(crate) fn give_up(&self) {
+        self.peer.cancel(&self.pending);
     }
 }
 
@@ -217,6 +233,7 @@ impl Peer {
             order,
             began,
             was_sent: Atomic::new(0),
+            on_bulk: Atomic::new(0),
             body,
             outcome <- kernel::new_spinlock_irq!(None, "ics::outcome"),
             done <- Event::new(),
@@ -231,6 +248,7 @@ impl Peer {
         let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
         // No stream: sent when there is one again.
         let link = s.lane(pending.body.len());
+        pending.goes_on(link.as_ref());
         Some(Ok((pending, link)))
     }
 
@@ -256,11 +274,45 @@ impl Peer {
             return;
         }
         self.count_end(pending, Ended::Lost, 0);
-        // Where the request went, so that it comes behind it.
-        if let Some(link) = self.lane(pending.body.len()) {
-            // A cancel that is lost with its stream leaves an answer that nobody waits for.
+        // Where the request went, so that it comes behind it; or what is there now, if that is torn.
+        let link = {
+            let s = self.state.lock();
+            let main = s.link.as_ref().map(|(l, _)| l);
+            let bulk = s
+                .bulk
+                .as_ref()
+                .filter(|_| pending.on_bulk.load(Relaxed) != 0);
+            bulk.or(main).cloned()
+        };
+        if let Some(link) = link {
+            // What is lost with its stream is said by the beginning of the next one.
             let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
         }
+    }
+
+    /// Sends a call again on the next main stream, or says that nobody waits for it any more: then its cancel, if it was sent,
+    /// was lost, or is before the request here.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EPIPE`.
+    pub(super) fn send_again(&self, main: &Arc<Link>, xid: u64) -> Result {
+        let open = {
+            let s = self.state.lock();
+            let open = s.pending.get(&xid).cloned();
+            if let Some(p) = &open {
+                p.goes_on(Some(main));
+            }
+            open
+        };
+        if let Some(p) = open {
+            main.stats.resent.add(u64::from(p.is_sent_again()));
+            main.send(p.head(), Body::Request(p.clone()))?;
+        }
+        let is_open = self.state.lock().pending.get(&xid).is_some();
+        if is_open {
+            return Ok(());
+        }
+        main.send(Head::new(Kind::Cancel, xid), Body::Empty)
     }
 
     /// Counts the end of a call or post.

@@ -217,14 +217,15 @@ impl<const W: usize> World<W> {
         }
     }
 
-    /// Sends what a machine says to one, or to all.
-    fn send(&mut self, from: usize, to: Option<usize>) {
+    /// Sends what a machine says to one, or to all, as it is time or as there is news.
+    fn send(&mut self, from: usize, to: Option<usize>, in_time: bool) {
         let now = self.now;
         let Some(m) = self.machines[from].as_mut() else { return };
         let clock = m.clock(now);
         let seq = match to {
             Some(_) => m.sent.beat_to_one(clock),
-            None => m.sent.beat_to_all(clock),
+            None if in_time => m.sent.beat_to_all(clock),
+            None => m.sent.news_to_all(clock),
         };
         let says = m.core.says();
         if *m.says != says {
@@ -311,17 +312,17 @@ impl<const W: usize> World<W> {
             Effect::None => {}
             Effect::Say => {
                 self.messages += self.n() as u64 - 1;
-                self.send(i, None);
+                self.send(i, None, false);
             }
             Effect::SayTo(p) => {
                 self.messages += 1;
-                self.send(i, Some(p));
+                self.send(i, Some(p), false);
             }
             Effect::Install { view, is_mine } => {
                 self.installed(i, view);
                 if is_mine {
                     self.messages += self.n() as u64 - 1;
-                    self.send(i, None);
+                    self.send(i, None, false);
                 }
             }
             Effect::Left | Effect::Stop(_) => {
@@ -411,7 +412,7 @@ impl<const W: usize> World<W> {
         let clock = m.clock(now);
         let e = m.core.tick(clock);
         self.perform(i, e);
-        self.send(i, None);
+        self.send(i, None, true);
     }
 
     /// The one view that all machines that are on are in, if there is one, and they are all.

@@ -4,16 +4,17 @@
 
 use crate::hearing::Hearing;
 use crate::hearing::MISSED;
-use crate::hearing::SINGLE_BITS;
+use crate::hearing::PERIOD_BITS;
+use crate::sent::Sent;
 
 const BEATS: u64 = 6;
 
 /// The node has been up for long when this one begins to hear it.
 const FIRST: u64 = 100;
 
-/// The number of a beat that goes to all.
+/// The number of the first of a period.
 fn number(beat: u64) -> u64 {
-    beat << SINGLE_BITS
+    beat << PERIOD_BITS
 }
 
 /// What a link does with a heartbeat.
@@ -137,4 +138,79 @@ fn what_went_to_others_is_not_missed() {
     h.heard(0, 1, number(2) + 200);
     assert!(!h.is_silent(1));
     assert!(h.is_new_on(1, 1, number(2)) && h.is_new_on(0, 1, number(2) + 201));
+}
+
+/// Numbers as they are given, and the period in which each was sent.
+struct Sender {
+    sent: Sent,
+    period: u64,
+    all: Vec<(u64, u64)>,
+}
+
+impl Sender {
+    /// A period, in which there is news `n` times, and something to say to single nodes.
+    fn period(&mut self, n: usize) {
+        self.period += 1;
+        let now = 100 * self.period;
+        let mut numbers = vec![self.sent.beat_to_all(now)];
+        for i in 0..n {
+            numbers.push(self.sent.news_to_all(now + 1));
+            numbers.extend((0..i % 3).map(|_| self.sent.beat_to_one(now + 1)));
+        }
+        self.all.extend(numbers.into_iter().map(|n| (n, self.period)));
+    }
+}
+
+/// Every row of [`BEATS`] periods with little or much to say. One link brings all at once, the other one what is older than
+/// some periods, and of the next one a part.
+#[test]
+fn what_is_said_at_once_is_missed_once() {
+    const MUCH: [usize; 3] = [0, 2, 40];
+    let mut n_silent = 0;
+    for row in 0..MUCH.len().pow(BEATS as u32) {
+        let mut sender = Sender { sent: Sent::new(), period: 0, all: Vec::new() };
+        for i in 0..BEATS as u32 {
+            sender.period(MUCH[row / MUCH.len().pow(i) % MUCH.len()]);
+        }
+        assert!(sender.all.is_sorted_by(|a, b| a.0 < b.0));
+        for behind in 0..sender.all.len() {
+            let mut hearing = Hearing::new(2);
+            let (brought, _) = sender.all.split_at(sender.all.len() - behind);
+            for (number, _) in &sender.all {
+                hearing.heard(0, 1, *number);
+            }
+            for (number, _) in brought {
+                hearing.heard(1, 1, *number);
+            }
+            // The first one spoke for both links.
+            let last = brought.last().unwrap_or(&sender.all[0]);
+            let is_silent = BEATS - last.1 >= MISSED;
+            assert_eq!(hearing.is_silent(1), is_silent, "row {row}, {behind} behind");
+            n_silent += u64::from(is_silent);
+        }
+    }
+    assert!(n_silent > 0);
+}
+
+/// Seconds of heartbeats are remembered, each with its time, and no other number.
+#[test]
+fn times_are_those_of_what_went_to_all() {
+    let mut sent = Sent::new();
+    assert_eq!(sent.when(0), None);
+    let mut all = Vec::new();
+    for now in 1..200 {
+        let number = if now % 3 == 0 { sent.beat_to_all(now) } else { sent.news_to_all(now) };
+        all.push((number, now));
+        for _ in 0..now % 4 {
+            // Not later than it was.
+            all.push((sent.beat_to_one(now + 1000), now));
+        }
+        for (number, time) in &all {
+            let want = (now - time < 64).then_some(*time);
+            assert_eq!(sent.when(*number), want);
+        }
+        let next = sent.beat_to_one(now) + 256;
+        assert_eq!(sent.when(next), None);
+        assert_eq!(sent.when(0), None);
+    }
 }

@@ -31,12 +31,12 @@ const KEY: [u8; 32] = [1; 32];
 /// The frames of a stream with that key.
 fn frames(key: &[u8; 32]) -> Vec<Vec<u8>> {
     let key = FrameKey::new(key);
-    let kinds = [Kind::Request, Kind::Reply, Kind::Cancel];
+    let kinds = [Kind::Request, Kind::Reply, Kind::Cancel, Kind::Open];
     (1u64..)
         .zip([0usize, 1, 15, 16, 17, 100, 1972, 0])
         .map(|(seq, len)| {
             let body: Vec<u8> = (0..len).map(|i| (i as u64 * seq % 251) as u8).collect();
-            let mut h = Head::new(kinds[seq as usize % 3], seq / 2);
+            let mut h = Head::new(kinds[seq as usize % 4], seq / 2);
             h.len = Le32::new(len as u32);
             h.seq = Le64::new(seq);
             h.seen = Le64::new(seq - 1);

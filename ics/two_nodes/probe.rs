@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the cases ask, and who answers.
+
+use super::scene::Scene;
+use crate::call::Request;
+use crate::error::CallError;
+use crate::net::Net;
+use crate::service::Caller;
+use crate::service::Handle;
+use crate::service::Op;
+use crate::service::Reply;
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use ssi::ids::NodeId;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+
+crate::service! {
+    /// What the cases ask.
+    service Probe { id: 0xffff, version: 7 }
+    /// Answered when the gate is open.
+    op 1 Hold (class: L0) {} -> {}
+    /// Answered at once, by one more than `n`.
+    op 2 PingP (class: P) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`].
+    op 3 PingU (class: U) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`].
+    op 4 PingL1 (class: L1) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`].
+    op 5 PingL2 (class: L2) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`].
+    op 6 PingL3 (class: L3) { n: Le64 } -> { n: Le64 }
+    /// As [`PingP`].
+    op 7 PingL4 (class: L4) { n: Le64 } -> { n: Le64 }
+    /// As [`Hold`], or until it is interrupted.
+    op 9 HoldP (class: P) {} -> {}
+    /// As many bytes.
+    op 8 Fetch (class: L3) { len: Le32 } -> {}
+}
+
+pub(super) struct Server;
+
+pub(super) static SERVICE: ProbeService<Server> = ProbeService(Server);
+
+impl Handle<Hold> for Server {
+    fn handle(&self, _from: Caller, _req: &HoldReq, _tail: &[u8]) -> Reply<Hold> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.holding);
+        s.changed.wait_until(|| s.is_open.load(Relaxed) != 0);
+        Ok((HoldRep {}, KVVec::new()))
+    }
+}
+
+impl Handle<HoldP> for Server {
+    fn handle(&self, _from: Caller, _req: &HoldPReq, _tail: &[u8]) -> Reply<HoldP> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.holding);
+        if s.changed
+            .wait_interruptible(|| s.is_open.load(Relaxed) != 0)
+        {
+            return Ok((HoldPRep {}, KVVec::new()));
+        }
+        s.count(&s.interrupted);
+        Err(EINTR.into())
+    }
+}
+
+impl Handle<Fetch> for Server {
+    fn handle(&self, _from: Caller, req: &FetchReq, _tail: &[u8]) -> Reply<Fetch> {
+        let s = Scene::now().ok_or(ENODEV)?;
+        s.count(&s.pings);
+        let tail =
+            KVVec::from_elem(7u8, req.len.get() as usize, GFP_KERNEL).map_err(Error::from)?;
+        Ok((FetchRep {}, tail))
+    }
+}
+
+/// As `ics::call`, from one of several nodes.
+pub(super) fn call_from<O: Op>(
+    net: &Net,
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+    let mut request = Request::<O>::new(req, tail.len())?;
+    request.extend(tail)?;
+    request.send_from(net, to)?.wait()
+}
+
+macro_rules! pings {
+    ($($op:ident $req:ident $rep:ident),*) => {
+        $(
+            impl Handle<$op> for Server {
+                fn handle(&self, _from: Caller, req: &$req, _tail: &[u8]) -> Reply<$op> {
+                    let s = Scene::now().ok_or(ENODEV)?;
+                    s.count(&s.pings);
+                    Ok(($rep { n: Le64::new(req.n.get().wrapping_add(1)) }, KVVec::new()))
+                }
+            }
+        )*
+
+        /// One call of each class but L0. Returns how many were answered as they should be.
+        pub(super) fn ping_all(net: &Net, to: NodeId, n: u64) -> u32 {
+            let mut right = 0;
+            $(
+                let r = call_from::<$op>(net, to, &$req { n: Le64::new(n) }, &[]);
+                right += u32::from(r.is_ok_and(|(rep, _)| rep.n.get() == n + 1));
+            )*
+            right
+        }
+    };
+}
+
+pings!(
+    PingP PingPReq PingPRep,
+    PingU PingUReq PingURep,
+    PingL1 PingL1Req PingL1Rep,
+    PingL2 PingL2Req PingL2Rep,
+    PingL3 PingL3Req PingL3Rep,
+    PingL4 PingL4Req PingL4Rep
+);
+
+/// How many calls [`ping_all`] makes.
+pub(super) const ALL: u32 = 6;
+
+/// Fetches so many bytes. Returns whether they came.
+pub(super) fn fetch(net: &Net, to: NodeId, len: u32) -> bool {
+    let req = FetchReq {
+        len: Le32::new(len),
+    };
+    let r = call_from::<Fetch>(net, to, &req, &[]);
+    r.is_ok_and(|(_, tail)| tail.len() == len as usize)
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one node does about another that says what it should not.
+
+use super::node::id;
+use super::node::Node;
+use super::node::LIFE;
+use super::probe::Hold;
+use super::scene::until;
+use super::scene::Scene;
+use super::scene::LIMIT_MS;
+use super::stranger::one_node;
+use super::stranger::Stranger;
+use crate::frame::Head;
+use crate::frame::TAG;
+use crate::loopback::Hub;
+use crate::refused::Refused;
+use crate::service::Class;
+use crate::service::Op;
+use crate::transport::Stream;
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use ssi::ids::Incarnation;
+use ssi::wire::Le16;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+
+#[kunit_tests(ssi_ics_refusals)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_whose_place_is_taken_takes_no_credit() -> Result {
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        // The first is done; the third waits for the second; then there are two for one place, parked and done.
+        for (xid, order, is_bad) in [(1, 1, false), (2, 3, false), (3, 3, true)] {
+            let mut head = stranger.ping(xid);
+            head.order = Le64::new(order);
+            stranger.send(&head, &[0; 8])?;
+            if is_bad {
+                assert!(stranger.is_torn());
+            } else if order == 1 {
+                assert_eq!(stranger.reply(xid)?.0, 0);
+            }
+        }
+        assert_eq!(peer.n_asked(Class::L1), 1);
+        assert_eq!(s.pings.load(Relaxed), 1);
+        assert_eq!(node.counters.count(Refused::Torn), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn garbage_is_not_admitted() -> Result {
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let node = Node::new(&hub, 1)?;
+        for (bytes, is_shut) in [(&[0x5a; 200][..], false), (&b"SSIH"[..], true), (&[], true)] {
+            let before = node.counters.count(Refused::Admission);
+            let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
+            stream.send(&[bytes])?;
+            if is_shut {
+                stream.shutdown();
+            }
+            stream.set_receive_timeout(LIMIT_MS);
+            assert_eq!(stream.receive(&mut [0]), Err(ECONNRESET));
+            drop(stream);
+            assert!(until(
+                || node.counters.count(Refused::Admission) == before + 1
+            ));
+        }
+        assert_eq!(s.links.load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn no_member_is_answered() -> Result {
+        let s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let node = Node::new(&hub, 1)?;
+        let mut stranger = Stranger::new(&hub, LIFE)?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &41u64.to_le_bytes())?;
+        stranger.stream.set_receive_timeout(500);
+        assert_eq!(stranger.stream.receive(&mut [0]), Err(EAGAIN));
+        assert_eq!(s.pings.load(Relaxed), 0);
+        // It becomes one: what it asked is answered.
+        stranger.stream.set_receive_timeout(LIMIT_MS);
+        node.admit(2, LIFE)?;
+        let (status, body) = stranger.reply(1)?;
+        assert_eq!(status, 0);
+        assert_eq!(body.as_slice(), &42u64.to_le_bytes()[..]);
+        // It is none any more.
+        node.net().peer(id(2)?).ok_or(ENOENT)?.fence();
+        assert!(stranger.is_torn());
+        Ok(())
+    }
+
+    #[test]
+    fn bad_frames_tear_the_stream() -> Result {
+        type Bend = fn(&mut Head, &mut [u8; TAG]);
+        let cases: [(Bend, Refused); 7] = [
+            (|_, tag| tag[0] ^= 1, Refused::Tag),
+            (|_, tag| tag[15] ^= 0x80, Refused::Tag),
+            (|_, tag| *tag = [0; TAG], Refused::Tag),
+            // After the tag was made: a changed head has a wrong tag too.
+            (|h, _| h.xid = Le64::new(9), Refused::Tag),
+            (|h, _| h.magic = Le32::new(0), Refused::Torn),
+            (
+                |h, _| h.len = Le32::new(crate::frame::MAX_BODY as u32 + 1),
+                Refused::Torn,
+            ),
+            (|h, _| h.len = Le32::new(u32::MAX), Refused::Torn),
+        ];
+        for (bend, why) in cases {
+            let s = Scene::begin()?;
+            let (_hub, node, mut stranger) = one_node()?;
+            let mut head = stranger.ping(1);
+            let body = [0u8; 8];
+            let mut tag = head.tag(&stranger.key_out, &body);
+            bend(&mut head, &mut tag);
+            stranger.stream.send(&[head.as_bytes(), &body, &tag])?;
+            assert!(stranger.is_torn());
+            assert_eq!(node.counters.count(why), 1);
+            assert_eq!(s.pings.load(Relaxed), 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn frames_out_of_order_tear_the_stream() -> Result {
+        for bad in [0, 1, 2, 4] {
+            let s = Scene::begin()?;
+            let (_hub, node, mut stranger) = one_node()?;
+            let head = stranger.ping(1);
+            stranger.send(&head, &[0; 8])?;
+            assert_eq!(stranger.reply(1)?.0, 0);
+            let mut head = stranger.ping(2);
+            head.seq = Le64::new(bad);
+            stranger.send(&head, &[0; 8])?;
+            assert!(stranger.is_torn());
+            assert_eq!(node.counters.count(Refused::Replay), 1);
+            assert_eq!(s.pings.load(Relaxed), 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn truncated_frames_do_nothing() -> Result {
+        let whole = core::mem::size_of::<Head>() + 8 + TAG;
+        for n in [1, 63, 64, 68, 72, whole - 1] {
+            let s = Scene::begin()?;
+            let (_hub, _node, mut stranger) = one_node()?;
+            let head = stranger.ping(1);
+            let body = [0u8; 8];
+            let tag = head.tag(&stranger.key_out, &body);
+            let mut bytes = KVec::new();
+            for part in [head.as_bytes(), &body, &tag] {
+                bytes.extend_from_slice(part, GFP_KERNEL)?;
+            }
+            stranger.stream.send(&[bytes.get(..n).ok_or(EINVAL)?])?;
+            stranger.stream.shutdown();
+            assert!(s.comes(|s| s.lost.load(Relaxed) == 1));
+            assert_eq!(s.pings.load(Relaxed), 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refused_posts_that_were_parked_are_answered() -> Result {
+        let unknown = EPROTONOSUPPORT.to_errno().unsigned_abs();
+        let s = Scene::begin()?;
+        let (_hub, _node, mut stranger) = one_node()?;
+        // As many as there are credits, all of which wait for the first.
+        for place in Iterator::chain(2..=64, [1]) {
+            let mut head = stranger.ping(place);
+            head.service = Le16::new(0xfffe);
+            head.order = Le64::new(place);
+            stranger.send(&head, &[0; 8])?;
+        }
+        for place in 1..=64 {
+            assert_eq!(stranger.reply(place)?.0, unknown);
+        }
+        let mut head = stranger.ping(65);
+        head.order = Le64::new(65);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(65)?.0, 0);
+        assert_eq!(s.pings.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn bad_requests_are_answered_with_an_errno() -> Result {
+        type Bend = fn(&mut Head);
+        let unknown = EPROTONOSUPPORT.to_errno().unsigned_abs();
+        let nonsense = EPROTO.to_errno().unsigned_abs();
+        let cases: [(Bend, u32, u64); 6] = [
+            (|h| h.service = Le16::new(0xfffe), unknown, 0),
+            (|h| h.op = Le16::new(99), unknown, 0),
+            (|h| h.version = Le16::new(6), unknown, 1),
+            (|h| h.version = Le16::new(8), unknown, 2),
+            (|h| h.class = Class::L2 as u8, nonsense, 2),
+            // The fixed part is 8 bytes.
+            (|h| h.len = Le32::new(7), nonsense, 2),
+        ];
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        for (xid, (bend, status, versions)) in (1..).zip(cases) {
+            let mut head = stranger.ping(xid);
+            bend(&mut head);
+            let body = [0u8; 8];
+            let body = body.get(..head.len.get() as usize).ok_or(EINVAL)?;
+            stranger.send(&head, body)?;
+            assert_eq!(stranger.reply(xid)?.0, status);
+            assert_eq!(node.counters.count(Refused::Version), versions);
+        }
+        let head = stranger.ping(99);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(99)?.0, 0);
+        assert_eq!(s.pings.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn an_old_incarnation_is_refused() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let mut old = Stranger::admitted(&hub, Incarnation(LIFE.0 - 1))?;
+        let head = old.ping(1);
+        // It may be torn before it has said that.
+        let _torn = old.send(&head, &[0; 8]);
+        assert!(old.is_torn());
+        assert_eq!(node.counters.count(Refused::Stale), 1);
+        // The stream of the member is as it was.
+        let head = stranger.ping(2);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(2)?.0, 0);
+        assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn more_requests_than_credits_tear_the_stream() -> Result {
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        for xid in 1..=65 {
+            let mut head = stranger.ping(xid);
+            head.op = Le16::new(Hold::OP);
+            head.class = Hold::CLASS as u8;
+            head.len = Le32::new(0);
+            stranger.send(&head, &[])?;
+        }
+        assert!(stranger.is_torn());
+        assert_eq!(node.counters.count(Refused::Torn), 1);
+        assert!(s.comes(|s| s.holding.load(Relaxed) == 8));
+        s.open();
+        Ok(())
+    }
+}
