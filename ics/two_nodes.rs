@@ -15,6 +15,7 @@ use crate::hearing::SINGLE_BITS;
 use crate::heartbeat::Heartbeat;
 use crate::loopback;
 use crate::loopback::Hub;
+use crate::net::keyring;
 use crate::net::Config;
 use crate::net::Identity;
 use crate::net::LinkObserver;
@@ -262,6 +263,8 @@ fn config(this: u32, incarnation: Incarnation, key: &[u8]) -> Result<Config> {
     let mut c = Config {
         name: KVec::new(),
         key: KVec::new(),
+        next_key: KVec::new(),
+        old_key: KVec::new(),
         this: id(this)?,
         incarnation,
         nodes,
@@ -350,9 +353,11 @@ struct Stranger {
 impl Stranger {
     /// Has the right key, and passes admission.
     fn new(hub: &Arc<Hub>, incarnation: Incarnation) -> Result<Self> {
-        let me = Identity::new(&config(2, incarnation, KEY)?);
+        let config = config(2, incarnation, KEY)?;
+        let (me, keys) = (Identity::new(&config), keyring(&config));
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
-        let session = admission::connect(&me, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
+        let session =
+            admission::connect(&me, keys, &stream, id(1)?, Lane::Main).map_err(|_| EPERM)?;
         stream.set_receive_timeout(LIMIT_MS);
         Ok(Self {
             stream,

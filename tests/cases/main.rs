@@ -44,6 +44,7 @@ cases! {
     ics_strangers
     ics_links
     ics_stats
+    ics_keys
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -55,6 +55,7 @@ pub(crate) fn cluster() -> Command {
         .subcommand(events())
         .subcommand(join())
         .subcommand(ics())
+        .subcommand(key())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
@@ -266,6 +267,78 @@ fn ics() -> Command {
         )
 }
 
+fn key() -> Command {
+    let key_file = || {
+        Arg::new("key")
+            .long("key")
+            .value_name("FILE")
+            .default_value("/etc/cluster.key")
+            .value_parser(value_parser!(PathBuf))
+            .help("Where the node has its key")
+    };
+    let file = |help: &'static str| {
+        Arg::new("file")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    let print = || {
+        Arg::new("print")
+            .value_name("FINGERPRINT")
+            .required(true)
+            .value_parser(crate::key::parse_print)
+            .help("As cluster key show prints it")
+    };
+    Command::new("key")
+        .about("Show the cluster keys in use, or change the key of the running cluster")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Exit status: 0 done, 1 failed or refused, 2 usage, 3 no module.\n\n\
+             To change the key: cluster key generate FILE; copy FILE to the same place on every node, as you copied the first \
+             key; cluster key rotate FILE on one of them. If that fails, mend what it says and run it again.",
+        )
+        .subcommand(
+            Command::new("show")
+                .about("Show by fingerprint which keys each member uses, has staged, or has not dropped yet")
+                .arg(json_arg("Print one JSON object")),
+        )
+        .subcommand(
+            Command::new("generate")
+                .about("Write a new random key into a file that is not there yet")
+                .arg(file("The file to be made").required(true)),
+        )
+        .subcommand(
+            Command::new("rotate")
+                .about("Change the key on all members: stage, switch, drop; goes on where an earlier try ended")
+                .arg(file("The new key, on every node under this name [default: what is staged]"))
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("stage")
+                .about("On this node: hear a further key, and keep it beside the key in use")
+                .arg(file("The new key").required(true))
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("unstage")
+                .about("On this node: forget the staged key")
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("switch")
+                .about("On this node: use the staged key; refused if a member has not staged it")
+                .arg(print())
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("drop")
+                .about("On this node: forget the key before; refused if a member uses it still")
+                .arg(print())
+                .arg(key_file()),
+        )
+}
+
 fn join() -> Command {
     let path = |id: &'static str, default: &'static str, help: &'static str| {
         Arg::new(id)
@@ -399,6 +472,11 @@ mod tests {
             "cluster node confirm-down",
             "cluster status x",
             "cluster ics",
+            "cluster key",
+            "cluster key generate",
+            "cluster key stage",
+            "cluster key switch",
+            "cluster key drop abc",
             "cluster ics show x",
         ] {
             assert!(cluster().try_get_matches_from(line.split(' ')).is_err(), "{line}");

@@ -6,6 +6,7 @@ use crate::clustertab;
 use crate::config;
 use crate::failure::Failure;
 use crate::fence::Config;
+use crate::keyfiles::KeyFiles;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::Error;
@@ -43,12 +44,12 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
     fence
         .check(&rows)
         .map_err(|e| Failure::failed(format!("fence.toml: {e}")))?;
-    let key = config::key(&read(&key_file)?).map_err(|e| {
-        about(
-            &key_file,
-            format!("{e}; the same secret must be in this file on every node"),
-        )
-    })?;
+    let keys = KeyFiles::beside(&key_file)
+        .and_then(|f| f.read())
+        .map_err(|f| Failure {
+            message: format!("{}; the same secret must be in this file on every node", f.message),
+            ..f
+        })?;
     warn_if_open(&key_file);
 
     // Names are for people: what the hosts file says on every node alike, else the number.
@@ -69,7 +70,9 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         name,
         this_node,
         nodes,
-        key,
+        key: keys.used,
+        next_key: keys.next,
+        old_key: keys.old,
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
         fence: fence.for_join(),
     };
@@ -130,10 +133,7 @@ fn read_text(path: &Path) -> Result<String, Failure> {
 fn warn_if_open(key: &Path) {
     let open = std::fs::metadata(key).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
     if open {
-        eprintln!(
-            "cluster join: warning: {} can be read by others; chmod 600 it",
-            key.display()
-        );
+        eprintln!("warning: {} can be read by others; chmod 600 it", key.display());
     }
 }
 

@@ -15,6 +15,8 @@ mod fence;
 mod fenced;
 mod ics;
 mod join;
+mod key;
+mod keyfiles;
 mod migrate;
 mod node;
 mod onnode;
@@ -101,6 +103,7 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "join" => join::join(m),
         "leave" => join::leave(),
         "ics" => ics::run(m),
+        "key" => key::run(m),
         "fenced" => fenced::run(m),
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
