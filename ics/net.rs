@@ -261,6 +261,11 @@ impl Net {
         Ok(())
     }
 
+    /// Whether another node of the table has an address.
+    fn is_of_table(&self, address: Ipv4) -> bool {
+        self.peers.iter().any(|p| p.addresses.contains(&address))
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed) != 0
     }
@@ -402,7 +407,14 @@ impl Net {
     /// Handshake and service of a stream that somebody else began.
     fn accepted(&self, stream: Stream, accepted: &Accepted) {
         let address = stream.peer();
-        match admission::accept(&self.me, |node| self.key_towards(node).0, &stream) {
+        let session = if self.is_of_table(address.ip) {
+            admission::accept(&self.me, |node| self.key_towards(node).0, &stream)
+        } else {
+            // It came around the cluster's links, which may be the ones that nobody else can read.
+            let what = "an address that no other node has: correct clustertab or wireguard.toml";
+            Err(Failed::Refused(what))
+        };
+        match session {
             Ok(session) => {
                 let node = session.node;
                 if let Lane::Bulk(id) = session.lane {
@@ -494,8 +506,7 @@ impl Net {
             }
             let bytes = bytes.get(..n).unwrap_or(&[]);
             // Hashing is the expensive part: nobody but nodes of the table gets that far.
-            let is_known = |p: &Arc<Peer>| p.addresses.contains(&from.ip);
-            if !self.peers.iter().any(is_known) {
+            if !self.is_of_table(from.ip) {
                 continue;
             }
             let mut brought = None;

@@ -45,6 +45,7 @@ cases! {
     ics_links
     ics_stats
     ics_keys
+    ics_wireguard
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -56,6 +56,7 @@ pub(crate) fn cluster() -> Command {
         .subcommand(join())
         .subcommand(ics())
         .subcommand(key())
+        .subcommand(wireguard())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
@@ -377,6 +378,79 @@ fn join() -> Command {
                 .help("Milliseconds of silence after which a node is suspected [default: the module's]"),
         )
         .arg(fence_arg())
+        .arg(wireguard_arg())
+}
+
+fn wireguard() -> Command {
+    let with_table = |c: Command| {
+        c.arg(
+            Arg::new("node")
+                .long("node")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..=i64::from(MAX_NODE)))
+                .help("Number of this node [default: the row of clustertab whose address is ours]"),
+        )
+        .arg(
+            Arg::new("tab")
+                .long("tab")
+                .value_name("FILE")
+                .default_value("/etc/clustertab")
+                .value_parser(value_parser!(PathBuf))
+                .help("The nodes of the cluster, with their addresses outside"),
+        )
+    };
+    let private = || {
+        Arg::new("private")
+            .long("private-key")
+            .value_name("FILE")
+            .default_value("/etc/cluster/wireguard.key")
+            .value_parser(value_parser!(PathBuf))
+            .help("This node's private key; nobody else needs it")
+    };
+    Command::new("wireguard")
+        .about("Keep what nodes say to each other secret: the cluster's links inside WireGuard")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Exit status: 0 done, 1 failed, 2 usage.\n\n\
+             Run cluster wireguard key on each node, put the lines that it prints below [keys] into /etc/cluster/wireguard.toml, \
+             the same on every node, then run cluster wireguard setup before cluster join on each, at every boot.",
+        )
+        .subcommand(with_table(
+            Command::new("key")
+                .about("Print this node's line for wireguard.toml; make its keys if it has none")
+                .arg(private()),
+        ))
+        .subcommand(with_table(
+            Command::new("setup")
+                .about("Make an interface for each link; or change those that are there to what the files say")
+                .arg(private())
+                .arg(wireguard_arg()),
+        ))
+        .subcommand(with_table(
+            Command::new("show")
+                .about("Show the other nodes as the interfaces know them: last handshake, bytes")
+                .arg(wireguard_arg())
+                .arg(json_arg("Print one JSON object")),
+        ))
+        .subcommand(
+            Command::new("remove")
+                .about("Remove the interfaces; refused on a node that has joined")
+                .arg(
+                    Arg::new("force")
+                        .long("force")
+                        .action(ArgAction::SetTrue)
+                        .help("Also on a node that has joined, which may be lost by that"),
+                ),
+        )
+}
+
+fn wireguard_arg() -> Arg {
+    Arg::new("wireguard")
+        .long("wireguard")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Public keys for WireGuard; the same on all nodes [default: /etc/cluster/wireguard.toml, if it is there]")
 }
 
 fn fence_arg() -> Arg {
@@ -473,6 +547,8 @@ mod tests {
             "cluster status x",
             "cluster ics",
             "cluster key",
+            "cluster wireguard",
+            "cluster wireguard frob",
             "cluster key generate",
             "cluster key stage",
             "cluster key switch",

@@ -7,6 +7,7 @@ use crate::config;
 use crate::failure::Failure;
 use crate::fence::Config;
 use crate::keyfiles::KeyFiles;
+use crate::wireguard;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::Error;
@@ -33,6 +34,10 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
                 .map_err(|e| about(&tab, e))?
                 .node
         }
+    };
+    let rows = match wireguard::table(m)? {
+        Some(table) => wireguard::inside(&table, &rows, this_node)?,
+        None => rows,
     };
     let name = match m.get_one::<String>("name") {
         Some(n) => config::check_name(n)
@@ -126,11 +131,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|e| about(path, e))
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(read(path)?).map_err(|_| about(path, "it is not text"))
 }
 
-fn warn_if_open(key: &Path) {
+/// Says so if a secret can be read by others than its owner.
+pub(crate) fn warn_if_open(key: &Path) {
     let open = std::fs::metadata(key).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
     if open {
         eprintln!("warning: {} can be read by others; chmod 600 it", key.display());
@@ -138,7 +144,7 @@ fn warn_if_open(key: &Path) {
 }
 
 /// IPv4 addresses of this machine's interfaces, loopback left out.
-fn own_addresses() -> Result<Vec<Ipv4Addr>, Failure> {
+pub(crate) fn own_addresses() -> Result<Vec<Ipv4Addr>, Failure> {
     let list = nix::ifaddrs::getifaddrs().map_err(|e| Failure::failed(format!("interfaces: {}", e.desc())))?;
     Ok(list
         .filter_map(|i| i.address?.as_sockaddr_in().map(|a| a.ip()))

@@ -22,6 +22,9 @@ mod node;
 mod onnode;
 mod status;
 mod syscalls;
+mod wgnet;
+mod wgtab;
+mod wireguard;
 
 use failure::Failure;
 use std::ffi::OsString;
@@ -104,6 +107,7 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "leave" => join::leave(),
         "ics" => ics::run(m),
         "key" => key::run(m),
+        "wireguard" => wireguard::run(m),
         "fenced" => fenced::run(m),
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),
