@@ -108,6 +108,8 @@ impl Answerer for Family {
         let args = JoinArgs {
             name: copy(j.name())?,
             key: copy(j.key())?,
+            next_key: copy(j.next_key())?,
+            old_key: copy(j.old_key())?,
             this,
             rows,
             detect_ms,

@@ -12,7 +12,7 @@ use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 
 /// Bytes that a heartbeat has for us.
-pub(crate) const LEN: usize = 192;
+pub(crate) const LEN: usize = 176;
 
 /// The largest number of a view, proposal or promise that is read: whatever a member says, there are numbers above it.
 const MAX_NUMBER: u64 = 1 << 62;
@@ -68,7 +68,7 @@ struct WireSays {
     promised: Le64,
     hears: Le64,
     over: Le64,
-    reserved: [u8; 104],
+    reserved: [u8; 88],
 }
 
 const _: () = assert!(core::mem::size_of::<WireSays>() == LEN);
@@ -89,7 +89,7 @@ pub(crate) fn encode(s: &Says, table: u64) -> [u8; LEN] {
         promised: Le64::new(s.promised),
         hears: words(&s.hears),
         over: words(&s.over),
-        reserved: [0; 104],
+        reserved: [0; 88],
     };
     zerocopy::transmute!(w)
 }

@@ -96,6 +96,8 @@ pub(crate) struct Row {
 pub(crate) struct JoinArgs {
     pub(crate) name: KVec<u8>,
     pub(crate) key: KVec<u8>,
+    pub(crate) next_key: KVec<u8>,
+    pub(crate) old_key: KVec<u8>,
     pub(crate) this: NodeId,
     pub(crate) rows: KVec<Row>,
     pub(crate) detect_ms: u32,
@@ -616,6 +618,8 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let config = ics::Config {
         name: args.name,
         key: args.key,
+        next_key: args.next_key,
+        old_key: args.old_key,
         this: args.this,
         incarnation,
         nodes,

@@ -11,6 +11,8 @@ pub(crate) use crate::handshake::Session;
 use crate::handshake::Hello;
 use crate::handshake::Outcome;
 use crate::handshake::Shaking;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
 use crate::net::Identity;
 use crate::transport::Stream;
 use kernel::prelude::*;
@@ -58,13 +60,19 @@ fn receive<const N: usize>(s: &Stream, end: Deadline) -> Result<[u8; N]> {
 ///
 /// # Errors
 /// See [`Failed`].
-pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId, lane: Lane) -> Outcome<Session> {
+pub(crate) fn connect(
+    me: &Identity,
+    keys: Keyring,
+    s: &Stream,
+    peer: NodeId,
+    lane: Lane,
+) -> Outcome<Session> {
     let end = Deadline::new();
     let a = Hello::new(me, peer.number(), lane, crypto::random());
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
     let b = receive(s, end).map_err(|_| Failed::Torn)?;
-    let shaking = Shaking::answered(me, a, peer, b)?;
+    let shaking = Shaking::answered(me, keys, a, peer, b)?;
     let proof = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
     let (mine, session) = shaking.proved_by_b(&proof)?;
     s.send(&[&mine]).map_err(|_| Failed::Torn)?;
@@ -72,15 +80,19 @@ pub(crate) fn connect(me: &Identity, s: &Stream, peer: NodeId, lane: Lane) -> Ou
     Ok(session)
 }
 
-/// The accepting end.
+/// The accepting end; `key` gives the one to use towards a node.
 ///
 /// # Errors
 /// See [`Failed`].
-pub(crate) fn accept(me: &Identity, s: &Stream) -> Outcome<Session> {
+pub(crate) fn accept(
+    me: &Identity,
+    key: impl FnOnce(NodeId) -> Key,
+    s: &Stream,
+) -> Outcome<Session> {
     let end = Deadline::new();
     let no_hello = "no hello came, or half of one";
     let a = receive(s, end).map_err(|_| Failed::Refused(no_hello))?;
-    let shaking = Shaking::asked(me, a, crypto::random())?;
+    let shaking = Shaking::asked(me, key, a, crypto::random())?;
     let (b, proof) = shaking.answer();
     s.send(&[b.as_bytes(), &proof]).map_err(|_| Failed::Torn)?;
     // Whoever has another key goes when it has seen our proof.
@@ -96,10 +108,12 @@ mod tests {
     use super::*;
     use crate::handshake::derive;
     use crate::handshake::ANOTHER_KEY;
+    use crate::handshake::DROPPED_KEY;
     use crate::handshake::HELLO;
     use crate::handshake::ID;
     use crate::handshake::PROOF;
     use crate::handshake::VERSION;
+    use crate::keyring::Second;
     use crate::loopback;
     use kernel::sync::Arc;
     use kernel::sync::SetOnce;
@@ -108,12 +122,17 @@ mod tests {
     use ssi::machine;
     use ssi::wire::Le32;
 
-    fn identity(node: u32, cluster: u8, key: u8) -> Result<Identity> {
+    const KEY: [u8; 32] = [1; 32];
+
+    fn ring(n: u8) -> Keyring {
+        Keyring::new(Key::new([n; 32]))
+    }
+
+    fn identity(node: u32, cluster: u8) -> Result<Identity> {
         Ok(Identity {
             node: NodeId::new(node).ok_or(EINVAL)?,
             incarnation: Incarnation(u64::from(node) + 100),
             cluster: [cluster; 16],
-            key: [key; 32],
         })
     }
 
@@ -121,13 +140,13 @@ mod tests {
     fn shake<T>(
         connects: impl FnOnce(&Stream) -> T,
     ) -> Result<(T, Arc<SetOnce<Outcome<Session>>>)> {
-        let (me, one, two) = (identity(1, 1, 1)?, identity(1, 1, 1)?, identity(2, 1, 1)?);
+        let (me, one, two) = (identity(1, 1)?, identity(1, 1)?, identity(2, 1)?);
         let (a, b) = loopback::pair(two.node, one.node)?;
         let accepted = Arc::new(SetOnce::new(), GFP_KERNEL)?;
         let theirs = accepted.clone();
         let thread = KThread::run(c"ics_case", move || {
             let b = Stream::Loopback(b);
-            theirs.populate(accept(&me, &b));
+            theirs.populate(accept(&me, |_| Key::new(KEY), &b));
         })?;
         let a = Stream::Loopback(a);
         let r = connects(&a);
@@ -145,9 +164,8 @@ mod tests {
 
     #[test]
     fn both_ends_agree() -> Result {
-        let two = identity(2, 1, 1)?;
-        let (a, b) =
-            shake(|s| connect(&two, s, identity(1, 1, 1).ok()?.node, Lane::Bulk([9; ID])).ok())?;
+        let (one, two) = (identity(1, 1)?.node, identity(2, 1)?);
+        let (a, b) = shake(|s| connect(&two, ring(1), s, one, Lane::Bulk([9; ID])).ok())?;
         let a = a.ok_or(EPROTO)?;
         let Some(Ok(b)) = SetOnce::as_ref(&b) else {
             return Err(EPROTO);
@@ -165,10 +183,9 @@ mod tests {
 
     #[test]
     fn another_key_shows_at_both_ends() -> Result {
-        let stranger = identity(2, 1, 9)?;
-        let one = identity(1, 1, 1)?.node;
+        let (one, stranger) = (identity(1, 1)?.node, identity(2, 1)?);
         let (a, b) = shake(|s| {
-            let r = connect(&stranger, s, one, Lane::Main);
+            let r = connect(&stranger, ring(9), s, one, Lane::Main);
             s.shutdown();
             matches!(r, Err(Failed::Refused(ANOTHER_KEY)))
         })?;
@@ -178,8 +195,36 @@ mod tests {
     }
 
     #[test]
+    fn a_second_key_will_do() -> Result {
+        let (one, two) = (identity(1, 1)?.node, identity(2, 1)?);
+        let key = Key::new(KEY);
+        for what in [Second::Next, Second::Old] {
+            let (a, b) =
+                shake(|s| connect(&two, ring(9).with(what, key), s, one, Lane::Main).ok())?;
+            let (Some(a), Some(Ok(b))) = (a, SetOnce::as_ref(&b)) else {
+                return Err(EPROTO);
+            };
+            assert_eq!((a.id, a.key_out, a.key_in), (b.id, b.key_in, b.key_out));
+        }
+        // It is dropped: the connecting end says so.
+        let members = core::iter::empty;
+        let switched = ring(9).with(Second::Old, key);
+        let over = switched
+            .retire(switched.said().used, members())
+            .map_err(|_| EINVAL)?;
+        let (is_told, b) = shake(|s| {
+            let r = connect(&two, over, s, one, Lane::Main);
+            s.shutdown();
+            matches!(r, Err(Failed::Refused(DROPPED_KEY)))
+        })?;
+        assert!(is_told);
+        assert!(is_refused(&b, "another key"));
+        Ok(())
+    }
+
+    #[test]
     fn a_wrong_proof_is_refused() -> Result {
-        let stranger = identity(2, 1, 9)?;
+        let stranger = identity(2, 1)?;
         for reflect in [false, true] {
             let (_, b) = shake(|s| {
                 let a = Hello::new(&stranger, 1, Lane::Main, [5; 16]);
@@ -188,7 +233,7 @@ mod tests {
                 s.receive(&mut bytes)?;
                 let (theirs, proof) = bytes.split_at(HELLO);
                 let b = Hello::read_from_bytes(theirs).map_err(|_| EPROTO)?;
-                let mine = derive(&stranger, b"A", &a, &b);
+                let mine = derive(&Key::new([9; 32]), b"A", &a, &b);
                 s.send(&[if reflect { proof } else { &mine }])
             })?;
             assert!(is_refused(&b, "another cluster key"));
@@ -209,7 +254,7 @@ mod tests {
             (|h| h.to = Le32::new(3), "another node"),
             (|h| h.lane = Le32::new(2), "unknown kind"),
         ];
-        let two = identity(2, 1, 1)?;
+        let two = identity(2, 1)?;
         for (bend, word) in cases {
             let (_, b) = shake(|s| {
                 let mut a = Hello::new(&two, 1, Lane::Main, [5; 16]);
@@ -223,7 +268,7 @@ mod tests {
 
     #[test]
     fn half_a_hello_and_silence_are_refused() -> Result {
-        let two = identity(2, 1, 1)?;
+        let two = identity(2, 1)?;
         for n in [0, 1, HELLO - 1] {
             for is_shut in [true, false] {
                 let (_, b) = shake(|s| {

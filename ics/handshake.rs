@@ -4,9 +4,12 @@
 //! `admission.rs` sends and receives.
 //!
 //! `A` connects, `B` accepts. A says hello with a nonce; B says hello with a nonce and its proof over both hellos;
-//! A sends its proof. Proofs differ by a letter, so that neither can be reflected. Two session keys, one for each direction, are derived from
+//! A sends its proof. While keys change B says by its proof which of them it means, and A takes that one. Proofs differ by a letter, so that neither can be reflected. Two session keys, one for each direction, are derived from
 //! the same bytes: a frame of another incarnation, another pair of nodes or another stream has a bad tag.
 
+use crate::keyring::Key;
+use crate::keyring::Keyring;
+use crate::keyring::With;
 use crate::net::Identity;
 use kernel::prelude::*;
 use ssi::crypto;
@@ -71,7 +74,11 @@ pub(crate) enum Failed {
 
 /// What a wrong proof shows.
 pub(crate) const ANOTHER_KEY: &str =
-    "another cluster key: copy the key of the other nodes to that one";
+    "another cluster key: who of the two missed a change needs the key file of the others";
+
+/// What a proof with the last key shows.
+pub(crate) const DROPPED_KEY: &str =
+    "a cluster key that was dropped here: copy the key file of this node to that one, and join it again";
 
 /// How a handshake ends.
 pub(crate) type Outcome<T> = core::result::Result<T, Failed>;
@@ -148,13 +155,13 @@ impl Hello {
 }
 
 /// MAC over both hellos; the letter says what for.
-pub(crate) fn derive(me: &Identity, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
-    crypto::mac(&me.key, &[letter, a.as_bytes(), b.as_bytes()])
+pub(crate) fn derive(key: &Key, letter: &[u8], a: &Hello, b: &Hello) -> [u8; PROOF] {
+    crypto::mac(&key.secret, &[letter, a.as_bytes(), b.as_bytes()])
 }
 
-/// A handshake in which both hellos have been said.
-pub(crate) struct Shaking<'a> {
-    me: &'a Identity,
+/// A handshake in which both hellos have been said; `Keys` is a key, or those that it may be.
+pub(crate) struct Shaking<Keys> {
+    keys: Keys,
     a: Hello,
     b: Hello,
     node: NodeId,
@@ -162,13 +169,14 @@ pub(crate) struct Shaking<'a> {
     lane: Lane,
 }
 
-impl<'a> Shaking<'a> {
+impl Shaking<Keyring> {
     /// The connecting end: it said `a` to `peer` and heard `bytes`.
     ///
     /// # Errors
     /// [`Failed::Refused`].
     pub(crate) fn answered(
-        me: &'a Identity,
+        me: &Identity,
+        keys: Keyring,
         a: Hello,
         peer: NodeId,
         bytes: [u8; HELLO],
@@ -182,7 +190,7 @@ impl<'a> Shaking<'a> {
         }
         let lane = a.lane()?;
         Ok(Self {
-            me,
+            keys,
             a,
             b,
             node,
@@ -191,15 +199,37 @@ impl<'a> Shaking<'a> {
         })
     }
 
-    /// The accepting end: it heard `bytes`, and answers with [`Self::answer`].
+    /// The connecting end heard the other's proof: its own, and whom it has proved.
     ///
     /// # Errors
     /// [`Failed::Refused`].
-    pub(crate) fn asked(me: &'a Identity, bytes: [u8; HELLO], nonce: [u8; NONCE]) -> Outcome<Self> {
+    pub(crate) fn proved_by_b(self, proof: &[u8; PROOF]) -> Outcome<([u8; PROOF], Session)> {
+        let is_by = |k: &Key| crypto::equal(proof, &derive(k, b"B", &self.a, &self.b));
+        let key = match self.keys.find(is_by) {
+            With::Heard(key) => key,
+            With::Dropped => return Err(Failed::Refused(DROPPED_KEY)),
+            With::Nothing => return Err(Failed::Refused(ANOTHER_KEY)),
+        };
+        let mine = derive(&key, b"A", &self.a, &self.b);
+        Ok((mine, self.session(&key, b"SA", b"SB")))
+    }
+}
+
+impl Shaking<Key> {
+    /// The accepting end: it heard `bytes`, and answers with [`Self::answer`]. `key` gives the one to use towards a node.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`].
+    pub(crate) fn asked(
+        me: &Identity,
+        key: impl FnOnce(NodeId) -> Key,
+        bytes: [u8; HELLO],
+        nonce: [u8; NONCE],
+    ) -> Outcome<Self> {
         let a: Hello = zerocopy::transmute!(bytes);
         let (node, incarnation, lane) = a.check(me)?;
         Ok(Self {
-            me,
+            keys: key(node),
             a,
             b: Hello::new(me, node.number(), lane, nonce),
             node,
@@ -210,17 +240,7 @@ impl<'a> Shaking<'a> {
 
     /// What the accepting end says: its hello and its proof.
     pub(crate) fn answer(&self) -> (&Hello, [u8; PROOF]) {
-        (&self.b, derive(self.me, b"B", &self.a, &self.b))
-    }
-
-    /// The connecting end heard the other's proof: its own, and whom it has proved.
-    ///
-    /// # Errors
-    /// [`Failed::Refused`].
-    pub(crate) fn proved_by_b(self, proof: &[u8; PROOF]) -> Outcome<([u8; PROOF], Session)> {
-        self.check_proof(b"B", proof)?;
-        let mine = derive(self.me, b"A", &self.a, &self.b);
-        Ok((mine, self.session(b"SA", b"SB")))
+        (&self.b, derive(&self.keys, b"B", &self.a, &self.b))
     }
 
     /// The accepting end heard the other's proof: whom it has proved.
@@ -228,26 +248,23 @@ impl<'a> Shaking<'a> {
     /// # Errors
     /// [`Failed::Refused`].
     pub(crate) fn proved_by_a(self, proof: &[u8; PROOF]) -> Outcome<Session> {
-        self.check_proof(b"A", proof)?;
-        Ok(self.session(b"SB", b"SA"))
-    }
-
-    fn check_proof(&self, letter: &[u8], proof: &[u8; PROOF]) -> Outcome<()> {
-        if crypto::equal(proof, &derive(self.me, letter, &self.a, &self.b)) {
-            Ok(())
+        if crypto::equal(proof, &derive(&self.keys, b"A", &self.a, &self.b)) {
+            Ok(self.session(&self.keys, b"SB", b"SA"))
         } else {
             Err(Failed::Refused(ANOTHER_KEY))
         }
     }
+}
 
-    fn session(&self, out: &[u8], into: &[u8]) -> Session {
+impl<Keys> Shaking<Keys> {
+    fn session(&self, key: &Key, out: &[u8], into: &[u8]) -> Session {
         Session {
             node: self.node,
             incarnation: self.incarnation,
             lane: self.lane,
-            id: crypto::mac(&self.me.key, &[b"ID", self.a.as_bytes(), self.b.as_bytes()]),
-            key_out: derive(self.me, out, &self.a, &self.b),
-            key_in: derive(self.me, into, &self.a, &self.b),
+            id: crypto::mac(&key.secret, &[b"ID", self.a.as_bytes(), self.b.as_bytes()]),
+            key_out: derive(key, out, &self.a, &self.b),
+            key_in: derive(key, into, &self.a, &self.b),
         }
     }
 }

@@ -2,6 +2,12 @@
 
 //! Heartbeats: authenticated datagrams, one on every link. What they say is `clms`'s.
 
+use crate::handshake::DROPPED_KEY;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
+use crate::keyring::Said;
+use crate::keyring::Second;
+use crate::keyring::With;
 use crate::net::Identity;
 use crate::refused::Counters;
 use crate::refused::Refused;
@@ -19,7 +25,7 @@ use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
 const MAGIC: u32 = 0x4249_5353;
 
 /// Bytes that a heartbeat carries for `clms`.
-pub(crate) const SAYS: usize = 192;
+pub(crate) const SAYS: usize = 176;
 
 /// What the number of a heartbeat says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct Heartbeat {
     pub supports: u64,
     /// What it says.
     pub says: [u8; SAYS],
+    /// Which keys its sender has.
+    pub(crate) keys: Said,
 }
 
 /// What a heartbeat says to the one node that it goes to.
@@ -71,6 +79,10 @@ pub(crate) struct Datagram {
     supports: Le64,
     cluster: [u8; 16],
     says: [u8; SAYS],
+    /// Fingerprint of the second key that is heard; 0: none.
+    second: Le64,
+    /// What that is: 1 the next one, 2 the old one.
+    second_is: Le64,
     tag: [u8; 16],
 }
 
@@ -80,8 +92,15 @@ pub(crate) const LEN: usize = core::mem::size_of::<Datagram>();
 const SIGNED: usize = LEN - 16;
 
 impl Datagram {
-    /// One of this node's.
-    pub(crate) fn new(me: &Identity, seq: u64, answer: Answer, says: &[u8; SAYS]) -> Self {
+    /// One of this node's, with a key and what goes with it.
+    pub(crate) fn new(
+        me: &Identity,
+        (key, keys): (Key, Said),
+        seq: u64,
+        answer: Answer,
+        says: &[u8; SAYS],
+    ) -> Self {
+        let (second_is, second) = keys.second.map_or((0, 0), |(what, p)| (what as u64, p));
         let mut d = Self {
             magic: Le32::new(MAGIC),
             node: Le32::new(me.node.number()),
@@ -92,15 +111,27 @@ impl Datagram {
             supports: Le64::new(answer.supports),
             cluster: me.cluster,
             says: *says,
+            second: Le64::new(second),
+            second_is: Le64::new(second_is),
             tag: [0; 16],
         };
-        d.tag = d.sign(me);
+        d.tag = d.sign(&key);
         d
     }
 
-    fn sign(&self, me: &Identity) -> [u8; 16] {
+    fn sign(&self, key: &Key) -> [u8; 16] {
         let signed = self.as_bytes().get(..SIGNED).unwrap_or(&[]);
-        crypto::mac(&me.key, &[b"H", signed])
+        crypto::mac(&key.secret, &[b"H", signed])
+    }
+
+    /// The second key that its sender hears.
+    fn second(&self) -> Option<(Second, u64)> {
+        let what = match self.second_is.get() {
+            1 => Second::Next,
+            2 => Second::Old,
+            _ => return None,
+        };
+        Some((what, self.second.get()))
     }
 
     /// Checks what came from `address`. `news` says what node, incarnation and number are.
@@ -109,6 +140,7 @@ impl Datagram {
     /// `EBADMSG`, `ESTALE`, counted; `EALREADY`: it was heard on another link.
     pub(crate) fn check(
         me: &Identity,
+        keys: &Keyring,
         counters: &Counters,
         address: Address,
         bytes: &[u8],
@@ -125,12 +157,21 @@ impl Datagram {
             refuse(Refused::Torn, None, "no heartbeat");
             return Err(EBADMSG);
         }
-        if d.cluster != me.cluster || !crypto::equal(&d.tag, &d.sign(me)) {
-            let what = "a heartbeat of another cluster, or with another key";
-            refuse(Refused::Tag, None, what);
-            return Err(EBADMSG);
-        }
-        let node = NodeId::new(d.node.get()).ok_or(EBADMSG)?;
+        let is_by = |k: &Key| d.cluster == me.cluster && crypto::equal(&d.tag, &d.sign(k));
+        let node = NodeId::new(d.node.get());
+        let key = match keys.find(is_by) {
+            With::Heard(key) => key,
+            With::Dropped => {
+                refuse(Refused::Tag, node, DROPPED_KEY);
+                return Err(EBADMSG);
+            }
+            With::Nothing => {
+                let what = "a heartbeat of another cluster, or with another key";
+                refuse(Refused::Tag, None, what);
+                return Err(EBADMSG);
+            }
+        };
+        let node = node.ok_or(EBADMSG)?;
         let incarnation = Incarnation(d.incarnation.get());
         let news = if node == me.node {
             News::Old
@@ -153,6 +194,10 @@ impl Datagram {
             answers: is_answer.then(|| d.answer_seq.get()),
             supports: if is_answer { d.supports.get() } else { 0 },
             says: d.says,
+            keys: Said {
+                used: key.print,
+                second: d.second(),
+            },
         })
     }
 }
@@ -161,21 +206,24 @@ impl Datagram {
 mod tests {
     use super::*;
 
-    fn identity(node: u32, key: u8) -> Result<Identity> {
+    fn ring(key: u8) -> Keyring {
+        Keyring::new(Key::new([key; 32]))
+    }
+
+    fn identity(node: u32) -> Result<Identity> {
         Ok(Identity {
             node: NodeId::new(node).ok_or(EINVAL)?,
             incarnation: Incarnation(7),
             cluster: [1; 16],
-            key: [key; 32],
         })
     }
 
     /// What node 1 thinks of these bytes, and how much more it then has counted of each kind.
     fn heard(c: &Counters, bytes: &[u8], news: News) -> Result<(Result<Heartbeat>, [u64; 3])> {
         let count = || [Refused::Torn, Refused::Tag, Refused::Stale].map(|w| c.count(w));
-        let me = identity(1, 1)?;
+        let me = identity(1)?;
         let before = count();
-        let r = Datagram::check(&me, c, Address::NONE, bytes, |_, _, _| news);
+        let r = Datagram::check(&me, &ring(1), c, Address::NONE, bytes, |_, _, _| news);
         let mut n = count();
         for (n, b) in n.iter_mut().zip(before) {
             *n -= b;
@@ -184,25 +232,37 @@ mod tests {
     }
 
     /// One of node 2's to node 1.
-    fn datagram(me: &Identity) -> Datagram {
+    fn datagram(me: &Identity, keys: Keyring) -> Datagram {
         let answer = Answer {
             incarnation: Incarnation(7),
             seq: 9,
             supports: 4,
         };
-        Datagram::new(me, 5, answer, &[3; SAYS])
+        Datagram::new(me, keys.towards(None), 5, answer, &[3; SAYS])
     }
 
     #[test]
     fn a_good_one_is_heard() -> Result {
-        let d = datagram(&identity(2, 1)?);
+        let d = datagram(&identity(2)?, ring(1));
         assert_eq!(d.as_bytes().len(), 272);
         let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
         let h = r?;
         assert_eq!((h.node.number(), h.incarnation.0, h.seq), (2, 7, 5));
         assert_eq!((h.answers, h.supports), (Some(9), 4));
         assert_eq!(h.says, [3; SAYS]);
+        assert_eq!(h.keys, ring(1).said());
         assert_eq!(n, [0, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn keys_that_are_said_are_heard() -> Result {
+        for what in [Second::Next, Second::Old] {
+            let keys = ring(1).with(what, Key::new([2; 32]));
+            let d = datagram(&identity(2)?, keys);
+            let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
+            assert_eq!(r?.keys, keys.said());
+        }
         Ok(())
     }
 
@@ -214,7 +274,7 @@ mod tests {
                 seq,
                 supports: 4,
             };
-            let d = Datagram::new(&identity(2, 1)?, 5, answer, &[3; SAYS]);
+            let d = Datagram::new(&identity(2)?, ring(1).towards(None), 5, answer, &[3; SAYS]);
             let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
             let h = r?;
             assert_eq!((h.answers, h.supports), (None, 0));
@@ -224,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_byte_counts_for_the_tag() -> Result {
-        let d = datagram(&identity(2, 1)?);
+        let d = datagram(&identity(2)?, ring(1));
         let counters = Counters::new()?;
         for i in 0..LEN {
             let mut bytes = [0; LEN];
@@ -240,9 +300,9 @@ mod tests {
 
     #[test]
     fn others_are_refused() -> Result {
-        let good = datagram(&identity(2, 1)?);
-        let other_key = datagram(&identity(2, 2)?);
-        let reflected = datagram(&identity(1, 1)?);
+        let good = datagram(&identity(2)?, ring(1));
+        let other_key = datagram(&identity(2)?, ring(2));
+        let reflected = datagram(&identity(1)?, ring(1));
         let short = good.as_bytes().get(..LEN - 1).unwrap_or(&[]);
         let mut long = [0; LEN + 1];
         for (to, from) in long.iter_mut().zip(good.as_bytes()) {

@@ -14,6 +14,7 @@ mod frame;
 mod handshake;
 mod hearing;
 mod heartbeat;
+mod keyring;
 mod link;
 #[cfg(CONFIG_KUNIT = "y")]
 mod loopback;

@@ -14,6 +14,11 @@ use crate::heartbeat::Heartbeat;
 use crate::heartbeat::News;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
+use crate::keyring::Refusal;
+use crate::keyring::Said;
+use crate::keyring::Second;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::pool;
@@ -32,6 +37,7 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
+use kernel::sync::SpinLock;
 use ssi::crypto;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -64,6 +70,10 @@ pub struct Config {
     pub name: KVec<u8>,
     /// The cluster key.
     pub key: KVec<u8>,
+    /// The one that follows, if it is staged; else empty.
+    pub next_key: KVec<u8>,
+    /// The one before, if it is not dropped yet; else empty.
+    pub old_key: KVec<u8>,
     /// This node.
     pub this: NodeId,
     /// This life of it.
@@ -90,8 +100,6 @@ pub(crate) struct Identity {
     pub(crate) incarnation: Incarnation,
     /// First half of a hash of the cluster's name.
     pub(crate) cluster: [u8; 16],
-    /// Hash of the cluster key.
-    pub(crate) key: [u8; 32],
 }
 
 impl Identity {
@@ -106,8 +114,30 @@ impl Identity {
             node: config.this,
             incarnation: config.incarnation,
             cluster,
-            key: crypto::mac(b"OpenSSI cluster key, version 1..", &[&config.key]),
         }
+    }
+}
+
+/// The keys of this node, and what the others say of theirs.
+struct Keys {
+    ring: Keyring,
+    said: KVec<(NodeId, Option<Said>)>,
+}
+
+impl Keys {
+    fn said(&self, node: NodeId) -> Option<Said> {
+        self.said.iter().find(|s| s.0 == node).and_then(|s| s.1)
+    }
+}
+
+/// What the keys of a configuration make.
+pub(crate) fn keyring(config: &Config) -> Keyring {
+    let ring = Keyring::new(Key::from_file(&config.key));
+    // A node that had both, and stopped in the middle of its switch, hears both.
+    match (&config.next_key, &config.old_key) {
+        (next, _) if !next.is_empty() => ring.with(Second::Next, Key::from_file(next)),
+        (_, old) if !old.is_empty() => ring.with(Second::Old, Key::from_file(old)),
+        _ => ring,
     }
 }
 
@@ -129,6 +159,9 @@ pub(crate) struct Net {
     /// Lock: level 15 `ics::heard`, mutex: the last heartbeat of each node.
     #[pin]
     heard: Mutex<KVec<(NodeId, Incarnation, u64)>>,
+    /// Lock: level 13 `ics::keys`, spin.
+    #[pin]
+    keys: SpinLock<Keys>,
     /// Accepted sockets under way, to be shut down at the stop. Lock: level 15 `ics::accepted`, mutex.
     #[pin]
     accepted: Mutex<KVec<(KThread, Arc<Accepted>)>>,
@@ -200,6 +233,42 @@ impl Net {
         self.peers.iter().find(|p| p.node == node)
     }
 
+    /// This node's keys.
+    pub(crate) fn ring(&self) -> Keyring {
+        self.keys.lock().ring
+    }
+
+    /// What a node said of its keys.
+    pub(crate) fn keys_of(&self, node: NodeId) -> Option<Said> {
+        self.keys.lock().said(node)
+    }
+
+    /// The key to use towards a node, and what to say with it.
+    fn key_towards(&self, node: NodeId) -> (Key, Said) {
+        let keys = self.keys.lock();
+        keys.ring.towards(keys.said(node))
+    }
+
+    /// A step of this node's keys, which is given what each member said of its own.
+    pub(crate) fn change_keys(
+        &self,
+        step: impl FnOnce(
+            Keyring,
+            &mut dyn Iterator<Item = Option<Said>>,
+        ) -> core::result::Result<Keyring, Refusal>,
+    ) -> core::result::Result<(), Refusal> {
+        let mut keys = self.keys.lock();
+        let members = self.peers.iter().filter(|p| p.is_member());
+        let ring = step(keys.ring, &mut members.map(|p| keys.said(p.node)))?;
+        keys.ring = ring;
+        Ok(())
+    }
+
+    /// Whether another node of the table has an address.
+    fn is_of_table(&self, address: Ipv4) -> bool {
+        self.peers.iter().any(|p| p.addresses.contains(&address))
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed) != 0
     }
@@ -251,7 +320,13 @@ impl Net {
         let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
             return;
         };
-        match admission::connect(&self.me, &stream, peer.node, Lane::Bulk(main.id)) {
+        match admission::connect(
+            &self.me,
+            self.ring(),
+            &stream,
+            peer.node,
+            Lane::Bulk(main.id),
+        ) {
             Ok(session) => {
                 if let Ok(bulk) = main.beside(stream, session) {
                     self.serve_bulk(peer, main, &bulk);
@@ -319,7 +394,7 @@ impl Net {
         let Ok(stream) = self.transport.connect(peer, over) else {
             return;
         };
-        match admission::connect(&self.me, &stream, peer.node, Lane::Main) {
+        match admission::connect(&self.me, self.ring(), &stream, peer.node, Lane::Main) {
             Ok(session) => {
                 if let Ok(link) = self.link(peer, stream, session, Some(over)) {
                     self.serve(peer, &link);
@@ -335,7 +410,14 @@ impl Net {
     /// Handshake and service of a stream that somebody else began.
     fn accepted(&self, stream: Stream, accepted: &Accepted) {
         let address = stream.peer();
-        match admission::accept(&self.me, &stream) {
+        let session = if self.is_of_table(address.ip) {
+            admission::accept(&self.me, |node| self.key_towards(node).0, &stream)
+        } else {
+            // It came around the cluster's links, which may be the ones that nobody else can read.
+            let what = "an address that no other node has: correct clustertab or wireguard.toml";
+            Err(Failed::Refused(what))
+        };
+        match session {
             Ok(session) => {
                 let node = session.node;
                 if let Lane::Bulk(id) = session.lane {
@@ -428,8 +510,7 @@ impl Net {
             }
             let bytes = bytes.get(..n).unwrap_or(&[]);
             // Hashing is the expensive part: nobody but nodes of the table gets that far.
-            let is_known = |p: &Arc<Peer>| p.addresses.contains(&from.ip);
-            if !self.peers.iter().any(is_known) {
+            if !self.is_of_table(from.ip) {
                 continue;
             }
             let mut brought = None;
@@ -443,7 +524,8 @@ impl Net {
                     (news, _) => news,
                 }
             };
-            let checked = Datagram::check(&self.me, &self.counters, from, bytes, news);
+            let ring = self.ring();
+            let checked = Datagram::check(&self.me, &ring, &self.counters, from, bytes, news);
             let is_heard = match &checked {
                 Ok(_) => true,
                 Err(e) => *e == EALREADY,
@@ -455,6 +537,7 @@ impl Net {
                 if self.peer(h.node).is_some_and(|p| p.heard(h.incarnation)) {
                     self.condemned.notify_all();
                 }
+                self.note_keys(&h);
                 self.observer.heartbeat(&h);
             }
         }
@@ -487,6 +570,14 @@ impl Net {
                 );
             }
             stream.tear();
+        }
+    }
+
+    /// Remembers what a node said of its keys.
+    fn note_keys(&self, h: &Heartbeat) {
+        let mut keys = self.keys.lock();
+        if let Some(said) = keys.said.iter_mut().find(|s| s.0 == h.node) {
+            said.1 = Some(h.keys);
         }
     }
 
@@ -524,6 +615,8 @@ impl Running {
         counters: Arc<Counters>,
     ) -> Result<Self> {
         let me = Identity::new(&config);
+        let ring = keyring(&config);
+        let mut said = KVec::new();
         let mut peers = KVec::new();
         let mut heard = KVec::new();
         for n in config.nodes {
@@ -531,6 +624,7 @@ impl Running {
                 continue;
             }
             heard.push((n.node, Incarnation(0), 0), GFP_KERNEL)?;
+            said.push((n.node, None), GFP_KERNEL)?;
             let peer = Peer::new(n.node, n.addresses, n.port, pool.clone())?;
             peers.push(peer, GFP_KERNEL)?;
         }
@@ -546,6 +640,7 @@ impl Running {
                 stopped <- Event::new(),
                 condemned <- Event::new(),
                 heard <- kernel::new_mutex!(heard, "ics::heard"),
+                keys <- kernel::new_spinlock!(Keys { ring, said }, "ics::keys"),
                 accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
             }),
             GFP_KERNEL,
@@ -635,7 +730,7 @@ pub fn send_heartbeat(node: NodeId, seq: u64, answer: Answer, says: &[u8; SAYS])
         return;
     };
     if let Some(p) = net.peer(node) {
-        let d = Datagram::new(&net.me, seq, answer, says);
+        let d = Datagram::new(&net.me, net.key_towards(node), seq, answer, says);
         net.transport.send_datagram(p, d.as_bytes());
     }
 }

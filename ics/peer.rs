@@ -185,6 +185,11 @@ impl Peer {
         )
     }
 
+    /// Whether `clms` has admitted it.
+    pub(crate) fn is_member(&self) -> bool {
+        self.state.lock().member.is_some()
+    }
+
     /// The stream, if there is one.
     fn link(&self) -> Option<Arc<Link>> {
         let s = self.state.lock();

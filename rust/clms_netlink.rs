@@ -63,6 +63,18 @@ impl Join<'_> {
             .unwrap_or(&self.0.key)
     }
 
+    /// The one that is staged; empty if none is.
+    pub fn next_key(&self) -> &[u8] {
+        let len = self.0.next_key_len as usize;
+        self.0.next_key.get(..len).unwrap_or(&self.0.next_key)
+    }
+
+    /// The one that is not dropped yet; empty if there is none.
+    pub fn old_key(&self) -> &[u8] {
+        let len = self.0.old_key_len as usize;
+        self.0.old_key.get(..len).unwrap_or(&self.0.old_key)
+    }
+
     /// The node that joins.
     pub fn this(&self) -> Option<NodeId> {
         NodeId::new(self.0.this_node)

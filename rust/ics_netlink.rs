@@ -3,11 +3,14 @@
 //! The interconnect's generic netlink family (`Documentation/netlink/ssi_ics.yaml`), as a trait.
 
 use crate::bindings;
+use crate::clms_netlink::refuse;
 use crate::clms_netlink::set_text;
+use crate::clms_netlink::Refusal;
 use crate::ids::NodeId;
 use crate::net::Ipv4;
 use core::marker::PhantomData;
 use kernel::error::to_result;
+use kernel::ffi::c_char;
 use kernel::ffi::c_int;
 use kernel::prelude::*;
 
@@ -127,6 +130,34 @@ impl LinkRow<'_> {
     }
 }
 
+/// What a second key is to the one in use, as in the specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondKey {
+    /// There is none.
+    None = 0,
+    /// The next one.
+    Next = 1,
+    /// The old one.
+    Old = 2,
+}
+
+/// The answer to `key-get` for one node, to be filled in.
+pub struct KeyRow<'a>(&'a mut bindings::ssi_ics_key);
+
+impl KeyRow<'_> {
+    /// Fills it in, with fingerprints.
+    pub fn set(&mut self, node: NodeId, used: u64, second: u64, what: SecondKey) {
+        let to = &mut *self.0;
+        to.node = node.number();
+        to.used = used;
+        to.second = second;
+        to.second_is = what as u32;
+    }
+}
+
+/// What came of a request.
+pub type Answer = core::result::Result<(), Refusal>;
+
 /// Answers for the family. Called in the asker's context; may sleep.
 pub trait Answerer: Send + Sync + 'static {
     /// `op-get`: fills row `n` in; rows count from 0.
@@ -140,6 +171,36 @@ pub trait Answerer: Send + Sync + 'static {
     /// # Errors
     /// `ENOENT` after the last one.
     fn link(n: usize, row: &mut LinkRow<'_>) -> Result;
+
+    /// `key-get`, likewise: first this node.
+    ///
+    /// # Errors
+    /// `ENOENT` after the last one.
+    fn key(n: usize, row: &mut KeyRow<'_>) -> Result;
+
+    /// `key-stage`.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    fn key_stage(secret: &[u8]) -> Answer;
+
+    /// `key-unstage`.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    fn key_unstage() -> Answer;
+
+    /// `key-switch`, to the key with that fingerprint.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    fn key_switch(print: u64) -> Answer;
+
+    /// `key-drop`: all but the key with that fingerprint.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    fn key_drop(print: u64) -> Answer;
 }
 
 /// The registered family. Dropping it waits until nobody is being answered.
@@ -174,6 +235,11 @@ impl<T: Answerer> Adapter<T> {
     const OPS: bindings::ssi_ics_ops = bindings::ssi_ics_ops {
         op: Some(Self::op),
         link: Some(Self::link),
+        key: Some(Self::key),
+        key_stage: Some(Self::key_stage),
+        key_unstage: Some(Self::key_unstage),
+        key_switch: Some(Self::key_switch),
+        key_drop: Some(Self::key_drop),
     };
 
     /// # Safety
@@ -190,5 +256,43 @@ impl<T: Answerer> Adapter<T> {
         // SAFETY: By the contract.
         let mut row = LinkRow(unsafe { &mut *row });
         errno(T::link(n as usize, &mut row))
+    }
+
+    /// # Safety
+    /// `row` is valid, zeroed and exclusive.
+    unsafe extern "C" fn key(n: u32, row: *mut bindings::ssi_ics_key) -> c_int {
+        // SAFETY: By the contract.
+        let mut row = KeyRow(unsafe { &mut *row });
+        errno(T::key(n as usize, &mut row))
+    }
+
+    /// # Safety
+    /// `secret` is readable for `len` bytes, `why` is writable.
+    unsafe extern "C" fn key_stage(secret: *const u8, len: u32, why: *mut *const c_char) -> c_int {
+        // SAFETY: By the contract.
+        let secret = unsafe { core::slice::from_raw_parts(secret, len as usize) };
+        // SAFETY: By the contract.
+        unsafe { refuse(T::key_stage(secret), why) }
+    }
+
+    /// # Safety
+    /// `why` is writable.
+    unsafe extern "C" fn key_unstage(why: *mut *const c_char) -> c_int {
+        // SAFETY: By the contract.
+        unsafe { refuse(T::key_unstage(), why) }
+    }
+
+    /// # Safety
+    /// `why` is writable.
+    unsafe extern "C" fn key_switch(print: u64, why: *mut *const c_char) -> c_int {
+        // SAFETY: By the contract.
+        unsafe { refuse(T::key_switch(print), why) }
+    }
+
+    /// # Safety
+    /// `why` is writable.
+    unsafe extern "C" fn key_drop(print: u64, why: *mut *const c_char) -> c_int {
+        // SAFETY: By the contract.
+        unsafe { refuse(T::key_drop(print), why) }
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn config(this: u32, incarnation: Incarnation, key: &[u8]) -> Result<
     let mut c = Config {
         name: KVec::new(),
         key: KVec::new(),
+        next_key: KVec::new(),
+        old_key: KVec::new(),
         this: id(this)?,
         incarnation,
         nodes,

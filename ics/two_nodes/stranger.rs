@@ -21,6 +21,7 @@ use crate::handshake::HELLO;
 use crate::handshake::ID;
 use crate::handshake::PROOF;
 use crate::loopback::Hub;
+use crate::net::keyring;
 use crate::net::Identity;
 use crate::service::Op;
 use crate::transport::Stream;
@@ -63,9 +64,10 @@ impl Stranger {
     }
 
     fn on_lane(hub: &Arc<Hub>, incarnation: Incarnation, lane: Lane) -> Result<Self> {
-        let me = Identity::new(&config(2, incarnation, KEY)?);
+        let config = config(2, incarnation, KEY)?;
+        let (me, keys) = (Identity::new(&config), keyring(&config));
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
-        let session = admission::connect(&me, &stream, id(1)?, lane).map_err(|_| EPERM)?;
+        let session = admission::connect(&me, keys, &stream, id(1)?, lane).map_err(|_| EPERM)?;
         Ok(Self::after(stream, session))
     }
 
@@ -82,14 +84,15 @@ impl Stranger {
 
     /// On a main stream, before the last word of its handshake, which is to be sent: until then node 1 does not know it.
     pub(super) fn almost_admitted(hub: &Arc<Hub>) -> Result<(Self, [u8; PROOF])> {
-        let me = Identity::new(&config(2, LIFE, KEY)?);
+        let config = config(2, LIFE, KEY)?;
+        let (me, keys) = (Identity::new(&config), keyring(&config));
         let stream = Stream::Loopback(hub.connect(id(2)?, id(1)?, 0)?);
         let a = Hello::new(&me, 1, Lane::Main, crypto::random());
         stream.send(&[a.as_bytes()])?;
         let (mut b, mut proof) = ([0; HELLO], [0; PROOF]);
         stream.receive(&mut b)?;
         stream.receive(&mut proof)?;
-        let shaking = Shaking::answered(&me, a, id(1)?, b).map_err(|_| EPERM)?;
+        let shaking = Shaking::answered(&me, keys, a, id(1)?, b).map_err(|_| EPERM)?;
         let (mine, session) = shaking.proved_by_b(&proof).map_err(|_| EPERM)?;
         Ok((Self::after(stream, session), mine))
     }

@@ -160,14 +160,22 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 	nla_strscpy(j->name, info->attrs[SSI_CLMS_A_CLMS_NAME], sizeof(j->name));
 	j->this_node = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_THIS_NODE]);
 	j->key_len = nla_memcpy(j->key, info->attrs[SSI_CLMS_A_CLMS_KEY], sizeof(j->key));
+	if (info->attrs[SSI_CLMS_A_CLMS_NEXT_KEY])
+		j->next_key_len = nla_memcpy(j->next_key, info->attrs[SSI_CLMS_A_CLMS_NEXT_KEY],
+					     sizeof(j->next_key));
+	if (info->attrs[SSI_CLMS_A_CLMS_OLD_KEY])
+		j->old_key_len = nla_memcpy(j->old_key, info->attrs[SSI_CLMS_A_CLMS_OLD_KEY],
+					    sizeof(j->old_key));
 	if (info->attrs[SSI_CLMS_A_CLMS_DETECT_MS])
 		j->detect_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_DETECT_MS]);
 	if (info->attrs[SSI_CLMS_A_CLMS_FENCE_DIGEST])
 		j->fence_digest = nla_get_u64(info->attrs[SSI_CLMS_A_CLMS_FENCE_DIGEST]);
 	if (info->attrs[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS])
 		j->fence_timeout_ms = nla_get_u32(info->attrs[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS]);
-	if (j->key_len < SSI_CLMS_MIN_KEY) {
-		GENL_SET_ERR_MSG(info, "the cluster key is shorter than 16 bytes");
+	if (j->key_len < SSI_CLMS_MIN_KEY ||
+	    (j->next_key_len && j->next_key_len < SSI_CLMS_MIN_KEY) ||
+	    (j->old_key_len && j->old_key_len < SSI_CLMS_MIN_KEY)) {
+		GENL_SET_ERR_MSG(info, "a cluster key is shorter than 16 bytes");
 		ret = -EINVAL;
 		goto out;
 	}
@@ -175,6 +183,11 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 		ret = ssi_clms_get_node(a, j, info);
 		if (ret)
 			goto out;
+	}
+	if (j->next_key_len && j->old_key_len) {
+		GENL_SET_ERR_MSG(info, "a next and an old cluster key: only one of them");
+		ret = -EINVAL;
+		goto out;
 	}
 	ret = ssi_clms_ops->join(j, &why);
 	if (why)

@@ -34,7 +34,7 @@ const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1
 };
 
 /* SSI_CLMS_CMD_JOIN - do */
-static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS + 1] = {
+static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_OLD_KEY + 1] = {
 	[SSI_CLMS_A_CLMS_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_CLMS_THIS_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
@@ -42,6 +42,8 @@ static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_FENCE_TIM
 	[SSI_CLMS_A_CLMS_DETECT_MS] = { .type = NLA_U32, },
 	[SSI_CLMS_A_CLMS_FENCE_DIGEST] = { .type = NLA_U64, },
 	[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS] = { .type = NLA_U32, },
+	[SSI_CLMS_A_CLMS_NEXT_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
+	[SSI_CLMS_A_CLMS_OLD_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
 };
 
 /* SSI_CLMS_CMD_HISTORY - do */
@@ -88,7 +90,7 @@ const struct genl_split_ops ssi_clms_nl_ops[11] = {
 		.cmd		= SSI_CLMS_CMD_JOIN,
 		.doit		= ssi_clms_nl_join_doit,
 		.policy		= ssi_clms_join_nl_policy,
-		.maxattr	= SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS,
+		.maxattr	= SSI_CLMS_A_CLMS_OLD_KEY,
 		.flags		= GENL_CMD_CAP_DO,
 	},
 	{

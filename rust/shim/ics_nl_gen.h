@@ -13,10 +13,15 @@
 #include <uapi/linux/ssi_ics.h>
 
 /* Ops table for ssi_ics */
-extern const struct genl_split_ops ssi_ics_nl_ops[2];
+extern const struct genl_split_ops ssi_ics_nl_ops[7];
 
 int ssi_ics_nl_op_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int ssi_ics_nl_link_get_dumpit(struct sk_buff *skb,
 			       struct netlink_callback *cb);
+int ssi_ics_nl_key_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+int ssi_ics_nl_key_stage_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_ics_nl_key_unstage_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_ics_nl_key_switch_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_ics_nl_key_drop_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _LINUX_SSI_ICS_GEN_H */

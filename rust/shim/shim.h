@@ -105,7 +105,11 @@ struct ssi_clms_node {
 struct ssi_clms_join {
 	char name[SSI_CLMS_NAME];
 	u8 key[SSI_CLMS_KEY];
+	u8 next_key[SSI_CLMS_KEY];
+	u8 old_key[SSI_CLMS_KEY];
 	u32 key_len;
+	u32 next_key_len;	/* 0: there is none */
+	u32 old_key_len;	/* likewise */
 	u32 this_node;
 	u32 detect_ms;
 	u64 fence_digest;
@@ -226,10 +230,27 @@ struct ssi_ics_link {
 	u64 resent;
 };
 
-/* Answers for the family: fills in row @row, which is all zero. Return: 0, or an error after the last row. */
+struct ssi_ics_key {
+	u32 node;
+	u32 second_is;
+	u64 used;
+	u64 second;
+};
+
+#define SSI_ICS_KEY		64
+
+/*
+ * Answers for the family. The first three fill in row @row, which is all zero; they return 0, or an error
+ * after the last row. The others set @why to a static text where they have one.
+ */
 struct ssi_ics_ops {
 	int (*op)(u32 row, struct ssi_ics_op *op);
 	int (*link)(u32 row, struct ssi_ics_link *link);
+	int (*key)(u32 row, struct ssi_ics_key *key);
+	int (*key_stage)(const u8 *secret, u32 len, const char **why);
+	int (*key_unstage)(const char **why);
+	int (*key_switch)(u64 print, const char **why);
+	int (*key_drop)(u64 print, const char **why);
 };
 
 int ssi_ics_nl_register(const struct ssi_ics_ops *ops);

@@ -45,6 +45,8 @@ cases! {
     ics_strangers
     ics_links
     ics_stats
+    ics_keys
+    ics_wireguard
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -55,6 +55,8 @@ pub(crate) fn cluster() -> Command {
         .subcommand(events())
         .subcommand(join())
         .subcommand(ics())
+        .subcommand(key())
+        .subcommand(wireguard())
         .subcommand(
             Command::new("leave").about("Take this node out of the cluster; refused while processes of others need it"),
         )
@@ -266,6 +268,78 @@ fn ics() -> Command {
         )
 }
 
+fn key() -> Command {
+    let key_file = || {
+        Arg::new("key")
+            .long("key")
+            .value_name("FILE")
+            .default_value("/etc/cluster.key")
+            .value_parser(value_parser!(PathBuf))
+            .help("Where the node has its key")
+    };
+    let file = |help: &'static str| {
+        Arg::new("file")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    let print = || {
+        Arg::new("print")
+            .value_name("FINGERPRINT")
+            .required(true)
+            .value_parser(crate::key::parse_print)
+            .help("As cluster key show prints it")
+    };
+    Command::new("key")
+        .about("Show the cluster keys in use, or change the key of the running cluster")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Exit status: 0 done, 1 failed or refused, 2 usage, 3 no module.\n\n\
+             To change the key: cluster key generate FILE; copy FILE to the same place on every node, as you copied the first \
+             key; cluster key rotate FILE on one of them. If that fails, mend what it says and run it again.",
+        )
+        .subcommand(
+            Command::new("show")
+                .about("Show by fingerprint which keys each member uses, has staged, or has not dropped yet")
+                .arg(json_arg("Print one JSON object")),
+        )
+        .subcommand(
+            Command::new("generate")
+                .about("Write a new random key into a file that is not there yet")
+                .arg(file("The file to be made").required(true)),
+        )
+        .subcommand(
+            Command::new("rotate")
+                .about("Change the key on all members: stage, switch, drop; goes on where an earlier try ended")
+                .arg(file("The new key, on every node under this name [default: what is staged]"))
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("stage")
+                .about("On this node: hear a further key, and keep it beside the key in use")
+                .arg(file("The new key").required(true))
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("unstage")
+                .about("On this node: forget the staged key")
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("switch")
+                .about("On this node: use the staged key; refused if a member has not staged it")
+                .arg(print())
+                .arg(key_file()),
+        )
+        .subcommand(
+            Command::new("drop")
+                .about("On this node: forget the key before; refused if a member uses it still")
+                .arg(print())
+                .arg(key_file()),
+        )
+}
+
 fn join() -> Command {
     let path = |id: &'static str, default: &'static str, help: &'static str| {
         Arg::new(id)
@@ -304,6 +378,79 @@ fn join() -> Command {
                 .help("Milliseconds of silence after which a node is suspected [default: the module's]"),
         )
         .arg(fence_arg())
+        .arg(wireguard_arg())
+}
+
+fn wireguard() -> Command {
+    let with_table = |c: Command| {
+        c.arg(
+            Arg::new("node")
+                .long("node")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..=i64::from(MAX_NODE)))
+                .help("Number of this node [default: the row of clustertab whose address is ours]"),
+        )
+        .arg(
+            Arg::new("tab")
+                .long("tab")
+                .value_name("FILE")
+                .default_value("/etc/clustertab")
+                .value_parser(value_parser!(PathBuf))
+                .help("The nodes of the cluster, with their addresses outside"),
+        )
+    };
+    let private = || {
+        Arg::new("private")
+            .long("private-key")
+            .value_name("FILE")
+            .default_value("/etc/cluster/wireguard.key")
+            .value_parser(value_parser!(PathBuf))
+            .help("This node's private key; nobody else needs it")
+    };
+    Command::new("wireguard")
+        .about("Keep what nodes say to each other secret: the cluster's links inside WireGuard")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Exit status: 0 done, 1 failed, 2 usage.\n\n\
+             Run cluster wireguard key on each node, put the lines that it prints below [keys] into /etc/cluster/wireguard.toml, \
+             the same on every node, then run cluster wireguard setup before cluster join on each, at every boot.",
+        )
+        .subcommand(with_table(
+            Command::new("key")
+                .about("Print this node's line for wireguard.toml; make its keys if it has none")
+                .arg(private()),
+        ))
+        .subcommand(with_table(
+            Command::new("setup")
+                .about("Make an interface for each link; or change those that are there to what the files say")
+                .arg(private())
+                .arg(wireguard_arg()),
+        ))
+        .subcommand(with_table(
+            Command::new("show")
+                .about("Show the other nodes as the interfaces know them: last handshake, bytes")
+                .arg(wireguard_arg())
+                .arg(json_arg("Print one JSON object")),
+        ))
+        .subcommand(
+            Command::new("remove")
+                .about("Remove the interfaces; refused on a node that has joined")
+                .arg(
+                    Arg::new("force")
+                        .long("force")
+                        .action(ArgAction::SetTrue)
+                        .help("Also on a node that has joined, which may be lost by that"),
+                ),
+        )
+}
+
+fn wireguard_arg() -> Arg {
+    Arg::new("wireguard")
+        .long("wireguard")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Public keys for WireGuard; the same on all nodes [default: /etc/cluster/wireguard.toml, if it is there]")
 }
 
 fn fence_arg() -> Arg {
@@ -399,6 +546,13 @@ mod tests {
             "cluster node confirm-down",
             "cluster status x",
             "cluster ics",
+            "cluster key",
+            "cluster wireguard",
+            "cluster wireguard frob",
+            "cluster key generate",
+            "cluster key stage",
+            "cluster key switch",
+            "cluster key drop abc",
             "cluster ics show x",
         ] {
             assert!(cluster().try_get_matches_from(line.split(' ')).is_err(), "{line}");

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cluster ics show`, and the user's side of the generic netlink family `ssi_ics`.
+//! `cluster ics show`, what `cluster key` asks, and the user's side of the generic netlink family `ssi_ics`.
 //!
 //! `Documentation/netlink/ssi_ics.yaml` is the truth about numbers and types; a test here compares.
 
 use crate::failure::Failure;
 use clap::ArgMatches;
 use cluster::netlink::Error;
+use cluster::netlink::attr;
 use cluster::netlink::broken;
 use cluster::netlink::dump;
+use cluster::netlink::request;
 use cluster::netlink::text;
 use neli::attr::Attribute;
 use neli::types::Buffer;
@@ -24,6 +26,11 @@ const VERSION: u8 = 1;
 pub(crate) enum Cmd {
     OpGet = 1,
     LinkGet = 2,
+    KeyGet = 3,
+    KeyStage = 4,
+    KeyUnstage = 5,
+    KeySwitch = 6,
+    KeyDrop = 7,
 }
 impl neli::consts::genl::Cmd for Cmd {}
 
@@ -61,6 +68,35 @@ pub(crate) enum LinkAttr {
     Resent = 10,
 }
 impl neli::consts::genl::NlAttrType for LinkAttr {}
+
+/// Attribute set `key`.
+#[neli::neli_enum(serialized_type = "u16")]
+pub(crate) enum KeyAttr {
+    Node = 1,
+    Used = 2,
+    Second = 3,
+    SecondIs = 4,
+    Secret = 5,
+}
+impl neli::consts::genl::NlAttrType for KeyAttr {}
+
+/// What the second key of a node is to the one in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Second {
+    /// To be used next.
+    Staged,
+    /// Used before, and not dropped yet.
+    Old,
+}
+
+/// The cluster keys of a node, by their fingerprints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) node: u32,
+    pub(crate) used: u64,
+    pub(crate) second: Option<(Second, u64)>,
+}
 
 /// What a link does, in the order of the numbers.
 const STATES: [&str; 4] = ["idle", "used", "silent", "unknown"];
@@ -114,9 +150,9 @@ pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
 }
 
 fn show(m: &ArgMatches) -> Result<u8, Failure> {
-    let links = dump::<Cmd, LinkAttr>(FAMILY, Cmd::LinkGet, VERSION)?;
+    let links = dump::<Cmd, LinkAttr>(FAMILY, Cmd::LinkGet, VERSION, GenlBuffer::new())?;
     let links = links.iter().map(decode_link).collect::<Result<Vec<_>, _>>()?;
-    let ops = dump::<Cmd, OpAttr>(FAMILY, Cmd::OpGet, VERSION)?;
+    let ops = dump::<Cmd, OpAttr>(FAMILY, Cmd::OpGet, VERSION, GenlBuffer::new())?;
     let ops = ops.iter().map(decode_op).collect::<Result<Vec<_>, _>>()?;
     if m.get_flag("json") {
         println!("{}", json(&links, &ops)?);
@@ -124,6 +160,57 @@ fn show(m: &ArgMatches) -> Result<u8, Failure> {
         print!("{}", table(&links, &ops, m.get_flag("all")));
     }
     Ok(0)
+}
+
+/// The keys of this node, first, and of the other members.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn keys() -> Result<Vec<Key>, Error> {
+    let all = dump::<Cmd, KeyAttr>(FAMILY, Cmd::KeyGet, VERSION, GenlBuffer::new())?;
+    all.iter().map(decode_key).collect()
+}
+
+/// Asks for a step of this node's keys.
+fn change(cmd: Cmd, attrs: impl IntoIterator<Item = neli::genl::Nlattr<KeyAttr, Buffer>>) -> Result<(), Error> {
+    request(FAMILY, cmd, VERSION, attrs.into_iter().collect()).map(drop)
+}
+
+pub(crate) fn stage_key(secret: Vec<u8>) -> Result<(), Error> {
+    change(Cmd::KeyStage, [attr(KeyAttr::Secret, Buffer::from(secret))?])
+}
+
+pub(crate) fn unstage_key() -> Result<(), Error> {
+    change(Cmd::KeyUnstage, [])
+}
+
+pub(crate) fn switch_key(print: u64) -> Result<(), Error> {
+    change(Cmd::KeySwitch, [attr(KeyAttr::Used, print)?])
+}
+
+pub(crate) fn drop_key(print: u64) -> Result<(), Error> {
+    change(Cmd::KeyDrop, [attr(KeyAttr::Used, print)?])
+}
+
+fn decode_key(attrs: &GenlBuffer<KeyAttr, Buffer>) -> Result<Key, Error> {
+    let (mut node, mut used, mut second, mut what) = (0, 0, 0, 0);
+    for a in attrs.iter() {
+        match a.nla_type().nla_type() {
+            KeyAttr::Node => node = a.get_payload_as().map_err(broken)?,
+            KeyAttr::Used => used = a.get_payload_as().map_err(broken)?,
+            KeyAttr::Second => second = a.get_payload_as().map_err(broken)?,
+            KeyAttr::SecondIs => what = a.get_payload_as::<u32>().map_err(broken)?,
+            // A newer kernel may say more.
+            _ => {}
+        }
+    }
+    let second = match what {
+        0 => None,
+        1 => Some((Second::Staged, second)),
+        2 => Some((Second::Old, second)),
+        n => return Err(broken(format!("second key {n}"))),
+    };
+    Ok(Key { node, used, second })
 }
 
 /// A word for a number; a newer kernel may know more.
@@ -302,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_read() {
+        let mut b: Vec<u8> = Vec::new();
+        b.extend(b"\x08\0\x01\0\x02\0\0\0\x0c\0\x02\0\x07\0\0\0\0\0\0\x80"); // node, used
+        b.extend(b"\x0c\0\x03\0\x09\0\0\0\0\0\0\0\x08\0\x04\0\x02\0\0\0"); // second
+        let attrs = GenlBuffer::from_bytes_with_input(&mut Cursor::new(&b), b.len()).expect("attributes");
+        let k = decode_key(&attrs).expect("keys");
+        assert_eq!((k.node, k.used), (2, 0x8000_0000_0000_0007));
+        assert_eq!(k.second, Some((Second::Old, 9)));
+    }
+
+    #[test]
     fn latencies_are_ends_of_classes() {
         let mut o = Op {
             latency: vec![0; 24],
@@ -431,16 +529,47 @@ mod tests {
             names("  -\n    name: op\n", "  -\n    name: link\n", "        "),
             of_ops
         );
-        assert_eq!(names("  -\n    name: link\n", "operations:", "        "), of_links);
+        assert_eq!(
+            names("  -\n    name: link\n", "  -\n    name: key\n", "        "),
+            of_links
+        );
+        let keys = [
+            KeyAttr::Node,
+            KeyAttr::Used,
+            KeyAttr::Second,
+            KeyAttr::SecondIs,
+            KeyAttr::Secret,
+        ];
+        let of_keys: Vec<_> = keys.iter().map(|a| kebab(format!("{a:?}"))).collect();
+        assert_eq!(names("  -\n    name: key\n", "operations:", "        "), of_keys);
+        for (i, a) in (1u16..).zip(keys) {
+            assert_eq!(u16::from(a), i);
+        }
         for (i, a) in (1u16..).zip(ops) {
             assert_eq!(u16::from(a), i);
         }
         for (i, a) in (1u16..).zip(links) {
             assert_eq!(u16::from(a), i);
         }
-        assert_eq!(names("operations:", "~", "      "), ["op-get", "link-get"]);
-        assert_eq!((u8::from(Cmd::OpGet), u8::from(Cmd::LinkGet)), (1, 2));
-        assert_eq!(names("name: link-state\n", "attribute-sets:", "        "), STATES);
+        let cmds = [
+            Cmd::OpGet,
+            Cmd::LinkGet,
+            Cmd::KeyGet,
+            Cmd::KeyStage,
+            Cmd::KeyUnstage,
+            Cmd::KeySwitch,
+            Cmd::KeyDrop,
+        ];
+        let of_cmds: Vec<_> = cmds.iter().map(|c| kebab(format!("{c:?}"))).collect();
+        assert_eq!(names("operations:", "~", "      "), of_cmds);
+        for (i, c) in (1u8..).zip(cmds) {
+            assert_eq!(u8::from(c), i);
+        }
+        assert_eq!(names("name: link-state\n", "  -\n    type: const", "        "), STATES);
+        assert_eq!(
+            names("name: key-second\n", "attribute-sets:", "        "),
+            ["none", "next", "old"]
+        );
         assert!(spec.contains("name: buckets\n"));
     }
 }

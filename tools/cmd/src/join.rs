@@ -6,6 +6,8 @@ use crate::clustertab;
 use crate::config;
 use crate::failure::Failure;
 use crate::fence::Config;
+use crate::keyfiles::KeyFiles;
+use crate::wireguard;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::Error;
@@ -33,6 +35,10 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
                 .node
         }
     };
+    let rows = match wireguard::table(m)? {
+        Some(table) => wireguard::inside(&table, &rows, this_node)?,
+        None => rows,
+    };
     let name = match m.get_one::<String>("name") {
         Some(n) => config::check_name(n)
             .map(|()| n.clone())
@@ -43,12 +49,12 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
     fence
         .check(&rows)
         .map_err(|e| Failure::failed(format!("fence.toml: {e}")))?;
-    let key = config::key(&read(&key_file)?).map_err(|e| {
-        about(
-            &key_file,
-            format!("{e}; the same secret must be in this file on every node"),
-        )
-    })?;
+    let keys = KeyFiles::beside(&key_file)
+        .and_then(|f| f.read())
+        .map_err(|f| Failure {
+            message: format!("{}; the same secret must be in this file on every node", f.message),
+            ..f
+        })?;
     warn_if_open(&key_file);
 
     // Names are for people: what the hosts file says on every node alike, else the number.
@@ -69,7 +75,9 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         name,
         this_node,
         nodes,
-        key,
+        key: keys.used,
+        next_key: keys.next,
+        old_key: keys.old,
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
         fence: fence.for_join(),
     };
@@ -123,22 +131,20 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|e| about(path, e))
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(read(path)?).map_err(|_| about(path, "it is not text"))
 }
 
-fn warn_if_open(key: &Path) {
+/// Says so if a secret can be read by others than its owner.
+pub(crate) fn warn_if_open(key: &Path) {
     let open = std::fs::metadata(key).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
     if open {
-        eprintln!(
-            "cluster join: warning: {} can be read by others; chmod 600 it",
-            key.display()
-        );
+        eprintln!("warning: {} can be read by others; chmod 600 it", key.display());
     }
 }
 
 /// IPv4 addresses of this machine's interfaces, loopback left out.
-fn own_addresses() -> Result<Vec<Ipv4Addr>, Failure> {
+pub(crate) fn own_addresses() -> Result<Vec<Ipv4Addr>, Failure> {
     let list = nix::ifaddrs::getifaddrs().map_err(|e| Failure::failed(format!("interfaces: {}", e.desc())))?;
     Ok(list
         .filter_map(|i| i.address?.as_sockaddr_in().map(|a| a.ip()))

@@ -15,11 +15,16 @@ mod fence;
 mod fenced;
 mod ics;
 mod join;
+mod key;
+mod keyfiles;
 mod migrate;
 mod node;
 mod onnode;
 mod status;
 mod syscalls;
+mod wgnet;
+mod wgtab;
+mod wireguard;
 
 use failure::Failure;
 use std::ffi::OsString;
@@ -101,6 +106,8 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "join" => join::join(m),
         "leave" => join::leave(),
         "ics" => ics::run(m),
+        "key" => key::run(m),
+        "wireguard" => wireguard::run(m),
         "fenced" => fenced::run(m),
         "clusternode_num" => node::number(),
         "clustername" => node::cluster_name(),

@@ -78,6 +78,20 @@ pub(crate) fn onall(m: &ArgMatches) -> Result<u8, Failure> {
     Ok(highest)
 }
 
+/// Runs this program on a node, under the name that comes first; gives its exit code.
+///
+/// # Errors
+/// It could not be run.
+pub(crate) fn run_this(node: u32, args: Vec<OsString>) -> Result<u8, Failure> {
+    let this = std::env::current_exe().map_err(|e| Failure::failed(format!("this program: {e}")))?;
+    let program = Program {
+        path: CString::new(this.into_os_string().into_vec()).map_err(|e| Failure::usage(e.to_string()))?,
+        ..Program::new(args)?
+    };
+    let node = i32::try_from(node).map_err(|_| Failure::new(failure::CLUSTER, format!("node {node}: out of range")))?;
+    program.run_and_wait(node, false)
+}
+
 /// A command, found and ready to be run.
 struct Program {
     path: CString,
@@ -87,7 +101,10 @@ struct Program {
 
 impl Program {
     fn find(m: &ArgMatches) -> Result<Self, Failure> {
-        let words: Vec<OsString> = m.get_many::<OsString>("cmd").into_iter().flatten().cloned().collect();
+        Self::new(m.get_many::<OsString>("cmd").into_iter().flatten().cloned().collect())
+    }
+
+    fn new(words: Vec<OsString>) -> Result<Self, Failure> {
         let name = words.first().cloned().unwrap_or_default();
         let search = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
         let path = look_up(&name, &search)

@@ -77,6 +77,8 @@ pub(crate) enum Clms {
     FenceDigest = 40,
     FenceTimeoutMs = 41,
     Fence = 42,
+    NextKey = 43,
+    OldKey = 44,
 }
 impl neli::consts::genl::NlAttrType for Clms {}
 
@@ -264,6 +266,10 @@ pub struct JoinRequest {
     pub nodes: Vec<JoinNode>,
     /// The cluster key.
     pub key: Vec<u8>,
+    /// The one that is staged.
+    pub next_key: Option<Vec<u8>>,
+    /// The one before, if it is not dropped yet; not together with the next one.
+    pub old_key: Option<Vec<u8>>,
     /// Milliseconds of silence after which a node is taken for dead.
     pub detect_ms: Option<u32>,
     /// How nodes are fenced; `None`: none is.
@@ -485,6 +491,25 @@ impl Family {
     }
 }
 
+/// Asks a family of ours for one thing; gives the answer's attributes, if it has an answer.
+///
+/// # Errors
+/// [`Error::NoModule`] and what the kernel says.
+pub fn request<C, A>(
+    family: &str,
+    cmd: C,
+    version: u8,
+    attrs: GenlBuffer<A, Buffer>,
+) -> Result<Option<GenlBuffer<A, Buffer>>, Error>
+where
+    C: neli::consts::genl::Cmd + std::fmt::Debug,
+    A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+    Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+{
+    let Family { socket, id, .. } = Family::open(family)?;
+    exchange(&socket, GenlId::from(id), cmd, version, attrs)
+}
+
 /// Sends one request and reads up to its acknowledgement.
 fn exchange<C, A>(
     socket: &NlSocketHandle,
@@ -535,11 +560,16 @@ where
     }
 }
 
-/// Asks a family for all that it has of a kind: the attributes of each.
+/// Asks a family for all that it has of a kind, narrowed down by `attrs`: the attributes of each.
 ///
 /// # Errors
 /// [`Error::NoModule`] and what the kernel says.
-pub fn dump<C, A>(family: &str, cmd: C, version: u8) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
+pub fn dump<C, A>(
+    family: &str,
+    cmd: C,
+    version: u8,
+    attrs: GenlBuffer<A, Buffer>,
+) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
 where
     C: neli::consts::genl::Cmd + std::fmt::Debug,
     A: neli::consts::genl::NlAttrType + std::fmt::Debug,
@@ -549,7 +579,7 @@ where
     let payload = GenlmsghdrBuilder::default()
         .cmd(cmd)
         .version(version)
-        .attrs(GenlBuffer::<A, Buffer>::new())
+        .attrs(attrs)
         .build()
         .map_err(broken)?;
     let msg = NlmsghdrBuilder::default()
@@ -584,7 +614,11 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
-pub(crate) fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
+/// An attribute of a family.
+///
+/// # Errors
+/// It cannot be made.
+pub fn attr<T, P>(t: T, payload: P) -> Result<Nlattr<T, Buffer>, Error>
 where
     T: neli::consts::genl::NlAttrType,
     P: neli::Size + neli::ToBytes,
@@ -603,6 +637,11 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
         attr(Clms::ThisNode, req.this_node)?,
         attr(Clms::Key, Buffer::from(req.key.clone()))?,
     ];
+    for (a, key) in [(Clms::NextKey, &req.next_key), (Clms::OldKey, &req.old_key)] {
+        if let Some(key) = key {
+            out.push(attr(a, Buffer::from(key.clone()))?);
+        }
+    }
     if let Some(ms) = req.detect_ms {
         out.push(attr(Clms::DetectMs, ms)?);
     }
@@ -752,6 +791,8 @@ pub(crate) mod tests {
             this_node: 2,
             nodes: vec![row],
             key: b"0123456789abcdef".to_vec(),
+            next_key: None,
+            old_key: Some(b"fedcba9876543210".to_vec()),
             detect_ms: Some(3000),
             fence: None,
         };
@@ -759,6 +800,7 @@ pub(crate) mod tests {
         want.extend(b"\x09\0\x01\0west\0\0\0\0"); // name
         want.extend(b"\x08\0\x05\0\x02\0\0\0"); // this-node
         want.extend(b"\x14\0\x07\x000123456789abcdef"); // key
+        want.extend(b"\x14\0\x2c\x00fedcba9876543210"); // old-key
         want.extend(b"\x08\0\x08\0\xb8\x0b\0\0"); // detect-ms
         want.extend(b"\x24\0\x06\x80"); // node, nested
         want.extend(b"\x08\0\x01\0\x02\0\0\0"); // id
@@ -881,6 +923,8 @@ pub(crate) mod tests {
                 ("fence-digest", u16::from(Clms::FenceDigest).into()),
                 ("fence-timeout-ms", u16::from(Clms::FenceTimeoutMs).into()),
                 ("fence", u16::from(Clms::Fence).into()),
+                ("next-key", u16::from(Clms::NextKey).into()),
+                ("old-key", u16::from(Clms::OldKey).into()),
             ])
         );
         assert_eq!(

@@ -29,6 +29,21 @@ enum ssi_ics_link_state {
 	SSI_ICS_LINK_STATE_UNKNOWN,
 };
 
+#define SSI_ICS_MAX_KEY_LEN	64
+
+/**
+ * enum ssi_ics_key_second - What the second key that a node hears is to the
+ *   one that it uses.
+ * @SSI_ICS_KEY_SECOND_NONE: There is none.
+ * @SSI_ICS_KEY_SECOND_NEXT: It is staged, to be used next.
+ * @SSI_ICS_KEY_SECOND_OLD: It was used before, and is not dropped yet.
+ */
+enum ssi_ics_key_second {
+	SSI_ICS_KEY_SECOND_NONE,
+	SSI_ICS_KEY_SECOND_NEXT,
+	SSI_ICS_KEY_SECOND_OLD,
+};
+
 enum {
 	SSI_ICS_A_OP_SERVICE = 1,
 	SSI_ICS_A_OP_OP,
@@ -65,8 +80,24 @@ enum {
 };
 
 enum {
+	SSI_ICS_A_KEY_NODE = 1,
+	SSI_ICS_A_KEY_USED,
+	SSI_ICS_A_KEY_SECOND,
+	SSI_ICS_A_KEY_SECOND_IS,
+	SSI_ICS_A_KEY_SECRET,
+
+	__SSI_ICS_A_KEY_MAX,
+	SSI_ICS_A_KEY_MAX = (__SSI_ICS_A_KEY_MAX - 1)
+};
+
+enum {
 	SSI_ICS_CMD_OP_GET = 1,
 	SSI_ICS_CMD_LINK_GET,
+	SSI_ICS_CMD_KEY_GET,
+	SSI_ICS_CMD_KEY_STAGE,
+	SSI_ICS_CMD_KEY_UNSTAGE,
+	SSI_ICS_CMD_KEY_SWITCH,
+	SSI_ICS_CMD_KEY_DROP,
 
 	__SSI_ICS_CMD_MAX,
 	SSI_ICS_CMD_MAX = (__SSI_ICS_CMD_MAX - 1)

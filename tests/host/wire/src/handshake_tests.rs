@@ -17,6 +17,8 @@ use crate::handshake::HELLO;
 use crate::handshake::ID;
 use crate::handshake::NONCE;
 use crate::handshake::PROOF;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
 use crate::net::Identity;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -26,12 +28,28 @@ use ssi::ids::NodeId;
 use zerocopy::FromBytes;
 use zerocopy::IntoBytes;
 
-fn identity(node: u32, cluster: u8, key: u8) -> Identity {
-    Identity {
-        node: NodeId::new(node).unwrap(),
-        incarnation: Incarnation(u64::from(node) + 100),
-        cluster: [cluster; 16],
-        key: [key; 32],
+/// A node, and its key.
+struct Node {
+    me: Identity,
+    key: Key,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.me
+    }
+}
+
+fn identity(node: u32, cluster: u8, key: u8) -> Node {
+    Node {
+        me: Identity {
+            node: NodeId::new(node).unwrap(),
+            incarnation: Incarnation(u64::from(node) + 100),
+            cluster: [cluster; 16],
+        },
+        key: Key::new([key; 32]),
     }
 }
 
@@ -61,14 +79,14 @@ impl Parts {
 }
 
 /// The same four of an honest handshake of `connects` with `accepts`.
-fn honest(connects: &Identity, accepts: &Identity, lane: Lane, nonces: [u8; 2]) -> [Vec<u8>; 4] {
+fn honest(connects: &Node, accepts: &Node, lane: Lane, nonces: [u8; 2]) -> [Vec<u8>; 4] {
     let a = Hello::new(connects, accepts.node.number(), lane, [nonces[0]; NONCE]);
     let b = Hello::new(accepts, connects.node.number(), lane, [nonces[1]; NONCE]);
     [
         a.as_bytes().to_vec(),
         b.as_bytes().to_vec(),
-        derive(accepts, b"B", &a, &b).to_vec(),
-        derive(connects, b"A", &a, &b).to_vec(),
+        derive(&accepts.key, b"B", &a, &b).to_vec(),
+        derive(&connects.key, b"A", &a, &b).to_vec(),
     ]
 }
 
@@ -92,7 +110,7 @@ fn check(bytes: &[u8]) -> bool {
     let names = |s: &Session, of: &Identity| (s.node, s.incarnation) == (of.node, of.incarnation);
 
     // The accepting end hears for what lane it is.
-    let b = at_b.and_then(|h| Shaking::asked(&one, h, [NONCES[1]; NONCE]).ok());
+    let b = at_b.and_then(|h| Shaking::asked(&one, |_| one.key, h, [NONCES[1]; NONCE]).ok());
     let lane_at_b = at_b.map(|h| u32::from_le_bytes(h[56..60].try_into().unwrap()));
     assert!(b.is_none() || lane_at_b <= Some(1), "answers for no lane");
     let b = b.and_then(|b| {
@@ -113,7 +131,7 @@ fn check(bytes: &[u8]) -> bool {
     let mut is_any = b.is_some();
     for (lane, truth) in LANES.into_iter().zip(&truths) {
         let hello = Hello::new(&two, 1, lane, [NONCES[0]; NONCE]);
-        let a = at_a.and_then(|h| Shaking::answered(&two, hello, one.node, h).ok());
+        let a = at_a.and_then(|h| Shaking::answered(&two, Keyring::new(two.key), hello, one.node, h).ok());
         let a = a.and_then(|a| a.proved_by_b(&proof_at_a?).ok());
         let a = a.map(|(proof, session)| {
             assert!(proof[..] == truth[3][..], "what an honest end says");
@@ -158,8 +176,8 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
         [
             b.as_bytes().to_vec(),
             a.as_bytes().to_vec(),
-            derive(&two, b"A", &a, &b).to_vec(),
-            derive(&one, b"B", &a, &b).to_vec(),
+            derive(&two.key, b"A", &a, &b).to_vec(),
+            derive(&one.key, b"B", &a, &b).to_vec(),
         ],
     ];
     // The first one, and the one for the other lane.

@@ -13,6 +13,8 @@ use crate::heartbeat::Datagram;
 use crate::heartbeat::News;
 use crate::heartbeat::LEN;
 use crate::heartbeat::SAYS;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
 use crate::net::Identity;
 use crate::refused::Counters;
 use crate::refused::Refused;
@@ -27,12 +29,20 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use zerocopy::IntoBytes;
 
-fn identity(node: u32, incarnation: u64, cluster: u8, key: u8) -> Identity {
-    Identity {
-        node: NodeId::new(node).unwrap(),
-        incarnation: Incarnation(incarnation),
-        cluster: [cluster; 16],
-        key: [key; 32],
+/// A node, and its key.
+struct Node {
+    me: Identity,
+    keys: Keyring,
+}
+
+fn identity(node: u32, incarnation: u64, cluster: u8, key: u8) -> Node {
+    Node {
+        me: Identity {
+            node: NodeId::new(node).unwrap(),
+            incarnation: Incarnation(incarnation),
+            cluster: [cluster; 16],
+        },
+        keys: Keyring::new(Key::new([key; 32])),
     }
 }
 
@@ -52,12 +62,13 @@ fn answer(seq: u64) -> Answer {
     }
 }
 
-fn datagram(of: &Identity, seq: u64) -> Vec<u8> {
+fn datagram(of: &Node, seq: u64) -> Vec<u8> {
     let mut says = [0; SAYS];
     for (i, b) in says.iter_mut().enumerate() {
-        *b = (i as u64).wrapping_mul(seq) as u8 ^ of.node.number() as u8;
+        *b = (i as u64).wrapping_mul(seq) as u8 ^ of.me.node.number() as u8;
     }
-    Datagram::new(of, seq, answer(seq), &says).as_bytes().to_vec()
+    let keys = of.keys.towards(None);
+    Datagram::new(&of.me, keys, seq, answer(seq), &says).as_bytes().to_vec()
 }
 
 /// Who said it, its number, and the bytes.
@@ -95,7 +106,7 @@ fn unpacked(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 fn check(bytes: &[u8]) -> bool {
-    let me = identity(1, 7, 1, 1);
+    let Node { me, keys } = identity(1, 7, 1, 1);
     let counters = Counters::default();
     let mut newest = BTreeMap::new();
     let mut heard = 0;
@@ -115,7 +126,7 @@ fn check(bytes: &[u8]) -> bool {
                 Ordering::Greater => News::New,
             }
         };
-        let result = Datagram::check(&me, &counters, Address::NONE, datagram, news);
+        let result = Datagram::check(&me, &keys, &counters, Address::NONE, datagram, news);
         let after = count();
         let counted: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
 

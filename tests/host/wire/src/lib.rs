@@ -18,6 +18,8 @@ mod frame;
 mod handshake;
 #[path = "../../../../ics/heartbeat.rs"]
 mod heartbeat;
+#[path = "../../../../ics/keyring.rs"]
+mod keyring;
 #[path = "../../../../clms/places.rs"]
 mod places;
 #[path = "../../../../ipc/rfile/proto.rs"]
@@ -49,7 +51,6 @@ pub mod net {
         pub(crate) node: NodeId,
         pub(crate) incarnation: Incarnation,
         pub(crate) cluster: [u8; 16],
-        pub(crate) key: [u8; 32],
     }
 }
 
@@ -105,6 +106,8 @@ mod fuzz;
 mod handshake_tests;
 #[cfg(test)]
 mod heartbeat_tests;
+#[cfg(test)]
+mod keyring_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]
