@@ -43,6 +43,9 @@ pub(crate) struct Family;
 /// Shortest time-out that a join may ask for.
 const MIN_DETECT_MS: u32 = 300;
 
+/// Longest one.
+const MAX_DETECT_MS: u32 = 60_000;
+
 fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
     let mut v = KVec::new();
     v.extend_from_slice(bytes, GFP_KERNEL)?;
@@ -101,6 +104,12 @@ impl Answerer for Family {
                 return Err(Refusal(
                     EINVAL,
                     Some(c"detection in less than 300 ms would take slow nodes for dead"),
+                ))
+            }
+            ms if ms > MAX_DETECT_MS => {
+                return Err(Refusal(
+                    EINVAL,
+                    Some(c"detection in more than 60 s: calls to the dead would wait so long"),
                 ))
             }
             ms => ms,
