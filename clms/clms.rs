@@ -23,6 +23,7 @@ mod set;
 mod state;
 mod status;
 mod thread;
+mod torn;
 
 pub use keys::register as register_key_server;
 pub use keys::server as key_server;

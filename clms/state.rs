@@ -8,10 +8,10 @@
 //! **Heard** is a node that answers: its heartbeat names one of this node's, and counts from the time when that one was
 //! sent. So who hears only one way does not hear, and what is old, late or replayed proves nothing.
 //!
-//! **One node proposes**: the lowest member that is heard and not leaving, or, where there is no view yet, the lowest of a
-//! majority that hears each other. A proposal names members that hear each other, and their incarnations. It becomes a
-//! view when every member of it has promised it. A node promises one proposal at a time, for as long as its proposer is
-//! heard and proposes it, and never one with a number not larger than those before. So of two proposals with a node in
+//! **One node proposes**: the lowest of the best set of members that hear each other and have a majority, or, where there
+//! is no view yet, of such joiners. A proposal names members that hear each other, and their incarnations. It becomes a
+//! view when every member of it has promised it. A node promises one proposal at a time, for as long as its proposer leads
+//! and proposes it, and never one with a number not larger than those before. So of two proposals with a node in
 //! common and one number at most one becomes a view, and as a view needs a majority of the votes, any two have a node in
 //! common.
 //!
@@ -150,7 +150,7 @@ pub(crate) enum Effect<const W: usize> {
     Say,
     /// It says something new to one: a heartbeat should go there now.
     SayTo(Place),
-    /// It is out, as it wished.
+    /// It is out, as it wished: the others have a view without it, or it has lost its lease while it waited for that.
     Left,
     /// It must stop at once: it is excluded, or it has no majority.
     Stop(Why),
@@ -191,6 +191,8 @@ pub(crate) struct Core<K, const W: usize> {
     supports: Places<W>,
     /// The largest number of a view or proposal ever seen.
     newest: u64,
+    /// Since when this node acts though there is no team; 0: it is not so.
+    torn_since: Millis,
     /// One for each place. The caller's, as a kernel stack does not hold a table.
     known: K,
 }
@@ -231,6 +233,7 @@ where
             giving_up: Places::EMPTY,
             supports: Places::EMPTY,
             newest: 0,
+            torn_since: 0,
             known,
         }
     }
@@ -372,9 +375,10 @@ where
         self.think(now)
     }
 
-    /// Wants out.
+    /// Wants out, unless the rest of the view has no majority. Until it is out it stays under its lease, and it stays a
+    /// member if others leave first and the rest would have no majority then.
     pub(crate) fn leave(&mut self) {
-        if self.phase == Phase::Up {
+        if self.phase == Phase::Up && self.may_leave() {
             self.phase = Phase::Leaving;
         }
     }
@@ -456,7 +460,12 @@ where
     /// Draws the conclusions. All of it is repeated at every event, so that none can be missed.
     fn think(&mut self, now: Millis) -> Effect<W> {
         let alive = self.alive(now);
-        self.hears = alive;
+        // Who may not begin yet says that it hears nobody: so nobody waits for what it cannot promise.
+        self.hears = if self.may_begin(now) {
+            alive
+        } else {
+            Places::one(self.this)
+        };
         self.giving_up = Places::EMPTY;
         let before = (self.proposal.id, self.promised.id);
         if let Some(e) = self.must_stop(&alive, now) {
@@ -465,8 +474,10 @@ where
         let mut installed = self.follow(now);
         let mut is_mine = false;
         if self.may_begin(now) {
-            self.promise(&alive, now);
-            self.propose(&alive, now);
+            let team = self.team(&alive);
+            self.note_torn(&team, now);
+            self.promise(&alive, &team, now);
+            self.propose(&alive, &team, now);
             if installed.is_none() {
                 installed = self.conclude(now);
                 is_mine = installed.is_some();

@@ -28,6 +28,7 @@ use crate::state::Effect;
 use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
+use crate::torn::Torn;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -62,7 +63,7 @@ pub(crate) type Says = state::Says<WORDS>;
 /// A view by places of the table.
 pub(crate) type TableView = state::View<WORDS>;
 
-type Core = state::Core<KVec<state::Known<Says>>, WORDS>;
+pub(crate) type Core = state::Core<KVec<state::Known<Says>>, WORDS>;
 
 /// How long a node that hears no cluster waits for the rest of the table.
 const FORM_MS: u64 = 1500;
@@ -181,6 +182,8 @@ pub(crate) struct Done {
     pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
     pub(crate) entered: bool,
+    /// This node wants out. It does not any more if others left first and the rest would be no majority.
+    pub(crate) wants_out: bool,
     pub(crate) left: bool,
     pub(crate) ending: bool,
     /// The life of each node that was said not to be understood; 0: none.
@@ -313,6 +316,7 @@ impl Membership {
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
+        self.note_wish(heart.core.phase());
         self.lease.set(heart.core.lease_end(now_ms()));
         match effect {
             Effect::None | Effect::Install { is_mine: false, .. } => {}
@@ -406,9 +410,19 @@ impl Membership {
         }
     }
 
+    /// Tells who waits to leave when this node does not want out any more.
+    fn note_wish(&self, phase: Phase) {
+        let wants_out = phase == Phase::Leaving;
+        let did = core::mem::replace(&mut self.done.lock().wants_out, wants_out);
+        if did && !wants_out {
+            self.changed.notify_all();
+        }
+    }
+
     /// Time.
     fn beat(&self) {
         kthread::make_realtime();
+        let mut torn = Torn::default();
         let beat_ms = BEAT_MS.min(self.detect_ms / 8);
         loop {
             let ending = self
@@ -418,8 +432,12 @@ impl Membership {
                 return;
             }
             self.step(|heart| heart.core.tick(now_ms()));
-            let beat = self.heart.lock().beat();
+            let (beat, now_torn) = {
+                let mut heart = self.heart.lock();
+                (heart.beat(), Torn::new(&heart.core))
+            };
             self.send(&beat);
+            torn.tell(now_torn, &self.rows);
         }
     }
 }
@@ -550,6 +568,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         met,
         joined: None,
         entered: false,
+        wants_out: false,
         left: false,
         ending: false,
         not_understood,
@@ -661,10 +680,10 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     result
 }
 
-/// Leaves. Sleeps until the others have a view without this node.
+/// Leaves. Sleeps until the others have a view without this node, or do not support it any more.
 ///
 /// # Errors
-/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority; `EAGAIN` a lost node is not known to be off;
+/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority, or others left first; `EAGAIN` a lost node is not known to be off;
 /// `EBUSY` a subsystem is in use; `EINTR`.
 pub(crate) fn leave() -> Result {
     let m = current().ok_or(ENOTCONN)?;
@@ -701,12 +720,15 @@ pub(crate) fn leave() -> Result {
                 effect
             }
         });
-        let has_left = || m.done.lock().left;
+        let is_decided = || {
+            let done = m.done.lock();
+            done.left || !done.wants_out
+        };
         // After a signal too the others may have their view without this node, and who stays then is excluded, and
-        // stops. If they do not have it in that time either, they are too few for one.
-        let left = m.changed.wait_interruptible(has_left)
-            || m.changed.wait_timeout(2 * m.detect_ms, has_left);
-        if !left {
+        // stops. If they do not have it in that time either, no view can be made of them.
+        let decided = m.changed.wait_interruptible(is_decided)
+            || m.changed.wait_timeout(2 * m.detect_ms, is_decided);
+        if !m.done.lock().left {
             // Who has lost its lease meanwhile stops here, before it acts again.
             m.step(|heart| {
                 heart.core.stay();
@@ -715,7 +737,7 @@ pub(crate) fn leave() -> Result {
             m.replica.reopen();
             observers::joined(m.this)?;
             m.set_own_state(NodeState::Up, Cause::Stayed);
-            return Err(EINTR);
+            return Err(if decided { EDQUOT } else { EINTR });
         }
     }
     end();

@@ -90,16 +90,17 @@ where
                 && says.view.id > self.view.id
                 && !says.view.members.contains(self.this)
         };
-        if self.others().any(excludes) {
-            return Some(if self.phase == Phase::Leaving {
-                Effect::Left
-            } else {
-                Effect::Stop(Why::Excluded)
-            });
-        }
-        // Who wants out does not act any more. If it stays after all, its lease counts again.
-        let acts = self.phase == Phase::Up;
-        (acts && !self.may_act(now)).then_some(Effect::Stop(Why::NoQuorum))
+        let why = if self.others().any(excludes) {
+            Why::Excluded
+        } else if !self.may_act(now) {
+            Why::NoQuorum
+        } else {
+            return None;
+        };
+        Some(match self.phase {
+            Phase::Leaving => Effect::Left,
+            _ => Effect::Stop(why),
+        })
     }
 
     /// Whether everybody that this node has supported and that is not among `members` has stopped by now.

@@ -30,17 +30,19 @@ where
     }
 
     /// The members that a view should have now.
-    pub(super) fn wanted(&self, alive: &Places<W>, now: Millis) -> Places<W> {
-        let mut set = if self.phase == Phase::Joining {
+    fn wanted(&self, alive: &Places<W>, team: &Places<W>, now: Millis) -> Places<W> {
+        let is_first = self.phase == Phase::Joining;
+        let mut set = if is_first {
             Places::one(self.this)
         } else {
-            self.together(self.peers(alive))
+            *team
         };
         for (p, k) in self.others() {
             let says: &Says<W> = k.says.borrow();
             let has_stream = k.row.is_witness || k.link == k.incarnation;
+            let may_join = if is_first { team } else { alive };
             let joins =
-                alive.contains(p) && has_stream && says.phase == Phase::Joining && !k.is_over();
+                may_join.contains(p) && has_stream && says.phase == Phase::Joining && !k.is_over();
             // Who joins is heard by all, or waits.
             let hears_all = set
                 .minus(&Places::one(self.this))
@@ -51,7 +53,7 @@ where
                 set.insert(p);
             }
         }
-        if self.phase == Phase::Joining {
+        if is_first {
             let all = set.len() == self.n;
             let waited = now >= self.started.saturating_add(self.times.form);
             if !all && !waited {
@@ -62,10 +64,10 @@ where
     }
 
     /// Proposes, if that is this node's to do.
-    pub(super) fn propose(&mut self, alive: &Places<W>, now: Millis) {
-        let mine = self.coordinator(alive) == Some(self.this);
+    pub(super) fn propose(&mut self, alive: &Places<W>, team: &Places<W>, now: Millis) {
+        let mine = self.coordinator(team) == Some(self.this);
         let wanted = if mine {
-            self.wanted(alive, now)
+            self.wanted(alive, team, now)
         } else {
             Places::EMPTY
         };
@@ -114,15 +116,16 @@ where
             && proposer.is_some_and(|k| k.says.borrow().proposal == self.promised)
     }
 
-    /// Promises the coordinator's proposal, unless an earlier promise still stands.
+    /// Promises the coordinator's proposal, unless an earlier promise to it still stands.
     ///
     /// A promise is never taken back, only followed by one for a larger number: whoever was promised may have a view by
     /// it, of which this node has not heard. So no two views have one number.
-    pub(super) fn promise(&mut self, alive: &Places<W>, now: Millis) {
-        let Some(c) = self.coordinator(alive) else {
+    pub(super) fn promise(&mut self, alive: &Places<W>, team: &Places<W>, now: Millis) {
+        let Some(c) = self.coordinator(team) else {
             return;
         };
-        if c == self.this || (self.promised.id > self.view.id && self.is_proposed(alive)) {
+        let is_promised = self.promised.id > self.view.id && self.promised_to == c;
+        if c == self.this || (is_promised && self.is_proposed(alive)) {
             return;
         }
         let Some(v) = self.known.get(c).map(|k| k.says.borrow().proposal) else {
@@ -212,7 +215,7 @@ where
                 };
             }
         }
-        if self.phase == Phase::Joining {
+        if self.phase == Phase::Joining || !self.may_leave() {
             self.phase = Phase::Up;
         }
         if self.proposal.id <= v.id {

@@ -30,6 +30,7 @@ cases! {
     rig_reboot_restarts_node
     rig_instances
     kernel_modules
+    clms_leaving
     clms_membership
     clms_node_loss
     clms_partitions
