@@ -41,6 +41,7 @@ cases! {
     clms_fencing
     clms_registry
     clms_transitions
+    clms_witness
     ics_calls
     ics_strangers
     ics_links

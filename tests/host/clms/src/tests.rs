@@ -91,9 +91,7 @@ macro_rules! found {
 
 found! {
     over_is_forgotten: faults, faults::any, "without it";
-    any_backing_lets_in: faults, faults::any, "without it";
     begins_at_once: faults, faults::any, "";
-    begins_anew_at_once: faults, faults::any, "";
     nobody_is_given_up: shapes, shapes::wrong, "the teams are";
     lowest_member_leads: shapes, shapes::wrong, "the teams are";
     promises_stay_with_who_leads_no_more: shapes, shapes::wrong, "the teams are";
