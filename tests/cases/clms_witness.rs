@@ -91,7 +91,7 @@ fn goes_on(c: &Context, node: u32, before: &cluster::Status, members: &[u64]) ->
 fn one_dies(c: &Context) -> Result<()> {
     let all = with_witness(c)?;
     let boots = [c.boots(2)?, c.boots(3)?];
-    c.power(1, Power::Off)?;
+    c.power(1, Power::Kill)?;
     for node in [2, 3] {
         same("master", goes_on(c, node, &all, &[2, 3])?.master, Some(2))?;
     }
@@ -102,7 +102,7 @@ fn one_dies(c: &Context) -> Result<()> {
 fn witness_dies(c: &Context) -> Result<()> {
     let all = with_witness(c)?;
     let boots = [c.boots(1)?, c.boots(2)?];
-    c.power(3, Power::Off)?;
+    c.power(3, Power::Kill)?;
     for node in [1, 2] {
         goes_on(c, node, &all, &[1, 2])?;
     }

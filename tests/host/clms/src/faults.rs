@@ -91,8 +91,3 @@ pub(crate) fn run(seed: u64, times: Times, broken: Broken) -> Option<String> {
     }
     w.wrong.map(|what| format!("seed {seed}, {n} nodes: {what}"))
 }
-
-/// One with the usual times, and nothing broken but what is.
-pub(crate) fn any(seed: u64) -> Option<String> {
-    run(seed, Times::new(2000, 1500), Broken::Nothing)
-}

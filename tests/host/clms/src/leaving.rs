@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nodes that want out, and one that comes back at once.
+//! Nodes that want out, and such as come back at once.
 
 use super::shapes::settled;
 use super::state::Row;
@@ -65,4 +65,21 @@ pub(crate) fn comes_back(seed: u64) -> Option<String> {
         return Some(format!("seed {seed}: not all are back"));
     }
     (ms > 1000).then(|| format!("seed {seed}: node {new} of {n} comes in after {ms} ms"))
+}
+
+/// A member dies and is back at once, while another still acts on its support. The world says what is wrong.
+pub(crate) fn reborn(seed: u64) -> Option<String> {
+    let mut w = settled(vec![Row::default(); 3], seed);
+    let cut = |w: &mut World<1>, p: usize, q: usize| {
+        w.cut[p * 3 + q] = true;
+        w.cut[q * 3 + p] = true;
+    };
+    // Node 1 is out, and waits for somebody to join with.
+    cut(&mut w, 0, 1);
+    w.run(w.now + 20 * SECOND);
+    cut(&mut w, 0, 2);
+    w.crash(2);
+    w.restart(2, SECOND / 100);
+    w.run(w.now + 10 * SECOND);
+    w.wrong
 }
