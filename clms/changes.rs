@@ -6,7 +6,6 @@ use crate::history;
 use crate::history::Cause;
 use crate::observers;
 use crate::places::Places;
-use crate::set::NodeSet;
 use crate::thread::Membership;
 use crate::thread::TableView;
 use crate::thread::View;
@@ -49,6 +48,9 @@ impl Membership {
         let mut old = TableView::default();
         loop {
             match self.changes.wait() {
+                Change::Install(v, incarnations) if self.is_witness() => {
+                    self.watch(&v, &incarnations);
+                }
                 Change::Install(v, incarnations) => {
                     self.install(&old, &v, &incarnations);
                     old = v;
@@ -136,12 +138,7 @@ impl Membership {
         let _begin = hit("View.begin");
         let came = new.members.minus(&old.members);
         let gone = old.members.minus(&new.members);
-        let mut members = NodeSet::new();
-        for (p, r) in self.rows.iter().enumerate() {
-            if new.members.contains(p) {
-                members.insert(r.node);
-            }
-        }
+        let members = self.nodes(&new.members);
         let view = View {
             id: new.id,
             members,

@@ -12,6 +12,7 @@ mod fencing;
 mod history;
 mod keys;
 mod lease;
+mod leave;
 mod met;
 mod netlink;
 mod observers;
@@ -23,6 +24,8 @@ mod set;
 mod state;
 mod status;
 mod thread;
+mod torn;
+mod witness;
 
 pub use keys::register as register_key_server;
 pub use keys::server as key_server;

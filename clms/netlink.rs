@@ -7,6 +7,7 @@ use crate::facts;
 use crate::fencing;
 use crate::fencing::FenceArgs;
 use crate::history;
+use crate::leave;
 use crate::status;
 use crate::thread;
 use crate::thread::JoinArgs;
@@ -43,10 +44,30 @@ pub(crate) struct Family;
 /// Shortest time-out that a join may ask for.
 const MIN_DETECT_MS: u32 = 300;
 
+/// Longest one.
+const MAX_DETECT_MS: u32 = 60_000;
+
 fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
     let mut v = KVec::new();
     v.extend_from_slice(bytes, GFP_KERNEL)?;
     Ok(v)
+}
+
+/// Whether majorities can be had, and none of witnesses alone.
+fn check_votes(rows: &[Row]) -> core::result::Result<(), Refusal> {
+    let votes = |is_witness: bool| {
+        let of = rows.iter().filter(|r| r.is_witness == is_witness);
+        of.map(|r| u32::from(r.votes)).sum::<u32>()
+    };
+    let (witnesses, others) = (votes(true), votes(false));
+    let why = if witnesses + others == 0 {
+        c"no node of clustertab has a vote: correct it on every node"
+    } else if witnesses >= others {
+        c"witnesses must have fewer votes than the other nodes: correct clustertab"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal(EINVAL, Some(why)))
 }
 
 impl Answerer for Family {
@@ -77,7 +98,9 @@ impl Answerer for Family {
                 name,
                 addresses: n.addresses,
                 port: n.port,
-                fenced: n.fenced,
+                fenced: n.fenced && !n.is_witness,
+                votes: n.votes,
+                is_witness: n.is_witness,
             };
             rows.push(row, GFP_KERNEL).map_err(Error::from)?;
         }
@@ -95,12 +118,19 @@ impl Answerer for Family {
                 Some(c"this node is not in clustertab: add its row on every node"),
             ));
         }
+        check_votes(&rows)?;
         let detect_ms = match j.detect_ms() {
             0 => thread::DETECT_MS,
             ms if ms < MIN_DETECT_MS => {
                 return Err(Refusal(
                     EINVAL,
                     Some(c"detection in less than 300 ms would take slow nodes for dead"),
+                ))
+            }
+            ms if ms > MAX_DETECT_MS => {
+                return Err(Refusal(
+                    EINVAL,
+                    Some(c"detection in more than 60 s: calls to the dead would wait so long"),
                 ))
             }
             ms => ms,
@@ -130,7 +160,7 @@ impl Answerer for Family {
     }
 
     fn leave() -> core::result::Result<(), Refusal> {
-        thread::leave().map_err(|e| {
+        leave::leave().map_err(|e| {
             let why = match e {
                 e if e == ENOTCONN => Some(c"this node has not joined"),
                 // At most 80 bytes, or the kernel cuts them.

@@ -52,13 +52,14 @@ pub(crate) fn status() -> Result<Status> {
     s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
     s.this = Some(m.this);
     s.state = NodeState::ComingUp;
-    let (phase, quorate, coming) = {
+    let (phase, quorate, coming, agreed) = {
         let core = &m.heart.lock().core;
         let members = core.says().view.members;
         (
             core.phase(),
             core.is_quorate(&members),
             core.coming(now_ms()),
+            members,
         )
     };
     s.quorate = quorate && s.view.id != 0;
@@ -67,6 +68,10 @@ pub(crate) fn status() -> Result<Status> {
         let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
         if idle && coming.contains(p) {
             state = NodeState::ComingUp;
+        }
+        // Those above do not see a witness: it has no state of theirs.
+        if r.is_witness && agreed.contains(p) {
+            state = NodeState::Up;
         }
         if r.node == m.this {
             s.state = match phase {
@@ -78,6 +83,8 @@ pub(crate) fn status() -> Result<Status> {
         name.extend_from_slice(&r.name, GFP_KERNEL)?;
         let incarnation = if r.node == m.this {
             m.incarnation.0
+        } else if r.is_witness {
+            m.heart.lock().core.incarnation(p)
         } else {
             m.incarnation_of(p).0
         };

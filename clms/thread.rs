@@ -28,6 +28,7 @@ use crate::state::Effect;
 use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
+use crate::torn::Torn;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -63,7 +64,7 @@ pub(crate) type Says = state::Says<WORDS>;
 /// A view by places of the table.
 pub(crate) type TableView = state::View<WORDS>;
 
-type Core = state::Core<KVec<state::Known<Says>>, WORDS>;
+pub(crate) type Core = state::Core<KVec<state::Known<Says>>, WORDS>;
 
 /// How long a node that hears no cluster waits for the rest of the table.
 const FORM_MS: u64 = 1500;
@@ -90,6 +91,10 @@ pub(crate) struct Row {
     pub(crate) port: u16,
     /// It is fenced when it is lost.
     pub(crate) fenced: bool,
+    /// What it counts in a majority.
+    pub(crate) votes: u8,
+    /// It has a vote, and no processes.
+    pub(crate) is_witness: bool,
 }
 
 /// What a join gives.
@@ -190,6 +195,8 @@ pub(crate) struct Done {
     pub(crate) joined: Option<Result>,
     /// Observers have been told that this node has joined.
     pub(crate) entered: bool,
+    /// This node wants out. It does not any more if others left first and the rest would be no majority.
+    pub(crate) wants_out: bool,
     pub(crate) left: bool,
     pub(crate) ending: bool,
     /// The life of each node that was said not to be understood; 0: none.
@@ -319,7 +326,7 @@ impl Membership {
     }
 
     /// Takes a step and sees to its effect.
-    fn step(&self, f: impl FnOnce(&mut Heart) -> Effect<WORDS>) {
+    pub(crate) fn step(&self, f: impl FnOnce(&mut Heart) -> Effect<WORDS>) {
         let mut heart = self.heart.lock();
         let effect = f(&mut heart);
         // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
@@ -334,6 +341,7 @@ impl Membership {
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
+        self.note_wish(heart.core.phase());
         self.lease.set(heart.core.lease_end(now_ms()));
         // What is new is said at once: a change takes round trips, not beats.
         let beat = match effect {
@@ -391,8 +399,15 @@ impl Membership {
         for p in 0..self.rows.len() {
             incarnations.push(core.incarnation(p), GFP_KERNEL)?;
         }
-        self.fence_view(&v.members, &incarnations);
-        self.changes.push(Change::Install(v, incarnations))?;
+        let seen = state::View {
+            members: self.without_witnesses(v.members),
+            ..v
+        };
+        // A witness judges nobody, and nobody waits for it.
+        if !self.is_witness() {
+            self.fence_view(&seen.members, &incarnations);
+        }
+        self.changes.push(Change::Install(seen, incarnations))?;
         Ok(())
     }
 
@@ -427,15 +442,25 @@ impl Membership {
     }
 
     /// This node changes its own state, which only it sees.
-    fn set_own_state(&self, state: NodeState, cause: Cause) {
+    pub(crate) fn set_own_state(&self, state: NodeState, cause: Cause) {
         if let Some(p) = self.place(self.this) {
             self.set_state(p, state, cause, None);
+        }
+    }
+
+    /// Tells who waits to leave when this node does not want out any more.
+    fn note_wish(&self, phase: Phase) {
+        let wants_out = phase == Phase::Leaving;
+        let did = core::mem::replace(&mut self.done.lock().wants_out, wants_out);
+        if did && !wants_out {
+            self.changed.notify_all();
         }
     }
 
     /// Time.
     fn beat(&self) {
         kthread::make_realtime();
+        let mut torn = Torn::default();
         let beat_ms = BEAT_MS.min(self.detect_ms / 8);
         loop {
             let ending = self
@@ -445,8 +470,12 @@ impl Membership {
                 return;
             }
             self.step(|heart| heart.core.tick(now_ms()));
-            let beat = self.heart.lock().beat();
+            let (beat, now_torn) = {
+                let mut heart = self.heart.lock();
+                (heart.beat(), Torn::new(&heart.core))
+            };
             self.send(&beat);
+            torn.tell(now_torn, &self.rows);
         }
     }
 }
@@ -540,6 +569,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let mut nodes = KVec::new();
     for r in &args.rows {
         table.extend_from_slice(&r.node.number().to_le_bytes(), GFP_KERNEL)?;
+        table.extend_from_slice(&[r.votes, u8::from(r.is_witness)], GFP_KERNEL)?;
         let mut addresses = KVec::new();
         addresses.extend_from_slice(&r.addresses, GFP_KERNEL)?;
         let config = ics::NodeConfig {
@@ -555,7 +585,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         // Who waits for an agent where others do not would act on a death later than they, or never.
         table.extend_from_slice(&args.fence.digest.to_le_bytes(), GFP_KERNEL)?;
     }
-    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 2", &[&table]);
+    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 3", &[&table]);
     let incarnation = new_incarnation();
     let times = Times::new(u64::from(args.detect_ms), FORM_MS);
     let n = args.rows.len();
@@ -577,6 +607,7 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         met,
         joined: None,
         entered: false,
+        wants_out: false,
         left: false,
         ending: false,
         not_understood,
@@ -584,8 +615,12 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     let mut name = KVec::new();
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
     let mut known = KVec::new();
-    for _ in 0..n {
-        known.push(state::Known::new(state::Row::default()), GFP_KERNEL)?;
+    for r in &args.rows {
+        let row = state::Row {
+            votes: r.votes,
+            is_witness: r.is_witness,
+        };
+        known.push(state::Known::new(row), GFP_KERNEL)?;
     }
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
@@ -690,69 +725,8 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     result
 }
 
-/// Leaves. Sleeps until the others have a view without this node.
-///
-/// # Errors
-/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority; `EAGAIN` a lost node is not known to be off;
-/// `EBUSY` a subsystem is in use; `EINTR`.
-pub(crate) fn leave() -> Result {
-    let m = current().ok_or(ENOTCONN)?;
-    let v = view();
-    if v.id == 0 {
-        return Err(ENOTCONN);
-    }
-    let alone = m.rows.len() == 1;
-    if !alone && !m.heart.lock().core.may_leave() {
-        return Err(EDQUOT);
-    }
-    if m.fence_pending() {
-        return Err(EAGAIN);
-    }
-    m.set_own_state(NodeState::Shutdown, Cause::Left);
-    if let Err(e) = observers::leaving(m.this) {
-        m.set_own_state(NodeState::Up, Cause::Stayed);
-        return Err(e);
-    }
-    // While this node is a member still: whoever changes a record here learns what became of it.
-    if let Err(e) = m.replica.close() {
-        observers::joined(m.this)?;
-        m.set_own_state(NodeState::Up, Cause::Stayed);
-        return Err(e);
-    }
-    m.set_own_state(NodeState::GoingDown, Cause::Left);
-    if !alone {
-        m.step(|heart| {
-            heart.core.leave();
-            let effect = heart.core.tick(now_ms());
-            if effect == Effect::None {
-                Effect::Say
-            } else {
-                effect
-            }
-        });
-        let has_left = || m.done.lock().left;
-        // After a signal too the others may have their view without this node, and who stays then is excluded, and
-        // stops. If they do not have it in that time either, they are too few for one.
-        let left = m.changed.wait_interruptible(has_left)
-            || m.changed.wait_timeout(2 * m.detect_ms, has_left);
-        if !left {
-            // Who has lost its lease meanwhile stops here, before it acts again.
-            m.step(|heart| {
-                heart.core.stay();
-                heart.core.tick(now_ms())
-            });
-            m.replica.reopen();
-            observers::joined(m.this)?;
-            m.set_own_state(NodeState::Up, Cause::Stayed);
-            return Err(EINTR);
-        }
-    }
-    end();
-    Ok(())
-}
-
 /// Ends the membership: threads, transport, view.
-fn end() {
+pub(crate) fn end() {
     // Held to the end: the next membership must know when this one was over.
     let mut running = RUNNING.lock();
     let Some(r) = running.take() else {

@@ -29,6 +29,10 @@ pub struct JoinNode<'a> {
     pub port: u16,
     /// It is fenced when it is lost.
     pub fenced: bool,
+    /// What it counts in a majority.
+    pub votes: u8,
+    /// It has a vote, and no processes.
+    pub is_witness: bool,
 }
 
 /// What a join asks.
@@ -112,6 +116,8 @@ impl Join<'_> {
                 addresses,
                 port: n.port,
                 fenced: n.fence != 0,
+                votes: u8::try_from(n.votes).map_err(|_| EINVAL)?,
+                is_witness: n.witness != 0,
             };
             out.push(node, GFP_KERNEL)?;
         }

@@ -125,6 +125,9 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 		  SSI_CLMS_DEFAULT_PORT;
 	if (tb[SSI_CLMS_A_NODE_FENCE])
 		n->fence = nla_get_u32(tb[SSI_CLMS_A_NODE_FENCE]);
+	n->votes = tb[SSI_CLMS_A_NODE_VOTES] ? nla_get_u32(tb[SSI_CLMS_A_NODE_VOTES]) : 1;
+	if (tb[SSI_CLMS_A_NODE_WITNESS])
+		n->witness = nla_get_u32(tb[SSI_CLMS_A_NODE_WITNESS]);
 	nla_for_each_nested_type(a, SSI_CLMS_A_NODE_ADDRESS, nest, rem)
 		if (n->n_addresses < SSI_CLMS_MAX_ADDRESSES)
 			n->addresses[n->n_addresses++] = ntohl(nla_get_in_addr(a));

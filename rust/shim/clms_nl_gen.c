@@ -21,7 +21,7 @@ const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1] 
 	[SSI_CLMS_A_FENCE_BY_AGENT] = { .type = NLA_U8, },
 };
 
-const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1] = {
+const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_WITNESS + 1] = {
 	[SSI_CLMS_A_NODE_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_NODE_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_NODE_STATE] = NLA_POLICY_MAX(NLA_U32, 7),
@@ -31,6 +31,8 @@ const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1
 	[SSI_CLMS_A_NODE_FENCE] = NLA_POLICY_MAX(NLA_U32, 3),
 	[SSI_CLMS_A_NODE_DETECTION_MS] = { .type = NLA_U32, },
 	[SSI_CLMS_A_NODE_JUDGEMENT_MS] = { .type = NLA_U32, },
+	[SSI_CLMS_A_NODE_VOTES] = NLA_POLICY_MAX(NLA_U32, 255),
+	[SSI_CLMS_A_NODE_WITNESS] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 /* SSI_CLMS_CMD_JOIN - do */

@@ -14,7 +14,7 @@
 
 /* Common nested types */
 extern const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1];
-extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_JUDGEMENT_MS + 1];
+extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_WITNESS + 1];
 
 /* Ops table for ssi_clms */
 extern const struct genl_split_ops ssi_clms_nl_ops[11];

@@ -189,10 +189,21 @@ ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_recv_some);
 
-/* Return: a datagram socket on @port of every address, or ERR_PTR. */
+/*
+ * Who waits for memory before it says that it lives is taken for dead: neither sending nor receiving does,
+ * and both may use what is kept for getting memory free.
+ *
+ * Return: a datagram socket on @port of every address, or ERR_PTR.
+ */
 struct socket *ssi_udp_open(u16 port)
 {
-	return ssi_socket(SOCK_DGRAM, IPPROTO_UDP, INADDR_ANY, port);
+	struct socket *sock = ssi_socket(SOCK_DGRAM, IPPROTO_UDP, INADDR_ANY, port);
+
+	if (!IS_ERR(sock)) {
+		sock->sk->sk_allocation = GFP_ATOMIC;
+		sk_set_memalloc(sock->sk);
+	}
+	return sock;
 }
 EXPORT_SYMBOL_GPL(ssi_udp_open);
 
@@ -252,6 +263,8 @@ EXPORT_SYMBOL_GPL(ssi_sock_shutdown);
 
 void ssi_sock_release(struct socket *sock)
 {
+	if (sock_flag(sock->sk, SOCK_MEMALLOC))
+		sk_clear_memalloc(sock->sk);
 	sock_release(sock);
 }
 EXPORT_SYMBOL_GPL(ssi_sock_release);

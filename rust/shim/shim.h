@@ -98,6 +98,8 @@ struct ssi_clms_node {
 	u32 fence;
 	u32 detection_ms;
 	u32 judgement_ms;
+	u32 votes;
+	u32 witness;
 	u16 port;
 	char name[SSI_CLMS_NAME];
 };

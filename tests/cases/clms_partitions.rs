@@ -89,6 +89,16 @@ pub(crate) const CASES: &[Case] = &[
         run: |c| converges(c, [2, 3], |c| c.change(2, 3, Change::Cut)),
         ..Case::DEFAULT
     },
+    Case {
+        name: "clms_torn_names_the_pairs",
+        promise: "where nobody can be left out all go on, logs name the pairs that are cut, and calls across the cut wait until it is mended",
+        faults: "of four nodes 1 and 2 are cut from each other, and 3 and 4",
+        nodes: 4,
+        expected: &["do not hear each other"],
+        seconds: 90,
+        run: torn,
+        ..Case::DEFAULT
+    },
 ];
 
 /// Cuts the groups from each other.
@@ -249,4 +259,40 @@ fn converges(c: &Context, either: [u32; 2], cut: fn(&Context) -> Result<()>) -> 
     want[out as usize - 1] += 1;
     same("boots", all_boots(c)?, want)?;
     views::are_one_history(c).map(drop)
+}
+
+fn torn(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &c.all(), 10)?;
+    let (boots, since) = (all_boots(c)?, Mark::now(c));
+    c.change(1, 2, Change::Cut)?;
+    c.change(3, 4, Change::Cut)?;
+    let cut = |node: u32, a: u32, b: u32| {
+        let line = format!("nodes {a} and {b} do not hear each other");
+        c.until(&format!("node {node} says so of {a} and {b}"), 15, || {
+            Ok(since.text(c, node).contains(&line).then_some(()))
+        })
+    };
+    for node in c.all() {
+        cut(node, 1, 2)?;
+        cut(node, 3, 4)?;
+    }
+    let pid = c.background(1, &["sh", "-c", "onnode 2 true; echo $? >/shared/across; sync"])?.pid;
+    same("through those who hear each other", c.sh(1, "onnode 3 echo here")?, "here")?;
+    for node in c.all() {
+        let now = cluster::status(c, node)?;
+        same("view and members", (now.view, now.members()), (before.view, before.members()))?;
+    }
+    ensure!(c.shared_text("across").is_none(), "a call across the cut has ended (process {pid})");
+    c.heal()?;
+    c.until("the call across the cut ends", 15, || {
+        Ok(c.shared_text("across").filter(|t| !t.is_empty()))
+    })
+    .and_then(|status| same("its status", status.trim(), "0"))?;
+    for node in c.all() {
+        c.until(&format!("node {node} says that it is over"), 10, || {
+            Ok(since.text(c, node).contains("hears each other again").then_some(()))
+        })?;
+    }
+    same("the view", cluster::agree(c, &c.all(), 10)?.view, before.view)?;
+    same("boots", all_boots(c)?, boots)
 }

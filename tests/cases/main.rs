@@ -30,6 +30,7 @@ cases! {
     rig_reboot_restarts_node
     rig_instances
     kernel_modules
+    clms_leaving
     clms_membership
     clms_node_loss
     clms_crash
@@ -41,6 +42,7 @@ cases! {
     clms_fencing
     clms_registry
     clms_transitions
+    clms_witness
     ics_calls
     ics_strangers
     ics_links

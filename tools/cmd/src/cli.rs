@@ -375,7 +375,7 @@ fn join() -> Command {
                 .long("detect-ms")
                 .value_name("MS")
                 .value_parser(value_parser!(u32).range(1..))
-                .help("Milliseconds of silence after which a node is suspected [default: the module's]"),
+                .help("Milliseconds of silence after which a node is suspected, 300 to 60000 [default: the module's]"),
         )
         .arg(fence_arg())
         .arg(wireguard_arg())

@@ -3,7 +3,8 @@
 //! `/etc/clustertab`: the nodes of the cluster.
 //!
 //! Columns `node IP MAC boot initnode bootdev` as OpenSSI has them, `#` starts a comment. Column 2 may hold
-//! several addresses separated by commas, one per link. What follows the address may be left out from the right.
+//! several addresses separated by commas, one per link. What follows the address may be left out from the right. Behind
+//! all that, `votes=N` says what the node counts in a majority, and `witness` that it does nothing else.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,6 +19,10 @@ pub(crate) struct Row {
     pub(crate) node: u32,
     /// At least one; the order is the order of the links.
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// What it counts in a majority.
+    pub(crate) votes: u8,
+    /// It has a vote, and no processes.
+    pub(crate) is_witness: bool,
 }
 
 /// What is wrong, and in which line (counted from 1; 0 is the table as a whole).
@@ -65,13 +70,52 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Row>, TabError> {
         });
     }
     rows.sort_by_key(|r| r.node);
+    check_votes(&rows).map_err(|what| TabError { line: 0, what })?;
     Ok(rows)
+}
+
+/// Whether majorities can be had, and none of witnesses alone.
+fn check_votes(rows: &[Row]) -> Result<(), String> {
+    let votes = |is_witness: bool| {
+        let of = rows.iter().filter(|r| r.is_witness == is_witness);
+        of.map(|r| u32::from(r.votes)).sum::<u32>()
+    };
+    let (witnesses, others) = (votes(true), votes(false));
+    if witnesses + others == 0 {
+        return Err("no node has a vote; give one votes=1".to_owned());
+    }
+    if witnesses >= others {
+        return Err(format!(
+            "witnesses have {witnesses} votes and the other nodes {others}; those must have more"
+        ));
+    }
+    Ok(())
+}
+
+/// Takes `votes=N` and `witness` from the end of a line.
+fn take_options(columns: &mut Vec<&str>) -> Result<(u8, bool), String> {
+    let (mut votes, mut is_witness) = (None, false);
+    while let Some(&last) = columns.last() {
+        if let Some(n) = last.strip_prefix("votes=") {
+            let n = u8::from_str(n).map_err(|_| format!("{last:?}: votes are 0 to 255"))?;
+            if votes.replace(n).is_some() {
+                return Err("votes= twice".to_owned());
+            }
+        } else if last == "witness" && !is_witness {
+            is_witness = true;
+        } else {
+            break;
+        }
+        columns.pop();
+    }
+    Ok((votes.unwrap_or(1), is_witness))
 }
 
 /// Reads one line; `None` if there is nothing in it.
 fn parse_line(line: &str) -> Result<Option<Row>, String> {
     let line = line.split('#').next().unwrap_or_default();
-    let columns: Vec<&str> = line.split_whitespace().collect();
+    let mut columns: Vec<&str> = line.split_whitespace().collect();
+    let (votes, is_witness) = take_options(&mut columns)?;
     let (Some(&node), rest) = (columns.first(), columns.get(1..).unwrap_or_default()) else {
         return Ok(None);
     };
@@ -114,6 +158,8 @@ fn parse_line(line: &str) -> Result<Option<Row>, String> {
     Ok(Some(Row {
         node: number,
         addresses,
+        votes,
+        is_witness,
     }))
 }
 
@@ -159,6 +205,16 @@ mod tests {
         Row {
             node,
             addresses: addresses.iter().map(|&a| Ipv4Addr::from(a)).collect(),
+            votes: 1,
+            is_witness: false,
+        }
+    }
+
+    fn voting(node: u32, address: [u8; 4], votes: u8, is_witness: bool) -> Row {
+        Row {
+            votes,
+            is_witness,
+            ..row(node, &[address])
         }
     }
 
@@ -183,6 +239,15 @@ mod tests {
                 vec![row(1, &[[10, 0, 0, 1]]), row(3, &[[10, 0, 0, 3]])],
             ),
             ("1 10.0.0.1#glued", vec![row(1, &[[10, 0, 0, 1]])]),
+            (
+                "1 10.0.0.1 - P 1 /dev/sda1 votes=255\n2 10.0.0.2 votes=0\n3 10.0.0.3 - witness votes=7\n4 10.0.0.4 votes=8 witness",
+                vec![
+                    voting(1, [10, 0, 0, 1], 255, false),
+                    voting(2, [10, 0, 0, 2], 0, false),
+                    voting(3, [10, 0, 0, 3], 7, true),
+                    voting(4, [10, 0, 0, 4], 8, true),
+                ],
+            ),
         ] {
             assert_eq!(parse(text), Ok(want), "{text:?}");
         }
@@ -216,6 +281,13 @@ mod tests {
             ("1 10.0.0.1 00:04:5A:4E:3C:+7", 1, "no hardware address"),
             ("1 10.0.0.1 - P yes", 1, "initnode"),
             ("1 10.0.0.1 - P 1 /dev/sda1 more", 1, "7 columns"),
+            ("1 10.0.0.1 votes=256", 1, "votes are 0 to 255"),
+            ("1 10.0.0.1 votes=", 1, "votes are 0 to 255"),
+            ("1 10.0.0.1 votes=1 votes=1", 1, "votes= twice"),
+            ("1 10.0.0.1 votes=1 -", 1, "no hardware address"),
+            ("1 10.0.0.1 votes=0\n2 10.0.0.2 votes=0", 0, "no node has a vote"),
+            ("1 10.0.0.1\n2 10.0.0.2 witness", 0, "witnesses have 1 votes"),
+            ("1 10.0.0.1 witness", 0, "witnesses have 1 votes"),
             ("1 10.0.0.1\n1 10.0.0.2", 2, "has a row already"),
             ("1 10.0.0.1\n2 10.0.0.2,10.0.0.1", 2, "belongs to node 1"),
         ] {

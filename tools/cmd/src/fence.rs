@@ -463,6 +463,8 @@ options = { lanplus = "0" }
         let row = Row {
             node: 1,
             addresses: vec![],
+            votes: 1,
+            is_witness: false,
         };
         let c = Config::parse(TEXT).expect("a configuration");
         assert!(c.check(&[row]).is_err_and(|e| e.contains("node.2")));

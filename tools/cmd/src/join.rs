@@ -67,6 +67,8 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
                 node: r.node,
                 name,
                 is_fenced: fence.devices.contains_key(&r.node),
+                votes: r.votes,
+                is_witness: r.is_witness,
                 addresses: r.addresses,
             }
         })

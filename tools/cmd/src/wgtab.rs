@@ -141,6 +141,8 @@ impl Table {
             Ok(Row {
                 node: r.node,
                 addresses: (0..r.addresses.len()).map(|l| self.address(r.node, l)).collect(),
+                votes: r.votes,
+                is_witness: r.is_witness,
             })
         };
         rows.iter().map(one).collect()

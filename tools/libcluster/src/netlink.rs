@@ -94,6 +94,8 @@ pub(crate) enum NodeAttr {
     Fence = 40,
     DetectionMs = 41,
     JudgementMs = 42,
+    Votes = 43,
+    Witness = 44,
 }
 impl neli::consts::genl::NlAttrType for NodeAttr {}
 
@@ -244,6 +246,10 @@ pub struct JoinNode {
     pub addresses: Vec<Ipv4Addr>,
     /// It is fenced when it is lost.
     pub is_fenced: bool,
+    /// What it counts in a majority.
+    pub votes: u8,
+    /// It has a vote, and no processes.
+    pub is_witness: bool,
 }
 
 /// What a join tells of fencing.
@@ -659,6 +665,14 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
         if row.is_fenced {
             nest = nest.nest(&attr(NodeAttr::Fence, 1u32)?).map_err(broken)?;
         }
+        if row.votes != 1 {
+            nest = nest
+                .nest(&attr(NodeAttr::Votes, u32::from(row.votes))?)
+                .map_err(broken)?;
+        }
+        if row.is_witness {
+            nest = nest.nest(&attr(NodeAttr::Witness, 1u32)?).map_err(broken)?;
+        }
         out.push(nest);
     }
     Ok(out.into_iter().collect())
@@ -785,6 +799,8 @@ pub(crate) mod tests {
             name: "two".to_owned(),
             addresses: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 1, 2)],
             is_fenced: false,
+            votes: 3,
+            is_witness: true,
         };
         let req = JoinRequest {
             name: "west".to_owned(),
@@ -802,10 +818,11 @@ pub(crate) mod tests {
         want.extend(b"\x14\0\x07\x000123456789abcdef"); // key
         want.extend(b"\x14\0\x2c\x00fedcba9876543210"); // old-key
         want.extend(b"\x08\0\x08\0\xb8\x0b\0\0"); // detect-ms
-        want.extend(b"\x24\0\x06\x80"); // node, nested
+        want.extend(b"\x34\0\x06\x80"); // node, nested
         want.extend(b"\x08\0\x01\0\x02\0\0\0"); // id
         want.extend(b"\x08\0\x02\0two\0"); // name
         want.extend(b"\x08\0\x05\0\x0a\0\0\x02\x08\0\x05\0\x0a\0\x01\x02"); // addresses
+        want.extend(b"\x08\0\x2b\0\x03\0\0\0\x08\0\x2c\0\x01\0\0\0"); // votes, witness
         assert_eq!(bytes(&encode_join(&req).expect("a request")), want);
     }
 
@@ -939,6 +956,8 @@ pub(crate) mod tests {
                 ("fence", u16::from(NodeAttr::Fence).into()),
                 ("detection-ms", u16::from(NodeAttr::DetectionMs).into()),
                 ("judgement-ms", u16::from(NodeAttr::JudgementMs).into()),
+                ("votes", u16::from(NodeAttr::Votes).into()),
+                ("witness", u16::from(NodeAttr::Witness).into()),
             ])
         );
         assert_eq!(

@@ -16,6 +16,9 @@ mod sent;
 mod state;
 
 #[cfg(test)]
+mod leaving;
+
+#[cfg(test)]
 mod model;
 
 #[cfg(test)]
@@ -26,3 +29,14 @@ mod world;
 
 #[cfg(test)]
 mod scale;
+
+#[cfg(test)]
+mod shapes;
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod mutants {
+    include!(concat!(env!("OUT_DIR"), "/mutants.rs"));
+}

@@ -12,9 +12,9 @@ use std::rc::Rc;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::state::{Answer, Core, Effect, Heartbeat, Known, Millis, Phase, Row, Says, Times, View};
 use crate::places::Places;
 use crate::sent::Sent;
-use crate::state::{Answer, Core, Effect, Heartbeat, Known, Millis, Phase, Row, Says, Times, View};
 
 /// Microseconds since the world began.
 pub(crate) type Micros = u64;
@@ -86,9 +86,19 @@ struct Letter<const W: usize> {
     answer: Answer,
 }
 
+/// A machine that is on, and no member: its clock, and when everybody has missed its last membership.
+#[derive(Clone, Copy)]
+struct Rejoin {
+    booted: Micros,
+    drift: i64,
+    quiet_until: Millis,
+}
+
 enum Event<const W: usize> {
     Beat(usize, u64),
     Boot(usize),
+    /// A machine that has left joins again.
+    Join(usize, Rejoin),
     Letter(Letter<W>),
 }
 
@@ -114,6 +124,8 @@ pub(crate) struct World<const W: usize> {
     pub(crate) messages: u64,
     pub(crate) last_install: Micros,
     pub(crate) installs: u64,
+    /// How often each has left as it wished.
+    pub(crate) left: Vec<u32>,
 }
 
 impl<const W: usize> World<W> {
@@ -139,6 +151,7 @@ impl<const W: usize> World<W> {
             messages: 0,
             last_install: 0,
             installs: 0,
+            left: vec![0; n],
         };
         for i in 0..n {
             w.boot(i, 1000 * 1_000_000);
@@ -158,14 +171,26 @@ impl<const W: usize> World<W> {
 
     /// Starts a machine whose clock has run for `age`.
     pub(crate) fn boot(&mut self, i: usize, age: Micros) {
+        let how = Rejoin {
+            booted: self.now - age,
+            drift: self.random.random_range(-40_000..=40_000),
+            quiet_until: 0,
+        };
+        self.join(i, how);
+    }
+
+    fn join(&mut self, i: usize, how: Rejoin) {
+        let Rejoin {
+            booted,
+            drift,
+            quiet_until,
+        } = how;
         self.lives += 1;
         let says = Rc::<Says<W>>::default();
-        let drift = self.random.random_range(-40_000..=40_000);
-        let booted = self.now - age;
         let known = self.rows.iter().map(|r| Known::new(*r)).collect();
-        let clock = clock(age, drift);
+        let clock = clock(self.now - booted, drift);
         let m = Machine {
-            core: Core::new(i, known, self.lives, self.times, clock, 0),
+            core: Core::new(i, known, self.lives, self.times, clock, quiet_until),
             sent: Sent::new(),
             says,
             incarnation: self.lives,
@@ -205,9 +230,28 @@ impl<const W: usize> World<W> {
 
     /// Wishes a machine out.
     pub(crate) fn leave(&mut self, i: usize) {
-        if let Some(m) = self.machines[i].as_mut().filter(|m| m.core.may_leave()) {
+        if let Some(m) = self.machines[i].as_mut() {
             m.core.leave();
         }
+    }
+
+    /// Whether a machine still wants out.
+    pub(crate) fn is_leaving(&self, i: usize) -> bool {
+        let m = self.machines[i].as_ref();
+        m.is_some_and(|m| m.core.phase() == Phase::Leaving)
+    }
+
+    /// The view that each machine acts in, if it does.
+    pub(crate) fn acting(&self) -> Vec<Option<View<W>>> {
+        let acts = |m: &Option<Machine<W>>| m.as_ref().and_then(|m| m.acts(self.now));
+        self.machines.iter().map(acts).collect()
+    }
+
+    /// What a machine says of members that do not hear each other, if it says that no view can be made because of them.
+    pub(crate) fn torn(&self, i: usize) -> Option<Vec<(usize, usize)>> {
+        let m = self.machines[i].as_ref()?;
+        let is_torn = m.core.is_torn(m.clock(self.now));
+        is_torn.then(|| m.core.cut_pairs().collect())
     }
 
     /// Lets a machine stay that has not got out.
@@ -325,7 +369,21 @@ impl<const W: usize> World<W> {
                     self.send(i, None, false);
                 }
             }
-            Effect::Left | Effect::Stop(_) => {
+            Effect::Left => {
+                self.left[i] += 1;
+                let Some(m) = self.machines[i].take() else { return };
+                let quiet_until = m.clock(self.now) + self.times.detect;
+                let how = Rejoin {
+                    booted: m.booted,
+                    drift: m.drift,
+                    quiet_until,
+                };
+                if self.restarts {
+                    let after = self.random.random_range(0..1_000_000);
+                    self.push(self.now + after, Event::Join(i, how));
+                }
+            }
+            Effect::Stop(_) => {
                 self.crash(i);
                 if self.restarts {
                     let after = self.random.random_range(500_000..3_000_000);
@@ -388,8 +446,9 @@ impl<const W: usize> World<W> {
             match self.events.remove(&id) {
                 Some(Event::Letter(l)) => self.arrive(l),
                 Some(Event::Boot(i)) if self.machines[i].is_none() => self.boot(i, 0),
+                Some(Event::Join(i, how)) if self.machines[i].is_none() => self.join(i, how),
                 Some(Event::Beat(i, life)) => self.beat(i, life),
-                Some(Event::Boot(_)) | None => {}
+                Some(Event::Boot(_) | Event::Join(..)) | None => {}
             }
             if is_small {
                 self.check();
