@@ -78,8 +78,11 @@ fn put(c: &Context, node: u32, file: &str, key: &str) -> Result<()> {
     c.sh(node, &format!("umask 077; echo {key} > {file}")).map(drop)
 }
 
-/// What a node says of all: number, key in use, second key, what that is.
-fn keys(c: &Context, node: u32) -> Result<Vec<(u64, String, Option<String>, Option<String>)>> {
+/// A node: number, key in use, second key, what that is.
+type Keys = (u64, String, Option<String>, Option<String>);
+
+/// What a node says of all.
+fn keys(c: &Context, node: u32) -> Result<Vec<Keys>> {
     let v: Value = serde_json::from_str(&c.sh(node, "cluster key show --json")?)?;
     let word = |v: &Value| v.as_str().map(str::to_owned);
     let row = |r: &Value| Some((r["node"].as_u64()?, word(&r["in_use"])?, word(&r["second"]), word(&r["second_is"])));
