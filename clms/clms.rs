@@ -18,6 +18,7 @@ mod netlink;
 mod observers;
 mod places;
 mod proto;
+mod recorder;
 mod registry;
 mod sent;
 mod set;
@@ -62,6 +63,7 @@ struct Clms {
     _netlink: netlink::Registration,
     _fencing: ics::Registration,
     _tests: Pin<KBox<registry::Debugfs>>,
+    _recorder: Pin<KBox<recorder::Debugfs>>,
     _facts: ics::Registration,
     _thread: thread::State,
     _registry: registry::Registration,
@@ -82,6 +84,7 @@ impl kernel::Module for Clms {
             _keys: keys::State::new()?,
             _registry: registry::register()?,
             _tests: registry::Debugfs::new()?,
+            _recorder: recorder::Debugfs::new()?,
             _facts: facts::register()?,
             _netlink: netlink::register()?,
         })

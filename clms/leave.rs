@@ -5,10 +5,9 @@
 use crate::changes::NodeState;
 use crate::history::Cause;
 use crate::observers;
-use crate::state::Effect;
+use crate::recorder::Input;
 use crate::thread::current;
 use crate::thread::end;
-use crate::thread::now_ms;
 use crate::thread::view;
 use crate::thread::Membership;
 use kernel::prelude::*;
@@ -72,15 +71,7 @@ pub(crate) fn leave() -> Result {
     }
     m.close_above()?;
     if !alone {
-        m.step(|heart| {
-            heart.core.leave();
-            let effect = heart.core.tick(now_ms());
-            if effect == Effect::None {
-                Effect::Say
-            } else {
-                effect
-            }
-        });
+        m.step(|_| Input::Leave);
         let is_decided = || {
             let done = m.done.lock();
             done.left || !done.wants_out
@@ -91,10 +82,7 @@ pub(crate) fn leave() -> Result {
             || m.changed.wait_timeout(2 * m.detect_ms, is_decided);
         if !m.done.lock().left {
             // Who has lost its lease meanwhile stops here, before it acts again.
-            m.step(|heart| {
-                heart.core.stay();
-                heart.core.tick(now_ms())
-            });
+            m.step(|_| Input::Stay);
             m.reopen_above()?;
             return Err(if decided { EDQUOT } else { EINTR });
         }

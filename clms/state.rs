@@ -24,6 +24,8 @@
 //! whatever is promised later.
 
 // Where they are is said, as hosts include this file by its path.
+#[path = "state/input.rs"]
+mod input;
 #[path = "state/lease.rs"]
 mod lease;
 #[path = "state/proposals.rs"]
@@ -39,6 +41,7 @@ use core::borrow::Borrow;
 use core::ops::Deref;
 use core::ops::DerefMut;
 
+pub(crate) use input::Input;
 pub(crate) use says::Answer;
 pub(crate) use says::Heartbeat;
 pub(crate) use says::Phase;
@@ -125,10 +128,7 @@ pub(crate) struct Known<S> {
 impl<S: Default> Known<S> {
     /// A node that was never heard.
     pub(crate) fn new(row: Row) -> Self {
-        Self {
-            row,
-            ..Self::default()
-        }
+        Self { row, ..Self::default() }
     }
 }
 
@@ -299,9 +299,7 @@ where
     /// What a node proposes, as far as this one heard.
     #[allow(dead_code, reason = "tests/host breaks rules with it")]
     pub(crate) fn proposal_of(&self, p: Place) -> View<W> {
-        self.known
-            .get(p)
-            .map_or(View::default(), |k| k.says.borrow().proposal)
+        self.known.get(p).map_or(View::default(), |k| k.says.borrow().proposal)
     }
 
     /// What the next heartbeat says to all.

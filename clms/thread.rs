@@ -19,6 +19,8 @@ use crate::observers;
 use crate::places::Place;
 use crate::places::Places;
 use crate::proto;
+use crate::recorder;
+use crate::recorder::Input;
 use crate::registry;
 use crate::registry::Replica;
 use crate::sent::Sent;
@@ -95,6 +97,16 @@ pub(crate) struct Row {
     pub(crate) votes: u8,
     /// It has a vote, and no processes.
     pub(crate) is_witness: bool,
+}
+
+impl Row {
+    /// What the state machine must know of it.
+    fn for_state(&self) -> state::Row {
+        state::Row {
+            votes: self.votes,
+            is_witness: self.is_witness,
+        }
+    }
 }
 
 /// What a join gives.
@@ -326,9 +338,11 @@ impl Membership {
     }
 
     /// Takes a step and sees to its effect.
-    pub(crate) fn step(&self, f: impl FnOnce(&mut Heart) -> Effect<WORDS>) {
+    pub(crate) fn step(&self, f: impl FnOnce(&Heart) -> Input) {
         let mut heart = self.heart.lock();
-        let effect = f(&mut heart);
+        let (input, now) = (f(&heart), now_ms());
+        let effect = heart.core.take(input, now);
+        recorder::note(input, now, effect, &heart.core);
         // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
         let queued = match effect {
             Effect::Install { view, .. } => self.queue_view(view, &heart.core),
@@ -469,7 +483,7 @@ impl Membership {
             if ending {
                 return;
             }
-            self.step(|heart| heart.core.tick(now_ms()));
+            self.step(|_| Input::Tick);
             let (beat, now_torn) = {
                 let mut heart = self.heart.lock();
                 (heart.beat(), Torn::new(&heart.core))
@@ -499,20 +513,14 @@ impl ics::LinkObserver for Links {
     fn link_up(&self, node: NodeId, incarnation: Incarnation) {
         let Some(m) = current() else { return };
         if let Some(p) = m.place(node) {
-            m.step(|heart| {
-                heart.core.link_up(p, incarnation.0);
-                heart.core.tick(now_ms())
-            });
+            m.step(|_| Input::LinkUp(p, incarnation.0));
         }
     }
 
     fn link_lost(&self, node: NodeId, incarnation: Incarnation) {
         let Some(m) = current() else { return };
         if let Some(p) = m.place(node) {
-            m.step(|heart| {
-                heart.core.link_lost(p, incarnation.0);
-                heart.core.tick(now_ms())
-            });
+            m.step(|_| Input::LinkLost(p, incarnation.0));
         }
     }
 
@@ -534,7 +542,7 @@ impl ics::LinkObserver for Links {
                         supports: h.supports,
                         says,
                     };
-                    heart.core.heard(p, heartbeat, now_ms())
+                    Input::Heard(p, heartbeat)
                 });
             }
             None => m.not_understood(p, h),
@@ -616,14 +624,19 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
     let mut known = KVec::new();
     for r in &args.rows {
-        let row = state::Row {
-            votes: r.votes,
-            is_witness: r.is_witness,
-        };
-        known.push(state::Known::new(row), GFP_KERNEL)?;
+        known.push(state::Known::new(r.for_state()), GFP_KERNEL)?;
     }
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
-    let core = Core::new(place, known, incarnation.0, times, now_ms(), quiet_until);
+    let now = now_ms();
+    let begin = recorder::Begin {
+        place,
+        incarnation: incarnation.0,
+        times,
+        now,
+        quiet_until,
+    };
+    recorder::joins(begin, args.rows.iter().map(Row::for_state));
+    let core = Core::new(place, known, incarnation.0, times, now, quiet_until);
     let fencing = Fencing::new(place, &args.rows, &args.fence)?;
     let mut places = KVec::new();
     for r in &args.rows {

@@ -12,6 +12,14 @@ mod kunit;
 mod runner;
 mod views;
 
+// The membership's decisions, as they are in the kernel.
+#[path = "../../clms/places.rs"]
+#[allow(dead_code, clippy::all)]
+mod places;
+#[path = "../../clms/state.rs"]
+#[allow(dead_code, clippy::all)]
+mod state;
+
 use std::process::ExitCode;
 
 /// Files of cases, in the order in which they run.
@@ -34,6 +42,7 @@ cases! {
     clms_membership
     clms_node_loss
     clms_crash
+    clms_replay
     clms_partitions
     clms_bad_network
     clms_pause
