@@ -202,10 +202,11 @@ impl Membership {
         self.fence_event(|f| f.is_out = true);
     }
 
-    /// Whether a node is lost and not known to be off.
+    /// Whether a node is lost and not known to be off, or an agent may still run here: it keeps the node that it is to
+    /// switch off from becoming a member, as long as this node is one.
     pub(crate) fn fence_pending(&self) -> bool {
         let f = self.fencing.inner.lock();
-        (0..self.rows.len()).any(|p| f.machine.is_pending(p))
+        (0..self.rows.len()).any(|p| f.machine.is_pending(p) || f.machine.job(p).is_some())
     }
 
     fn number(&self, p: usize) -> u32 {
@@ -533,7 +534,7 @@ pub(crate) fn done(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
 ///
 /// # Errors
 /// `ENOTCONN` this node has not joined; `ENOENT` no such node; `EINVAL` it is this one; `ESRCH` it does not wait to be fenced,
-/// or that incarnation of it was not heard yet.
+/// or that incarnation of it was not heard yet; `EOPNOTSUPP` this node is a witness.
 pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
     let m = current().ok_or(Refusal(ENOTCONN, Some(c"this node has not joined")))?;
     let p = m
@@ -544,6 +545,13 @@ pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
             EINVAL,
             Some(c"that is this node, which is not off"),
         ));
+    }
+    if m.place(m.this)
+        .and_then(|t| m.rows.get(t))
+        .is_some_and(|r| r.is_witness)
+    {
+        let why = c"this node is a witness, which knows of no lost nodes: do it on a member";
+        return Err(Refusal(EOPNOTSUPP, Some(why)));
     }
     let text = core::str::from_utf8(d.text).unwrap_or("?");
     if d.by_agent {

@@ -70,6 +70,11 @@ pub(crate) fn leave() -> Result {
         return Err(EAGAIN);
     }
     m.close_above()?;
+    // That took its time.
+    if m.fence_pending() {
+        m.reopen_above()?;
+        return Err(EAGAIN);
+    }
     if !alone {
         m.step(|_| Input::Leave);
         let is_decided = || {

@@ -34,9 +34,4 @@ impl<'a> Open<'a> {
         let find = |b: &[u8; NUMBER]| u64::from_le_bytes(*b);
         number < self.below && self.numbers.binary_search_by_key(&number, find).is_err()
     }
-
-    /// All calls with this number or a higher one are later ones.
-    pub(crate) fn below(&self) -> u64 {
-        self.below
-    }
 }

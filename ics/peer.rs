@@ -80,6 +80,8 @@ struct State {
     n_streams: u64,
     /// ... and the highest number that the peer has given to one.
     opened: u64,
+    /// What the peer says first on the main stream has been dealt with.
+    is_opened: bool,
     /// Place of the last post of each class.
     posted: [u64; Class::N],
     pending: RBTree<u64, Arc<Pending>>,
@@ -157,6 +159,7 @@ impl Peer {
             next_xid: 1,
             n_streams: 0,
             opened: 0,
+            is_opened: false,
             posted: [0; Class::N],
             pending: RBTree::new(),
             waiting: [0; Class::N],
@@ -245,6 +248,7 @@ impl Peer {
             let mut old = s.turn_to(incarnation);
             let replaced = s.link.replace((link.clone(), incarnation));
             s.main = link.id;
+            s.is_opened = false;
             if let Some((replaced, _)) = replaced {
                 old.links = [Some(replaced), s.bulk.take()];
             }

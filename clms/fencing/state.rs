@@ -185,6 +185,8 @@ pub(crate) struct Fencing<S> {
     has_daemon: bool,
     attempts: u32,
     jobs: u32,
+    /// The place that something was done about last.
+    last: Place,
     /// One for each place. The caller's, as a kernel stack does not hold a table.
     slots: S,
 }
@@ -260,6 +262,7 @@ impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
             has_daemon: false,
             attempts: first,
             jobs: first,
+            last: 0,
             slots,
         }
     }
@@ -311,6 +314,10 @@ impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
     pub(crate) fn view(&mut self, old: Mask, new: Mask, life: impl Fn(Place) -> Life) {
         let this = self.this;
         for (p, s) in self.slots.iter_mut().enumerate() {
+            if new & bit(p) != 0 {
+                // Its leave may have been refused by this very view. If not, it says so again with its next heartbeat.
+                s.leaving = 0;
+            }
             let was_first = lowest(s.holders) == Some(this);
             s.holders &= new;
             s.untold &= new;
@@ -549,9 +556,16 @@ impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
         s.retell_at = 0;
     }
 
-    /// What is to be done now.
+    /// What is to be done now. The lost nodes have their turns: one about whom a holder does not answer holds up no other.
     pub(crate) fn next(&mut self, now: Millis) -> Option<Effect> {
-        (0..self.slots.len()).find_map(|p| self.next_about(p, now))
+        let n = self.slots.len();
+        let last = self.last;
+        let (about, effect) = (1..=n).find_map(|i| {
+            let about = (last + i) % n;
+            Some((about, self.next_about(about, now)?))
+        })?;
+        self.last = about;
+        Some(effect)
     }
 
     fn next_about(&mut self, about: Place, now: Millis) -> Option<Effect> {

@@ -45,6 +45,11 @@ pub(super) enum Answer {
 pub(super) struct Kept {
     class: Class,
     pub(super) answer: Answer,
+    /// It is from before the main stream, on which the peer asks it once more, or cancels it. Until then it is not forgotten:
+    /// that frame may be under way, and behind one that says that the reply has arrived.
+    pub(super) comes_again: bool,
+    /// Meanwhile the reply has arrived.
+    has_arrived: bool,
 }
 
 /// A reply as it goes out.
@@ -93,6 +98,8 @@ impl State {
         let kept = Kept {
             class,
             answer: Answer::Waiting,
+            comes_again: false,
+            has_arrived: false,
         };
         let _none = self.answers.insert(place.into_node(xid, kept));
     }
@@ -109,6 +116,26 @@ impl State {
         let c = self.answers.get(&xid).filter(is_done)?.class as usize;
         self.kept[c] = self.kept[c].saturating_sub(1);
         self.answers.remove_node(&xid)
+    }
+
+    /// The reply to a request has arrived at the peer. Takes out what is left of it, unless it comes again.
+    fn arrived(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+        if let Some(kept) = self.answers.get_mut(&xid).filter(|k| k.comes_again) {
+            kept.has_arrived = true;
+            return None;
+        }
+        self.forget(xid)
+    }
+
+    /// A request, or its cancel, came again on this main stream. Takes out what is left of one whose reply has arrived.
+    fn came_again(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+        let kept = self.answers.get_mut(&xid)?;
+        kept.comes_again = false;
+        if kept.has_arrived {
+            self.forget(xid)
+        } else {
+            None
+        }
     }
 
     /// Nobody waits for the answer any more: it is interrupted, or does not begin.
@@ -138,6 +165,11 @@ impl Peer {
         body: KVVec<u8>,
     ) -> Result {
         let kind = Kind::from_wire(head.kind).ok_or(EPROTO)?;
+        // What is for bulk may come before what the main stream begins with.
+        self.changed.wait_until(|| {
+            let s = self.state.lock();
+            !link.is_bulk() || s.is_opened || !s.is_current(link)
+        });
         if link.is_first(head) != (kind == Kind::Open) {
             link.refuse(
                 Refused::Torn,
@@ -162,7 +194,7 @@ impl Peer {
         head: &Head,
         body: &[u8],
     ) -> bool {
-        if link.is_first(head) {
+        if link.is_first(head) || link.is_bulk() && !self.state.lock().is_opened {
             return false;
         }
         let is_done = match Kind::from_wire(head.kind) {
@@ -199,7 +231,7 @@ impl Peer {
     fn forget(&self, link: &Link, seen: u64) {
         for xid in link.arrived(seen) {
             // Freed after unlocking.
-            let _done = self.state.lock().forget(xid);
+            let _done = self.state.lock().arrived(xid);
         }
     }
 
@@ -217,10 +249,16 @@ impl Peer {
             let s = self.state.lock();
             s.member == Some(incarnation) || !s.is_current(link)
         });
+        // Freed after unlocking.
+        let _arrived;
         let (again, job) = {
             let mut s = self.state.lock();
             if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
+            }
+            _arrived = s.came_again(xid);
+            if _arrived.is_some() {
+                return Ok(());
             }
             let again = match s.answers.get(&xid).map(|k| &k.answer) {
                 Some(Answer::Done(r)) => Some(r.clone()),
@@ -361,10 +399,13 @@ impl Peer {
     }
 
     fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
+        // Freed after unlocking.
+        let _arrived;
         let mut s = self.state.lock();
         if !s.is_current(link) {
             return; // of another life, whose numbers are others
         }
+        _arrived = s.came_again(xid);
         s.give_up(xid);
     }
 

@@ -91,17 +91,24 @@ impl Peer {
                 }
                 let next = s.answers.cursor_lower_bound(&from);
                 let next = next.map(|c| *c.current().0);
-                let Some(xid) = next.filter(|x| *x < open.below()) else {
-                    return Ok(());
+                let Some(xid) = next else {
+                    s.is_opened = true;
+                    break;
                 };
                 from = xid + 1;
                 if open.is_over(xid) {
                     s.end_request(xid)
                 } else {
+                    // Also one that was asked while the list was made.
+                    if let Some(kept) = s.answers.get_mut(&xid) {
+                        kept.comes_again = true;
+                    }
                     None
                 }
             };
         }
+        self.changed.notify_all();
+        Ok(())
     }
 }
 

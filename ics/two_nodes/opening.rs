@@ -91,6 +91,65 @@ mod tests {
         Ok(())
     }
 
+    /// The request is under way while its reply, from the stream before, arrives; a frame that says so overtakes it.
+    #[test]
+    fn what_comes_again_after_its_reply_has_arrived_is_not_done_again() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        let hold = |stranger: &mut Stranger| {
+            let mut head = stranger.ping(1);
+            head.op = Le16::new(HoldP::OP);
+            head.class = HoldP::CLASS as u8;
+            head.len = Le32::new(0);
+            head
+        };
+        let head = hold(&mut stranger);
+        stranger.send(&head, &[])?;
+        assert!(s.comes(|s| s.holding.load(Relaxed) == 1));
+        let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        s.open();
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let mut head = stranger.ping(2);
+        head.seen = Le64::new(2);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(2)?.0, 0);
+        let mut head = hold(&mut stranger);
+        head.seen = Le64::new(2);
+        stranger.send(&head, &[])?;
+        let head = stranger.ping(3);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(3)?.0, 0);
+        assert_eq!(s.holding.load(Relaxed), 1);
+        assert_eq!(n_answers(&node, 2), Some(2));
+        Ok(())
+    }
+
+    /// Of one that is given up meanwhile the cancel comes alone.
+    #[test]
+    fn what_is_cancelled_instead_of_coming_again_is_forgotten() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(1)?.0, 0);
+        // Its answer came twice; the second one is said to have arrived.
+        let mut stranger = next_stream(&hub, 3, 2, &[1])?;
+        let mut head = stranger.head(Kind::Cancel, 1);
+        head.seen = Le64::new(1);
+        stranger.send(&head, &[])?;
+        let mut stranger = next_stream(&hub, 4, 2, &[])?;
+        let head = stranger.ping(2);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(2)?.0, 0);
+        assert_eq!(n_answers(&node, 2), Some(1));
+        assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
     /// The cancel was lost with the stream.
     #[test]
     fn what_is_not_open_any_more_is_interrupted() -> Result {

@@ -24,13 +24,23 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "clms_fence_before_judging",
         promise: "a node that hangs is fenced before its death is acted upon; nothing of it is written afterwards; it comes back",
-        faults: "node 3 is paused while it writes to /shared, and goes on after it was lost; the agent takes its time",
-        expected: &["the others have a view without this node"],
+        faults: "node 3 is paused while it writes to /shared; the agent takes its time",
         fence: true,
         fresh: true,
         debug: true,
         seconds: 120,
-        run: before_judging,
+        run: |c| before_judging(c, false),
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_fence_goes_on",
+        promise: "a node that was lost goes on while it waits to be fenced: nothing of it is written after its death is acted upon",
+        faults: "node 3 is paused while it writes to /shared, and goes on; the agent takes its time",
+        expected: &["the others have a view without this node"],
+        fence: true,
+        fresh: true,
+        seconds: 120,
+        run: |c| before_judging(c, true),
         ..Case::DEFAULT
     },
     Case {
@@ -197,7 +207,7 @@ fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
     })
 }
 
-fn before_judging(c: &Context) -> Result<()> {
+fn before_judging(c: &Context, goes_on: bool) -> Result<()> {
     let before = cluster::agree(c, &[1, 2, 3], 10)?;
     let boots = c.boots(3)?;
     c.background(3, &["sh", "-c", "while :; do echo 3 >>/shared/written; done"])?;
@@ -214,12 +224,16 @@ fn before_judging(c: &Context) -> Result<()> {
     ensure!(out.code != 0, "{out:?}");
     same("leaving meanwhile", c.exec(2, &["cluster", "leave"])?.code, 1)?;
 
-    // It goes on where it stopped, and writes, for as long as it does not know better.
-    c.power(3, Power::Resume)?;
+    if goes_on {
+        // Where it stopped, and it writes, for as long as it does not know better.
+        c.power(3, Power::Resume)?;
+    }
     knob(c, HOLD, false)?;
     wait_judged(c, &[1, 2], 3)?;
     let size = written();
-    in_order(c, 1, &["node 3 is to be fenced from here", &judged(3), "node 3 is down"])?;
+    // When it was heard of anew before the agent had ended, that is what it is judged by.
+    let fenced = if goes_on { "" } else { "node 3 is fenced: " };
+    in_order(c, 1, &["node 3 is to be fenced from here", fenced, &judged(3), "node 3 is down"])?;
     for node in 1..=2 {
         let (_, _, detection, judgement) = seen(c, node, 3)?;
         let longest = u64::from(c.patience) * 4000;
@@ -233,6 +247,9 @@ fn before_judging(c: &Context) -> Result<()> {
     let back = cluster::agree(c, &[1, 2, 3], 20)?;
     ensure!(back.node(3)?.incarnation > before.node(3)?.incarnation, "{before:?} {back:?}");
     same("bytes written after the judgement", written() - size, 0)?;
+    if !goes_on {
+        same("boots", c.boots(3)?, boots + 1)?;
+    }
     same("the agents", log(c), ["node1 reboot 3 begins", "node1 reboot 3 done"])
 }
 

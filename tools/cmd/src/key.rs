@@ -183,15 +183,23 @@ fn unstage(files: &KeyFiles) -> Result<u8, Failure> {
 }
 
 fn switch(print: u64, files: &KeyFiles) -> Result<u8, Failure> {
-    let is_staged = own()?.second == Some((Second::Staged, print));
-    if is_staged && !files.has_next() {
-        return Err(Failure::failed(
-            "the staged key is in no file: run cluster key stage again",
-        ));
+    let staged = files.staged()?;
+    if own()?.second == Some((Second::Staged, print)) {
+        // The file may be left over from another try: the kernel knows whether it has the key that is staged.
+        if let Some(secret) = &staged {
+            ics::stage_key(secret.clone()).map_err(refused)?;
+        }
+        if staged.is_none() || own()?.second != Some((Second::Staged, print)) {
+            return Err(Failure::failed(
+                "the staged key is in no file: run cluster key stage FILE again",
+            ));
+        }
     }
     ics::switch_key(print).map_err(refused)?;
     // It may have taken the step when it was asked before, and the file not.
-    if own()?.second.is_some_and(|(what, _)| what == Second::Old) && files.has_next() {
+    if let (Some((Second::Old, _)), Some(secret)) = (own()?.second, staged) {
+        // Refused if it is another one than that in use.
+        ics::stage_key(secret).map_err(refused)?;
         files.switch()?;
     }
     Ok(0)

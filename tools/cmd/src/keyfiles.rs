@@ -101,14 +101,29 @@ impl KeyFiles {
         Ok(Keys { used, next, old })
     }
 
-    /// Whether one is staged.
-    pub(crate) fn has_next(&self) -> bool {
-        self.next().exists()
+    /// The one that is staged, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub(crate) fn staged(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let next = self.next();
+        let is_there = next.try_exists().map_err(|e| about(&next, e))?;
+        is_there.then(|| read(&next)).transpose()
     }
 
     /// Puts a file in the place of another one, in one step.
     fn place(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         std::fs::rename(from, to).map_err(|e| about(to, e))?;
+        self.sync()
+    }
+
+    /// Removes a file for good: a key that was dropped is not back after a power cut.
+    fn remove(&self, path: &Path) -> Result<(), Failure> {
+        remove(path)?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
         let dir = self.used.parent().unwrap_or(Path::new("/"));
         File::open(dir).and_then(|d| d.sync_all()).map_err(|e| about(dir, e))
     }
@@ -130,7 +145,7 @@ impl KeyFiles {
     /// # Errors
     /// It cannot be removed.
     pub(crate) fn unstage(&self) -> Result<(), Failure> {
-        remove(&self.next())
+        self.remove(&self.next())
     }
 
     /// The staged key is the one in use; the one before is kept. There is always a key in use.
@@ -150,7 +165,7 @@ impl KeyFiles {
     /// # Errors
     /// It cannot be removed.
     pub(crate) fn drop_old(&self) -> Result<(), Failure> {
-        remove(&self.old())
+        self.remove(&self.old())
     }
 }
 
@@ -184,9 +199,9 @@ mod tests {
         files.unstage().expect("unstaged");
         files.unstage().expect("twice");
         assert_eq!(read(), keys(A, None, None));
-        assert!(!files.has_next() && files.switch().is_err());
+        assert!(files.staged().expect("no error").is_none() && files.switch().is_err());
         files.stage(B).expect("staged");
-        assert!(files.has_next());
+        assert!(files.staged().expect("a key").is_some());
         // A death after the first half of a switch.
         std::fs::copy(&real, dir.path().join("key.old")).expect("a copy");
         assert_eq!(read(), keys(A, Some(B), None));

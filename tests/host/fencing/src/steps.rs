@@ -138,3 +138,30 @@ fn who_is_told_by_hand_tells_the_others() {
     assert_eq!(f.next(499), None);
     assert_eq!(f.next(500), Some(Effect::Say { to: 0, about: 3, life: 5, over: true }));
 }
+
+/// Each time one of the lost nodes has its turn, the others come before it again.
+#[test]
+fn who_does_not_answer_holds_up_only_what_is_about_it() {
+    let mut f = first(true);
+    f.view(0b1111, 0b0011, |_| 5);
+    let mut asked = [0; 4];
+    for now in 0..4 {
+        let Some(Effect::Say { about, over: false, .. }) = f.next(now) else {
+            panic!("nobody is asked");
+        };
+        asked[about] += 1;
+        // Node 2 keeps asking: it is as if its answer were about to come.
+    }
+    assert_eq!(asked, [0, 0, 2, 2]);
+}
+
+/// A leave that a view refuses is none: the node is fenced when it is lost later.
+#[test]
+fn a_node_that_stays_after_all_is_fenced() {
+    let mut f = first(true);
+    assert!(f.heard(3, 5, true));
+    f.view(0b1111, 0b1111, |_| 5);
+    f.view(0b1111, 0b0111, |_| 5);
+    assert!(!f.is_over(3, 5) && f.is_pending(3));
+    assert!(matches!(f.next(0), Some(Effect::Say { about: 3, over: false, .. })));
+}
