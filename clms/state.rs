@@ -128,7 +128,10 @@ pub(crate) struct Known<S> {
 impl<S: Default> Known<S> {
     /// A node that was never heard.
     pub(crate) fn new(row: Row) -> Self {
-        Self { row, ..Self::default() }
+        Self {
+            row,
+            ..Self::default()
+        }
     }
 }
 
@@ -299,7 +302,9 @@ where
     /// What a node proposes, as far as this one heard.
     #[allow(dead_code, reason = "tests/host breaks rules with it")]
     pub(crate) fn proposal_of(&self, p: Place) -> View<W> {
-        self.known.get(p).map_or(View::default(), |k| k.says.borrow().proposal)
+        self.known
+            .get(p)
+            .map_or(View::default(), |k| k.says.borrow().proposal)
     }
 
     /// What the next heartbeat says to all.

@@ -32,14 +32,22 @@ where
     /// The members that a view should have now.
     fn wanted(&self, alive: &Places<W>, team: &Places<W>, now: Millis) -> Places<W> {
         let is_first = self.phase == Phase::Joining;
-        let mut set = if is_first { Places::one(self.this) } else { *team };
+        let mut set = if is_first {
+            Places::one(self.this)
+        } else {
+            *team
+        };
         for (p, k) in self.others() {
             let says: &Says<W> = k.says.borrow();
             let has_stream = k.row.is_witness || k.link == k.incarnation;
             let may_join = if is_first { team } else { alive };
-            let joins = may_join.contains(p) && has_stream && says.phase == Phase::Joining && !k.is_over();
+            let joins =
+                may_join.contains(p) && has_stream && says.phase == Phase::Joining && !k.is_over();
             // Who joins is heard by all, or waits.
-            let hears_all = set.minus(&Places::one(self.this)).minus(&says.hears).is_empty();
+            let hears_all = set
+                .minus(&Places::one(self.this))
+                .minus(&says.hears)
+                .is_empty();
             let is_content = set.and(&says.over).is_empty();
             if joins && hears_all && is_content {
                 set.insert(p);
@@ -64,9 +72,13 @@ where
             Places::EMPTY
         };
         // A member that has promised more than this view waits for what nobody proposes any more: it needs a new one.
-        let ahead = |(p, k): (Place, &Known<S>)| wanted.contains(p) && k.says.borrow().promised > self.view.id;
+        let ahead = |(p, k): (Place, &Known<S>)| {
+            wanted.contains(p) && k.says.borrow().promised > self.view.id
+        };
         // So does this node, if it gave up a proposal of its own: it would not support whom that left out.
-        let is_settled = wanted == self.view.members && self.promised.id <= self.view.id && !self.others().any(ahead);
+        let is_settled = wanted == self.view.members
+            && self.promised.id <= self.view.id
+            && !self.others().any(ahead);
         if !mine || !self.is_quorate(&wanted) || is_settled {
             if !mine || self.proposal.members != wanted {
                 self.proposal = View::default();
@@ -100,7 +112,8 @@ where
             return self.proposal == self.promised;
         }
         let proposer = self.known.get(self.promised_to);
-        alive.contains(self.promised_to) && proposer.is_some_and(|k| k.says.borrow().proposal == self.promised)
+        alive.contains(self.promised_to)
+            && proposer.is_some_and(|k| k.says.borrow().proposal == self.promised)
     }
 
     /// Promises the coordinator's proposal, unless an earlier promise to it still stands.
@@ -178,7 +191,8 @@ where
         if self.promised.id <= self.view.id {
             return None;
         }
-        (self.is_in_force() && self.may_enter(self.promised.id, now)).then(|| self.install(self.promised))
+        (self.is_in_force() && self.may_enter(self.promised.id, now))
+            .then(|| self.install(self.promised))
     }
 
     pub(super) fn install(&mut self, v: View<W>) -> View<W> {

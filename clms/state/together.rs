@@ -119,7 +119,9 @@ where
     /// The members that do not hear each other, as far as this node knows, in pairs.
     pub(crate) fn cut_pairs(&self) -> impl Iterator<Item = (Place, Place)> + '_ {
         let members = &self.view.members;
-        let pairs = members.iter().flat_map(|p| members.iter().map(move |q| (p, q)));
+        let pairs = members
+            .iter()
+            .flat_map(|p| members.iter().map(move |q| (p, q)));
         pairs.filter(|(p, q)| p < q && self.is_cut(*p, *q))
     }
 
@@ -189,7 +191,10 @@ where
     const VOTE: u64 = Places::<W>::ROOM as u64 + 1;
 
     fn cuts(&self, set: &Places<W>, over: &Places<W>) -> Cuts<W> {
-        let mut cuts = Cuts { first: None, loss: 0 };
+        let mut cuts = Cuts {
+            first: None,
+            loss: 0,
+        };
         let mut left = *set;
         for p in set.iter() {
             let apart = self.apart_from(p, set, over);

@@ -12,12 +12,14 @@ mod kunit;
 mod runner;
 mod views;
 
-// The membership's decisions, as they are in the kernel.
+// The membership's decisions, as they are in the kernel, and formatted as that.
 #[path = "../../clms/places.rs"]
 #[allow(dead_code, clippy::all)]
+#[rustfmt::skip]
 mod places;
 #[path = "../../clms/state.rs"]
 #[allow(dead_code, clippy::all)]
+#[rustfmt::skip]
 mod state;
 
 use std::process::ExitCode;

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of the state machine, below `clms/`.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "state.rs",
     "state/lease.rs",
     "state/proposals.rs",
+    "state/input.rs",
     "state/says.rs",
     "state/together.rs",
 ];
