@@ -6,12 +6,14 @@
 //! 1 if something could not be measured, 2 for wrong usage. Two guests' clocks are never compared: a sample is
 //! stamped twice by the same program, or counted in instructions.
 
+mod curves;
 mod detect;
 mod hooks;
 mod nodes;
 mod report;
 mod rig;
 mod stats;
+mod view_change;
 
 use clap::Parser;
 use report::Report;
@@ -36,6 +38,7 @@ const NAMES: &[&str] = &[
     "freeze_1m",
     "freeze_64m",
     "detect",
+    "view_change",
     "hook_getpid",
     "hook_kill",
     "hook_fork",
@@ -107,7 +110,8 @@ fn main() -> ExitCode {
         .filter(|n| args.names.is_empty() || args.names.iter().any(|w| w == n))
         .collect();
     let (hooks, others): (Vec<&str>, Vec<&str>) = wanted.into_iter().partition(|n| n.starts_with("hook_"));
-    let (detect, nodes): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|n| *n == "detect");
+    let (membership, nodes): (Vec<&str>, Vec<&str>) =
+        others.into_iter().partition(|n| ["detect", "view_change"].contains(n));
 
     let mut reports: Vec<Report> = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
@@ -124,7 +128,10 @@ fn main() -> ExitCode {
             args.samples,
         ));
     }
-    if !detect.is_empty() {
+    if membership.contains(&"view_change") {
+        take((Vec::new(), view_change::run(&args.top)));
+    }
+    if membership.contains(&"detect") {
         let plan = detect::Plan {
             nodes: args.nodes,
             kills: args.kills,

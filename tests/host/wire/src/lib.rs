@@ -29,6 +29,7 @@ mod says;
 #[path = "../../../../ics/service.rs"]
 mod service;
 #[path = "../../../../clms/state.rs"]
+#[allow(unused_imports)]
 mod state;
 #[path = "../../../../vproc/proto.rs"]
 mod vproc;
