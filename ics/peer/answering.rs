@@ -166,10 +166,12 @@ impl Peer {
     ) -> Result {
         let kind = Kind::from_wire(head.kind).ok_or(EPROTO)?;
         // What is for bulk may come before what the main stream begins with.
-        self.changed.wait_until(|| {
-            let s = self.state.lock();
-            !link.is_bulk() || s.is_opened || !s.is_current(link)
-        });
+        if link.is_bulk() {
+            self.changed.wait_until(|| {
+                let s = self.state.lock();
+                s.is_opened || !s.is_current(link)
+            });
+        }
         if link.is_first(head) != (kind == Kind::Open) {
             link.refuse(
                 Refused::Torn,
