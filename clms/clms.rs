@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod changes;
+mod cleanup;
 mod facts;
 mod fencing;
 mod history;
@@ -16,14 +17,17 @@ mod leave;
 mod met;
 mod netlink;
 mod observers;
+mod patience;
 mod places;
 mod proto;
 mod recorder;
 mod registry;
 mod sent;
 mod set;
+mod shutdown;
 mod state;
 mod status;
+mod table;
 mod thread;
 mod torn;
 mod witness;
@@ -35,6 +39,7 @@ pub use keys::KeyServer;
 pub use keys::MAX_CANDIDATES;
 pub use keys::MAX_SERVICE;
 pub use observers::register_observer;
+pub use observers::Drained;
 pub use observers::ObserverRegistration;
 pub use observers::Phase;
 pub use observers::ViewObserver;
@@ -51,6 +56,7 @@ pub use registry::MAX_NAME;
 pub use registry::MAX_RECORDS;
 pub use registry::MAX_VALUE;
 pub use set::NodeSet;
+pub use shutdown::stay_behind;
 pub use thread::is_member;
 pub use thread::is_up;
 pub use thread::this_node;
@@ -61,6 +67,9 @@ pub use thread::View;
 struct Clms {
     // Dropped in this order.
     _netlink: netlink::Registration,
+    _cleanup: cleanup::Registration,
+    _asked: ics::Registration,
+    _shutdown: shutdown::State,
     _fencing: ics::Registration,
     _tests: Pin<KBox<registry::Debugfs>>,
     _recorder: Pin<KBox<recorder::Debugfs>>,
@@ -75,10 +84,14 @@ impl kernel::Module for Clms {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         observers::init();
         history::init();
+        cleanup::init();
         let state = thread::State::new();
+        let shutdown = shutdown::State::new();
         let watches = registry::State::new();
         Ok(Self {
             _thread: state,
+            _asked: shutdown::register()?,
+            _shutdown: shutdown,
             _fencing: fencing::register()?,
             _watches: watches,
             _keys: keys::State::new()?,
@@ -86,6 +99,7 @@ impl kernel::Module for Clms {
             _tests: registry::Debugfs::new()?,
             _recorder: recorder::Debugfs::new()?,
             _facts: facts::register()?,
+            _cleanup: cleanup::register()?,
             _netlink: netlink::register()?,
         })
     }

@@ -9,11 +9,12 @@ mod proto;
 mod state;
 
 use crate::places::Places;
+use crate::table::Table;
 use crate::thread;
 use crate::thread::current;
 use crate::thread::now_ms;
 use crate::thread::Membership;
-use crate::thread::Row;
+use crate::thread::MAX_NODES;
 use crate::thread::VIEW;
 use crate::thread::WORDS;
 use kernel::prelude::*;
@@ -82,8 +83,6 @@ struct Lost {
 
 /// How nodes are fenced, as a join says.
 pub(crate) struct FenceArgs {
-    /// Digest of what must be the same on all nodes; 0: no node is fenced.
-    pub(crate) digest: u64,
     /// How long an agent may take; 0: the default.
     pub(crate) timeout_ms: u32,
 }
@@ -95,18 +94,18 @@ impl Fencing {
     /// `ENOMEM`.
     pub(crate) fn new(
         this: usize,
-        rows: &[Row],
+        table: &Table,
         args: &FenceArgs,
     ) -> Result<impl PinInit<Self, Error>> {
         let mut slots = KVec::new();
         let mut lives = KVec::new();
         let mut times = KVec::new();
         let mut fenced = 0;
-        for (p, r) in rows.iter().enumerate() {
+        for p in 0..MAX_NODES {
             slots.push(Slot::default(), GFP_KERNEL)?;
             lives.push(0, GFP_KERNEL)?;
             times.push(Lost::default(), GFP_KERNEL)?;
-            if r.fenced {
+            if table.row(p).is_some_and(|r| r.fenced) {
                 fenced |= 1 << p;
             }
         }
@@ -206,11 +205,30 @@ impl Membership {
     /// switch off from becoming a member, as long as this node is one.
     pub(crate) fn fence_pending(&self) -> bool {
         let f = self.fencing.inner.lock();
-        (0..self.rows.len()).any(|p| f.machine.is_pending(p) || f.machine.job(p).is_some())
+        (0..MAX_NODES).any(|p| f.machine.is_pending(p) || f.machine.job(p).is_some())
+    }
+
+    /// The same of one node.
+    pub(crate) fn is_fence_pending(&self, p: usize) -> bool {
+        let f = self.fencing.inner.lock();
+        f.machine.is_pending(p) || f.machine.job(p).is_some()
+    }
+
+    /// There is another node at a place, or none: nothing of the one before counts for it.
+    pub(crate) fn fence_row(&self, p: usize, fenced: bool) {
+        self.fence_event(|f| {
+            f.machine.forget(p, fenced);
+            if let Some(l) = f.lives.get_mut(p) {
+                *l = 0;
+            }
+            if let Some(t) = f.times.get_mut(p) {
+                *t = Lost::default();
+            }
+        });
     }
 
     fn number(&self, p: usize) -> u32 {
-        self.rows.get(p).map_or(0, |r| r.node.number())
+        self.table().number(p)
     }
 
     /// The calls to these nodes have ended, or are about to.
@@ -222,7 +240,7 @@ impl Membership {
     /// Ends the calls to members that were lost while this thread waits: who waits for them may be who must act.
     fn cut_lost(&self) {
         let lost = core::mem::take(&mut self.fencing.inner.lock().to_cut);
-        for (p, r) in self.rows.iter().enumerate() {
+        for (p, r) in self.table().rows() {
             if lost & (1 << p) == 0 {
                 continue;
             }
@@ -337,7 +355,7 @@ impl Membership {
     }
 
     fn perform(&self, effect: Effect) {
-        let node = |p: usize| self.rows.get(p).map(|r| r.node);
+        let node = |p: usize| self.table().node(p);
         match effect {
             Effect::Say {
                 to,
@@ -492,8 +510,9 @@ impl ics::Handle<Failed> for Server {
 /// The agents that are to run on this node.
 pub(crate) fn jobs(add: &mut dyn FnMut(FenceJob)) {
     let Some(m) = current() else { return };
+    let table = m.table();
     let f = m.fencing.inner.lock();
-    for (p, r) in m.rows.iter().enumerate() {
+    for (p, r) in table.rows() {
         if let Some(j) = f.machine.job(p) {
             add(FenceJob {
                 node: r.node,
@@ -534,7 +553,7 @@ pub(crate) fn done(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
 ///
 /// # Errors
 /// `ENOTCONN` this node has not joined; `ENOENT` no such node; `EINVAL` it is this one; `ESRCH` it does not wait to be fenced,
-/// or that incarnation of it was not heard yet; `EOPNOTSUPP` this node is a witness.
+/// or that incarnation of it was not heard yet.
 pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
     let m = current().ok_or(Refusal(ENOTCONN, Some(c"this node has not joined")))?;
     let p = m
@@ -545,13 +564,6 @@ pub(crate) fn confirm(d: &Fenced<'_>) -> core::result::Result<(), Refusal> {
             EINVAL,
             Some(c"that is this node, which is not off"),
         ));
-    }
-    if m.place(m.this)
-        .and_then(|t| m.rows.get(t))
-        .is_some_and(|r| r.is_witness)
-    {
-        let why = c"this node is a witness, which knows of no lost nodes: do it on a member";
-        return Err(Refusal(EOPNOTSUPP, Some(why)));
     }
     let text = core::str::from_utf8(d.text).unwrap_or("?");
     if d.by_agent {

@@ -3,7 +3,7 @@
 //! The last changes of nodes' states, numbered so that a number means the same on every node.
 //!
 //! A view that all agree on makes the same transitions everywhere, in the same order: their numbers are made of the number
-//! of the view and their place in it. What only this node sees, that it is about to leave, gets a number between those.
+//! of the view and their place in it. What only this node sees, such as that it is about to leave, gets a number between those.
 
 use crate::changes::NodeState;
 use kernel::prelude::*;
@@ -34,6 +34,9 @@ pub(crate) enum Cause {
 /// Bits of a number below those of the view.
 const VIEW_SHIFT: u32 = 24;
 
+/// Those that are 0 in a number which all nodes give.
+const OWN_BITS: u64 = 0xff;
+
 /// The number of a transition that carries a view out.
 ///
 /// `view << 24 | step << 21 | node << 11 | state << 8`, where the step is that of `Membership::install`: the links of those
@@ -55,6 +58,8 @@ const fn agreed(view: u64, node: NodeId, to: NodeState) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
     pub(crate) node: NodeId,
+    /// Its life; 0: not known.
+    pub(crate) incarnation: u64,
     pub(crate) from: NodeState,
     pub(crate) to: NodeState,
     pub(crate) cause: Cause,
@@ -66,6 +71,7 @@ const NOTHING: Transition = Transition {
     id: 0,
     time_ns: 0,
     node: NodeId::lowest(),
+    incarnation: 0,
     from: 0,
     to: 0,
     cause: 0,
@@ -113,7 +119,11 @@ impl<const N: usize> History<N> {
 
     /// Notes a change and gives it its number.
     fn note(&mut self, c: Change, time_ns: u64) -> Transition {
-        let after = self.last.saturating_add(1);
+        let after = match self.last.saturating_add(1) {
+            // Only `agreed()` gives such a number.
+            n if n & OWN_BITS == 0 => n | 1,
+            n => n,
+        };
         // A cluster that was formed anew counts from 1 on, and that is what its other members do.
         let least = if self.is_new { 0 } else { after };
         let id = match (c.view, c.cause) {
@@ -131,6 +141,7 @@ impl<const N: usize> History<N> {
             id,
             time_ns,
             node: c.node,
+            incarnation: c.incarnation,
             from: c.from as u32,
             to: c.to as u32,
             cause: c.cause as u32,
@@ -222,6 +233,7 @@ mod tests {
     fn change(view: Option<u64>, node: u32, to: NodeState) -> Change {
         Change {
             node: NodeId::new(node).unwrap_or(NodeId::lowest()),
+            incarnation: 0,
             from: if to == NodeState::GoingDown || to == NodeState::Shutdown {
                 NodeState::Up
             } else {
@@ -269,6 +281,24 @@ mod tests {
         }
         let node = NodeId::new(3).unwrap_or(NodeId::lowest());
         assert_eq!(agreed(5, node, NodeState::Up), 0x0580_1a00);
+    }
+
+    #[test]
+    fn own_numbers_are_nobody_elses() {
+        let mut h = History::<4>::new();
+        for view in [3, 4] {
+            let mut last = h.note(change(Some(view), 2, NodeState::KCleanup), 0).id;
+            for _ in 0..600 {
+                let id = h.note(change(None, 2, NodeState::UCleanup), 0).id;
+                assert!(id > last && id & OWN_BITS != 0);
+                last = id;
+            }
+            // They have gone beyond the number that this one has elsewhere.
+            let id = h.note(change(Some(view), 2, NodeState::Down), 0).id;
+            assert!(id > last && id & OWN_BITS != 0);
+        }
+        let id = h.note(change(Some(5), 2, NodeState::KCleanup), 0).id;
+        assert_eq!(id & OWN_BITS, 0);
     }
 
     #[test]

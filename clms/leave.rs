@@ -5,19 +5,22 @@
 use crate::changes::NodeState;
 use crate::history::Cause;
 use crate::observers;
+use crate::patience::Patience;
 use crate::recorder::Input;
 use crate::thread::current;
 use crate::thread::end;
 use crate::thread::view;
 use crate::thread::Membership;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
 
 impl Membership {
     /// Those above leave; they stay if one of them does. A witness has none.
     ///
     /// # Errors
-    /// What an observer gives; `EBUSY` a record is being changed.
-    fn close_above(&self) -> Result {
+    /// What an observer gives; [`Patience::error`] a record is being changed.
+    fn close_above(&self, patience: &Patience<'_>) -> Result {
         if self.is_witness() {
             return Ok(());
         }
@@ -27,7 +30,7 @@ impl Membership {
             return Err(e);
         }
         // While this node is a member still: whoever changes a record here learns what became of it.
-        if let Err(e) = self.replica.close() {
+        if let Err(e) = self.replica.close(patience) {
             observers::joined(self.this)?;
             self.set_own_state(NodeState::Up, Cause::Stayed);
             return Err(e);
@@ -51,47 +54,98 @@ impl Membership {
     }
 }
 
+/// Whether somebody has this node leave: 1 yes.
+static GOING: Atomic<u32> = Atomic::new(0);
+
+/// The right to have this node leave, which one at a time has.
+pub(crate) struct Turn(());
+
+impl Turn {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// `EALREADY` somebody has it.
+    pub(crate) fn take() -> Result<Self> {
+        match GOING.xchg(1, Full) {
+            0 => Ok(Self(())),
+            _ => Err(EALREADY),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        GOING.xchg(0, Full);
+    }
+}
+
 /// Leaves. Sleeps until the others have a view without this node, or do not support it any more.
 ///
 /// # Errors
-/// `ENOTCONN` it has not joined; `EDQUOT` the rest would have no majority, or others left first; `EAGAIN` a lost node is not known to be off;
-/// `EBUSY` a subsystem is in use; `EINTR`.
+/// `ENOTCONN` it has not joined; `EALREADY` it leaves, or is being shut down; those of [`Membership::leave`].
 pub(crate) fn leave() -> Result {
     let m = current().ok_or(ENOTCONN)?;
-    let v = view();
-    if v.id == 0 {
-        return Err(ENOTCONN);
-    }
-    let alone = m.rows.len() == 1;
-    if !alone && !m.heart.lock().core.may_leave() {
-        return Err(EDQUOT);
-    }
-    if m.fence_pending() {
-        return Err(EAGAIN);
-    }
-    m.close_above()?;
-    // That took its time.
-    if m.fence_pending() {
-        m.reopen_above()?;
-        return Err(EAGAIN);
-    }
-    if !alone {
-        m.step(|_| Input::Leave);
-        let is_decided = || {
-            let done = m.done.lock();
-            done.left || !done.wants_out
-        };
-        // After a signal too the others may have their view without this node, and who stays then is excluded, and
-        // stops. If they do not have it in that time either, no view can be made of them.
-        let decided = m.changed.wait_interruptible(is_decided)
-            || m.changed.wait_timeout(2 * m.detect_ms, is_decided);
-        if !m.done.lock().left {
-            // Who has lost its lease meanwhile stops here, before it acts again.
-            m.step(|_| Input::Stay);
-            m.reopen_above()?;
-            return Err(if decided { EDQUOT } else { EINTR });
+    let turn = Turn::take()?;
+    m.leave(&turn, &Patience::Signal)
+}
+
+impl Membership {
+    /// Whether this node can leave now, as far as the others go.
+    ///
+    /// # Errors
+    /// `ENOTCONN` it is no member; `EDQUOT` the rest would have no majority; `EAGAIN` a lost node is not known to be off.
+    pub(crate) fn check_leave(&self) -> Result {
+        if view().id == 0 {
+            return Err(ENOTCONN);
         }
+        if !self.is_alone() && !self.heart.lock().core.may_leave() {
+            return Err(EDQUOT);
+        }
+        if self.fence_pending() {
+            return Err(EAGAIN);
+        }
+        Ok(())
     }
-    end();
-    Ok(())
+
+    /// Whether the table has this node only.
+    fn is_alone(&self) -> bool {
+        self.table().is_of_one()
+    }
+
+    /// Leaves, as [`leave`].
+    ///
+    /// # Errors
+    /// Those of [`Self::check_leave`]; `EDQUOT` others left first; `EBUSY` a subsystem is in use; [`Patience::error`].
+    pub(crate) fn leave(&self, _turn: &Turn, patience: &Patience<'_>) -> Result {
+        self.check_leave()?;
+        self.close_above(patience)?;
+        // That took its time.
+        if self.fence_pending() {
+            self.reopen_above()?;
+            return Err(EAGAIN);
+        }
+        if !self.is_alone() {
+            self.step(|_| Input::Leave);
+            let is_decided = || {
+                let done = self.done.lock();
+                done.left || !done.wants_out
+            };
+            // After that too the others may have their view without this node, and who stays then is excluded, and
+            // stops. If they do not have it in that time either, no view can be made of them.
+            let decided = patience.wait(&self.changed, is_decided)
+                || self.changed.wait_timeout(2 * self.detect_ms, is_decided);
+            if !self.done.lock().left {
+                // Who has lost its lease meanwhile stops here, before it acts again.
+                self.step(|_| Input::Stay);
+                // Unless it was out just before.
+                if !self.heart.lock().core.has_left() {
+                    self.reopen_above()?;
+                    return Err(if decided { EDQUOT } else { patience.error() });
+                }
+            }
+        }
+        observers::tell(|o| o.left());
+        end();
+        Ok(())
+    }
 }

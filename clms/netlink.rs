@@ -8,10 +8,15 @@ use crate::fencing;
 use crate::fencing::FenceArgs;
 use crate::history;
 use crate::leave;
+use crate::places::Place;
+use crate::shutdown;
 use crate::status;
+use crate::table;
+use crate::table::Common;
+use crate::table::Row;
+use crate::table::Table;
 use crate::thread;
 use crate::thread::JoinArgs;
-use crate::thread::Row;
 use kernel::prelude::*;
 use ssi::clms_history::Historian;
 use ssi::clms_history::Info;
@@ -23,7 +28,9 @@ use ssi::clms_netlink::Answerer;
 use ssi::clms_netlink::FenceJob;
 use ssi::clms_netlink::Fenced;
 use ssi::clms_netlink::Join;
+use ssi::clms_netlink::JoinNode;
 use ssi::clms_netlink::Refusal;
+use ssi::clms_netlink::ShutdownState;
 use ssi::clms_netlink::Status;
 use ssi::ids::NodeId;
 
@@ -53,21 +60,22 @@ fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
     Ok(v)
 }
 
-/// Whether majorities can be had, and none of witnesses alone.
-fn check_votes(rows: &[Row]) -> core::result::Result<(), Refusal> {
-    let votes = |is_witness: bool| {
-        let of = rows.iter().filter(|r| r.is_witness == is_witness);
-        of.map(|r| u32::from(r.votes)).sum::<u32>()
-    };
-    let (witnesses, others) = (votes(true), votes(false));
-    let why = if witnesses + others == 0 {
-        c"no node of clustertab has a vote: correct it on every node"
-    } else if witnesses >= others {
-        c"witnesses must have fewer votes than the other nodes: correct clustertab"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal(EINVAL, Some(why)))
+/// Rows as they are given.
+fn rows(given: KVec<JoinNode<'_>>) -> Result<KVec<(Place, Row)>> {
+    let mut rows = KVec::new();
+    for n in given {
+        let row = Row {
+            node: n.node,
+            name: copy(n.name)?,
+            addresses: n.addresses,
+            port: n.port,
+            fenced: n.fenced && !n.is_witness,
+            votes: n.votes,
+            is_witness: n.is_witness,
+        };
+        rows.push((n.place, row), GFP_KERNEL)?;
+    }
+    Ok(rows)
 }
 
 impl Answerer for Family {
@@ -77,7 +85,17 @@ impl Answerer for Family {
         if let Some(this) = st.this {
             s.set_cluster(&st.name, this, st.view.id, st.quorate, st.view.master);
             for n in &st.nodes {
-                s.add_node(n.node, &n.name, n.state as u32, n.incarnation, &n.loss);
+                if n.node == this {
+                    s.set_tables(n.tables, st.settled);
+                }
+                s.add_node(
+                    n.node,
+                    &n.name,
+                    n.state as u32,
+                    n.incarnation,
+                    n.is_witness,
+                    (&n.loss, n.tables),
+                );
             }
         } else {
             s.set_state(NodeState::NeverUp as u32);
@@ -90,35 +108,6 @@ impl Answerer for Family {
             EINVAL,
             Some(c"this node's number is not between 1 and 1022: correct clustertab"),
         ))?;
-        let mut rows = KVec::new();
-        for n in j.nodes()? {
-            let name = copy(n.name)?;
-            let row = Row {
-                node: n.node,
-                name,
-                addresses: n.addresses,
-                port: n.port,
-                fenced: n.fenced && !n.is_witness,
-                votes: n.votes,
-                is_witness: n.is_witness,
-            };
-            rows.push(row, GFP_KERNEL).map_err(Error::from)?;
-        }
-        for (i, r) in rows.iter().enumerate() {
-            if rows.iter().skip(i + 1).any(|o: &Row| o.node == r.node) {
-                return Err(Refusal(
-                    EINVAL,
-                    Some(c"clustertab names a node number twice: correct it on every node"),
-                ));
-            }
-        }
-        if !rows.iter().any(|r| r.node == this) {
-            return Err(Refusal(
-                EINVAL,
-                Some(c"this node is not in clustertab: add its row on every node"),
-            ));
-        }
-        check_votes(&rows)?;
         let detect_ms = match j.detect_ms() {
             0 => thread::DETECT_MS,
             ms if ms < MIN_DETECT_MS => {
@@ -135,16 +124,40 @@ impl Answerer for Family {
             }
             ms => ms,
         };
+        let common = Common {
+            detect_ms,
+            fence_digest: j.fence_digest(),
+        };
+        let table = Table::new(rows(j.nodes()?)?, j.generation(), common)?;
+        if table.place(this).is_none() {
+            return Err(Refusal(
+                EINVAL,
+                Some(c"this node is not in clustertab: add its row on every node"),
+            ));
+        }
+        let next_rows = rows(j.next_nodes()?)?;
+        let next = if next_rows.is_empty() {
+            None
+        } else {
+            let next = Table::new(next_rows, j.next_generation(), common)?;
+            if next.place(this).is_none() {
+                return Err(Refusal(
+                    EINVAL,
+                    Some(c"this node is not in clustertab.next: it is being removed"),
+                ));
+            }
+            Some((table.change_to(&next)?, next))
+        };
         let args = JoinArgs {
             name: copy(j.name())?,
             key: copy(j.key())?,
             next_key: copy(j.next_key())?,
             old_key: copy(j.old_key())?,
             this,
-            rows,
-            detect_ms,
+            table,
+            next,
+            common,
             fence: FenceArgs {
-                digest: j.fence_digest(),
                 timeout_ms: j.fence_timeout_ms(),
             },
         };
@@ -166,6 +179,7 @@ impl Answerer for Family {
                 // At most 80 bytes, or the kernel cuts them.
                 e if e == EDQUOT => Some(c"the nodes that remain would be no majority"),
                 e if e == EAGAIN => Some(c"a lost node is not fenced yet: see cluster status"),
+                e if e == EALREADY => Some(c"it leaves, or is being shut down, already"),
                 e if e == EBUSY => Some(c"processes here belong to processes of other nodes"),
                 _ => None,
             };
@@ -183,6 +197,32 @@ impl Answerer for Family {
 
     fn fence_confirm(f: &Fenced<'_>) -> core::result::Result<(), Refusal> {
         fencing::confirm(f)
+    }
+
+    fn shutdown(node: NodeId, action: u32, grace_ms: u32) -> core::result::Result<(), Refusal> {
+        if thread::current().is_none() {
+            return Err(Refusal(ENOTCONN, Some(c"this node has not joined")));
+        }
+        if !shutdown::is_known(node) {
+            return Err(Refusal(ENOENT, Some(c"no such node in the table")));
+        }
+        shutdown::ask(node, action, grace_ms).map_err(|e| Refusal(e, shutdown::refusal(e)))
+    }
+
+    fn shutdown_state(node: NodeId) -> Result<ShutdownState> {
+        shutdown::state_of(node)
+    }
+
+    fn table_stage(t: &clms_netlink::Table<'_>) -> core::result::Result<(), Refusal> {
+        table::stage(rows(t.nodes()?)?, t.generation())
+    }
+
+    fn table_unstage() -> core::result::Result<(), Refusal> {
+        table::unstage()
+    }
+
+    fn table_settle(t: &clms_netlink::Table<'_>) -> core::result::Result<(), Refusal> {
+        table::settle(rows(t.nodes()?)?, t.generation(), t.asks())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use kernel::prelude::*;
 use kernel::sync::global_lock;
+use ssi::ids::ClusterPid;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
@@ -20,6 +21,19 @@ pub enum Phase {
     Files,
     /// Processes.
     Processes,
+}
+
+/// How far an observer has emptied this node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drained {
+    /// Processes that went to other nodes.
+    pub moved: u32,
+    /// Processes that were told to end, and have.
+    pub ended: u32,
+    /// What keeps this node still.
+    pub left: u32,
+    /// A process among those.
+    pub process: Option<ClusterPid>,
 }
 
 /// Is told of changes, by one thread, one change at a time. May sleep.
@@ -39,6 +53,26 @@ pub trait ViewObserver: Sync {
     fn leaving(&self) -> Result {
         Ok(())
     }
+
+    /// This node is being shut down: it takes nothing new, and what belongs to other nodes goes, or ends when `grace_ms` are
+    /// over. Begins that and returns; may be called again.
+    ///
+    /// # Errors
+    /// Any: the node stays.
+    fn drain(&self, _grace_ms: u32) -> Result {
+        Ok(())
+    }
+
+    /// How far that is.
+    fn drained(&self) -> Drained {
+        Drained::default()
+    }
+
+    /// It is not shut down: as before.
+    fn stays(&self) {}
+
+    /// This node is out, and leaves now.
+    fn left(&self) {}
 
     /// A node has become a member.
     fn node_up(&self, _node: NodeId, _incarnation: Incarnation) {}
@@ -145,4 +179,28 @@ pub(crate) fn leaving(this: NodeId) -> Result {
         }
     }
     Ok(())
+}
+
+/// This node is being shut down.
+///
+/// # Errors
+/// The first that an observer gives.
+pub(crate) fn drain(grace_ms: u32) -> Result {
+    for e in LIST.lock().entries.iter().rev() {
+        e.observer.drain(grace_ms)?;
+    }
+    Ok(())
+}
+
+/// How far that is, all observers together.
+pub(crate) fn drained() -> Drained {
+    let mut all = Drained::default();
+    for e in LIST.lock().entries.iter() {
+        let one = e.observer.drained();
+        all.moved = all.moved.saturating_add(one.moved);
+        all.ended = all.ended.saturating_add(one.ended);
+        all.left = all.left.saturating_add(one.left);
+        all.process = all.process.or(one.process);
+    }
+    all
 }

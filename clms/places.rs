@@ -80,6 +80,11 @@ impl<const W: usize> Places<W> {
         self.zip(other, |a, b| a & !b)
     }
 
+    /// Whether all of them are in the other.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(a, b)| a & !b == 0)
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|w| *w == 0)

@@ -23,6 +23,7 @@ struct WireView {
     id: Le64,
     members: Le64,
     digest: Le64,
+    table: Le64,
 }
 
 fn words(p: &Places<1>) -> Le64 {
@@ -44,6 +45,7 @@ impl WireView {
             id: Le64::new(v.id),
             members: words(&v.members),
             digest: Le64::new(v.digest),
+            table: Le64::new(v.table),
         }
     }
 
@@ -52,6 +54,7 @@ impl WireView {
             id: number(self.id)?,
             members: places(self.members),
             digest: self.digest.get(),
+            table: self.table.get(),
         })
     }
 }
@@ -61,20 +64,23 @@ impl WireView {
 struct WireSays {
     phase: Le32,
     promised_to: Le32,
-    /// Digest of the table: nodes with another one are not heard.
+    /// Digests of the table, and of the one that is staged: nodes that have neither are not heard.
     table: Le64,
+    staged: Le64,
     view: WireView,
     proposal: WireView,
     promised: Le64,
     hears: Le64,
     over: Le64,
-    reserved: [u8; 88],
+    /// 1: the node is being shut down, and takes no processes.
+    drains: Le32,
+    reserved: [u8; 60],
 }
 
 const _: () = assert!(core::mem::size_of::<WireSays>() == LEN);
 
 /// Encodes.
-pub(crate) fn encode(s: &Says, table: u64) -> [u8; LEN] {
+pub(crate) fn encode(s: &Says) -> [u8; LEN] {
     let phase = match s.phase {
         Phase::Joining => 1,
         Phase::Up => 2,
@@ -83,23 +89,35 @@ pub(crate) fn encode(s: &Says, table: u64) -> [u8; LEN] {
     let w = WireSays {
         phase: Le32::new(phase),
         promised_to: Le32::new(s.promised_to as u32), // CAST: below 64.
-        table: Le64::new(table),
+        table: Le64::new(s.table),
+        staged: Le64::new(s.staged),
         view: WireView::new(s.view),
         proposal: WireView::new(s.proposal),
         promised: Le64::new(s.promised),
         hears: words(&s.hears),
         over: words(&s.over),
-        reserved: [0; 88],
+        drains: Le32::new(0),
+        reserved: [0; 60],
     };
     zerocopy::transmute!(w)
 }
 
-/// Decodes; `None` for another table, a number above [`MAX_NUMBER`], or nonsense.
-pub(crate) fn decode(bytes: &[u8; LEN], table: u64) -> Option<Says> {
+/// Adds that the sender is being shut down.
+pub(crate) fn say_draining(says: &mut [u8; LEN]) {
+    let mut w: WireSays = zerocopy::transmute!(*says);
+    w.drains = Le32::new(1);
+    *says = zerocopy::transmute!(w);
+}
+
+/// Whether the sender is being shut down.
+pub(crate) fn says_draining(says: &[u8; LEN]) -> bool {
+    let w: WireSays = zerocopy::transmute!(*says);
+    w.drains.get() == 1
+}
+
+/// Decodes; `None` for a number above [`MAX_NUMBER`], or nonsense.
+pub(crate) fn decode(bytes: &[u8; LEN]) -> Option<Says> {
     let w: WireSays = zerocopy::transmute!(*bytes);
-    if w.table.get() != table {
-        return None;
-    }
     Some(Says {
         phase: match w.phase.get() {
             1 => Phase::Joining,
@@ -107,6 +125,8 @@ pub(crate) fn decode(bytes: &[u8; LEN], table: u64) -> Option<Says> {
             3 => Phase::Leaving,
             _ => return None,
         },
+        table: w.table.get(),
+        staged: w.staged.get(),
         view: w.view.get()?,
         proposal: w.proposal.get()?,
         promised: number(w.promised)?,
@@ -126,10 +146,13 @@ mod tests {
             id,
             members: Places::from_words([7]),
             digest: id * 3,
+            table: id + 90,
         };
         for phase in [Phase::Joining, Phase::Up, Phase::Leaving] {
             let says = Says {
                 phase,
+                table: 99,
+                staged: 98,
                 view: v(1),
                 proposal: v(2),
                 promised: 3,
@@ -137,11 +160,14 @@ mod tests {
                 hears: Places::from_words([6]),
                 over: Places::from_words([1]),
             };
-            let bytes = encode(&says, 99);
-            assert_eq!(decode(&bytes, 99), Some(says));
-            assert_eq!(decode(&bytes, 98), None);
+            let mut bytes = encode(&says);
+            assert_eq!(decode(&bytes), Some(says));
+            assert!(!says_draining(&bytes));
+            say_draining(&mut bytes);
+            assert!(says_draining(&bytes));
+            assert_eq!(decode(&bytes), Some(says));
         }
-        assert_eq!(decode(&[0; LEN], 0), None);
+        assert_eq!(decode(&[0; LEN]), None);
     }
 
     #[test]
@@ -161,7 +187,7 @@ mod tests {
             ] {
                 let mut says = Says::default();
                 set(&mut says, n);
-                assert_eq!(decode(&encode(&says, 99), 99), is_read.then_some(says));
+                assert_eq!(decode(&encode(&says)), is_read.then_some(says));
             }
         }
     }

@@ -3,14 +3,15 @@
 //! `/sys/kernel/debug/ssi/membership`: the steps that this node's membership took, for a test that takes them again.
 //!
 //! Writing `on` records from then on, the next join first; `off` ends it, and keeps what there is. Reading gives a line for the join,
-//! `join PLACE INCARNATION DETECT FORM NOW QUIET VOTES[w] ...` (`w`: a witness), and one for each step, `NOW INPUT => EFFECT; SAYS`:
-//! what came, what was to be done, and what the node says then. INPUT is `tick`, `leave`, `stay`, `up PLACE INCARNATION`,
-//! `lost PLACE INCARNATION` or `heard PLACE INCARNATION SEQ ANSWERS|- SUPPORTS SAYS`. Numbers are decimal; effects and SAYS of this node are in
-//! the notation of `{:?}`, SAYS of others eleven numbers. `full` is the last line where there was no room for more.
+//! `join PLACE INCARNATION DETECT FORM NOW QUIET TABLE VOTES[w] ... [next CHANGE]` (`w`: a witness; `-`: a vacant place), and one for
+//! each step, `NOW INPUT => EFFECT; SAYS`: what came, what was to be done, and what the node says then. CHANGE is `TABLE PLACE VOTES[w]`.
+//! INPUT is `tick`, `leave`, `stay`, `settle`, `stage CHANGE|-`, `up PLACE INCARNATION`, `lost PLACE INCARNATION` or `heard PLACE INCARNATION SEQ ANSWERS|- SUPPORTS SAYS`. Numbers are decimal; effects and SAYS of this node are in
+//! the notation of `{:?}`, SAYS of others fifteen numbers. `full` is the last line where there was no room for more.
 //!
 //! While nothing is recorded a step costs one load more.
 
 use crate::state;
+use crate::state::Change;
 use crate::state::Effect;
 use crate::state::Millis;
 use crate::state::Phase;
@@ -39,6 +40,9 @@ pub(crate) struct Begin {
     pub(crate) times: state::Times,
     pub(crate) now: Millis,
     pub(crate) quiet_until: Millis,
+    /// The table, and what is staged.
+    pub(crate) table: u64,
+    pub(crate) next: Option<Change>,
 }
 
 struct Step {
@@ -50,7 +54,7 @@ struct Step {
 
 struct Log {
     begin: Option<Begin>,
-    rows: KVec<state::Row>,
+    rows: KVec<Option<state::Row>>,
     steps: KVVec<Step>,
     is_full: bool,
 }
@@ -70,7 +74,7 @@ global_lock! {
 static IS_ON: Atomic<u32> = Atomic::new(0);
 
 /// A node begins to join.
-pub(crate) fn joins(begin: Begin, rows: impl Iterator<Item = state::Row>) {
+pub(crate) fn joins(begin: Begin, rows: impl Iterator<Item = Option<state::Row>>) {
     if IS_ON.load(Relaxed) == 0 {
         return;
     }
@@ -106,11 +110,31 @@ pub(crate) fn note(input: Input, now: Millis, effect: Effect<WORDS>, core: &Core
     }
 }
 
+fn show_row(f: &mut fmt::Formatter<'_>, row: Option<state::Row>) -> fmt::Result {
+    match row {
+        Some(r) => write!(f, "{}{}", r.votes, if r.is_witness { "w" } else { "" }),
+        None => write!(f, "-"),
+    }
+}
+
+fn show_change(f: &mut fmt::Formatter<'_>, change: &Option<Change>) -> fmt::Result {
+    let Some(c) = change else {
+        return write!(f, "-");
+    };
+    write!(f, "{} {} ", c.table, c.place)?;
+    show_row(f, c.row)
+}
+
 fn show_input(f: &mut fmt::Formatter<'_>, input: &Input) -> fmt::Result {
     let (p, h) = match input {
         Input::Tick => return write!(f, "tick"),
         Input::Leave => return write!(f, "leave"),
         Input::Stay => return write!(f, "stay"),
+        Input::Settle => return write!(f, "settle"),
+        Input::Stage(c) => {
+            write!(f, "stage ")?;
+            return show_change(f, c);
+        }
         Input::LinkUp(p, incarnation) => return write!(f, "up {p} {incarnation}"),
         Input::LinkLost(p, incarnation) => return write!(f, "lost {p} {incarnation}"),
         Input::Heard(p, h) => (p, h),
@@ -127,10 +151,10 @@ fn show_input(f: &mut fmt::Formatter<'_>, input: &Input) -> fmt::Result {
         Phase::Up => 2,
         Phase::Leaving => 3,
     };
-    write!(f, " {phase}")?;
+    write!(f, " {phase} {} {}", s.table, s.staged)?;
     for v in [&s.view, &s.proposal] {
         let [members] = *v.members.words();
-        write!(f, " {} {} {}", v.id, members, v.digest)?;
+        write!(f, " {} {} {} {}", v.id, members, v.digest, v.table)?;
     }
     let ([hears], [over]) = (*s.hears.words(), *s.over.words());
     write!(f, " {} {} {} {}", s.promised, s.promised_to, hears, over)
@@ -144,8 +168,14 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "join {} {} {} {} {} {}",
         b.place, b.incarnation, b.times.detect, b.times.form, b.now, b.quiet_until
     )?;
+    write!(f, " {}", b.table)?;
     for r in log.rows.iter() {
-        write!(f, " {}{}", r.votes, if r.is_witness { "w" } else { "" })?;
+        write!(f, " ")?;
+        show_row(f, *r)?;
+    }
+    if b.next.is_some() {
+        write!(f, " next ")?;
+        show_change(f, &b.next)?;
     }
     writeln!(f)?;
     for s in log.steps.iter() {

@@ -22,6 +22,8 @@
 //! Two majorities have a node in common: so when a view is in force, whoever it leaves out has stopped. And a promise is
 //! kept in mind: the view may be in force unheard of, so a life that it leaves out is over, and gets no support any more,
 //! whatever is promised later.
+//!
+//! **The table** of nodes changes by views too: see [`table`].
 
 // Where they are is said, as hosts include this file by its path.
 #[path = "state/input.rs"]
@@ -32,6 +34,8 @@ mod lease;
 mod proposals;
 #[path = "state/says.rs"]
 mod says;
+#[path = "state/table.rs"]
+mod table;
 #[path = "state/together.rs"]
 mod together;
 
@@ -47,6 +51,9 @@ pub(crate) use says::Heartbeat;
 pub(crate) use says::Phase;
 pub(crate) use says::Says;
 pub(crate) use says::View;
+pub(crate) use table::Change;
+pub(crate) use table::Unfit;
+use together::Search;
 
 /// Milliseconds of a clock that never jumps and that counts from the start of the machine.
 pub(crate) type Millis = u64;
@@ -94,10 +101,11 @@ impl Default for Row {
     }
 }
 
-/// What is known of another node. `S` holds what it says: [`Says`], or something that points to it.
+/// What is known of another node. `S` holds what it says: [`Says`], or something that points to it. The default is that of a vacant
+/// place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Known<S> {
-    row: Row,
+    row: Option<Row>,
     /// Its incarnation; 0: never heard.
     incarnation: u64,
     /// When the last own heartbeat was sent that it answered.
@@ -129,7 +137,7 @@ impl<S: Default> Known<S> {
     /// A node that was never heard.
     pub(crate) fn new(row: Row) -> Self {
         Self {
-            row,
+            row: Some(row),
             ..Self::default()
         }
     }
@@ -138,6 +146,24 @@ impl<S: Default> Known<S> {
 impl<S> Known<S> {
     fn is_over(&self) -> bool {
         self.over != 0 && self.over == self.incarnation
+    }
+}
+
+impl<S: Default> Known<S> {
+    /// Another life is known: nothing that the one before has said counts for it.
+    fn turn_to(&mut self, incarnation: u64) {
+        *self = Self {
+            row: self.row,
+            incarnation,
+            heard: self.heard,
+            supported: self.supported,
+            supported_life: self.supported_life,
+            over: self.over,
+            over_since: self.over_since,
+            link: self.link,
+            promised: self.promised,
+            ..Self::default()
+        };
     }
 }
 
@@ -153,7 +179,8 @@ pub(crate) enum Effect<const W: usize> {
     Say,
     /// It says something new to one: a heartbeat should go there now.
     SayTo(Place),
-    /// It is out, as it wished: the others have a view without it, or it has lost its lease while it waited for that.
+    /// It is out, as it wished: the others have a view without it, or it has lost its lease while it waited for that. The
+    /// last effect of all.
     Left,
     /// It must stop at once: it is excluded, or it has no majority.
     Stop(Why),
@@ -172,7 +199,15 @@ pub(crate) enum Why {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Core<K, const W: usize> {
     this: Place,
+    /// Places below which all rows are.
     n: usize,
+    /// Places that have a row.
+    rows: Places<W>,
+    /// Digest of the table.
+    table: u64,
+    staged: Option<Change>,
+    /// The next life begins with this table.
+    settled: bool,
     times: Times,
     started: Millis,
     /// Before that others may count on what an earlier life of this node has promised or supported.
@@ -196,6 +231,15 @@ pub(crate) struct Core<K, const W: usize> {
     newest: u64,
     /// Since when this node acts though there is no team; 0: it is not so.
     torn_since: Millis,
+    /// [`Effect::Left`] has been.
+    has_left: bool,
+    /// Votes of all.
+    votes: u32,
+    /// Who has one vote.
+    single: Places<W>,
+    witnesses: Places<W>,
+    /// What was found last of who belongs together.
+    search: Search<W>,
     /// One for each place. The caller's, as a kernel stack does not hold a table.
     known: K,
 }
@@ -205,11 +249,12 @@ where
     S: Borrow<Says<W>> + PartialEq + Default,
     K: Deref<Target = [Known<S>]> + DerefMut,
 {
-    /// A node that begins to join, in the table of `known`. Nobody has missed its last membership before `quiet_until`;
-    /// 0: there was none in this boot.
+    /// A node that begins to join, in the table of `known`, which has that digest. Nobody has missed its last membership
+    /// before `quiet_until`; 0: there was none in this boot.
     pub(crate) fn new(
         this: Place,
         mut known: K,
+        table: u64,
         incarnation: u64,
         times: Times,
         now: Millis,
@@ -219,9 +264,13 @@ where
             me.incarnation = incarnation;
             me.link = incarnation;
         }
-        Self {
+        let mut core = Self {
             this,
-            n: known.len().min(Places::<W>::ROOM),
+            n: 0,
+            rows: Places::EMPTY,
+            table,
+            staged: None,
+            settled: true,
             times,
             started: now,
             quiet_until,
@@ -237,8 +286,15 @@ where
             supports: Places::EMPTY,
             newest: 0,
             torn_since: 0,
+            has_left: false,
+            votes: 0,
+            single: Places::EMPTY,
+            witnesses: Places::EMPTY,
+            search: Search::default(),
             known,
-        }
+        };
+        core.count();
+        core
     }
 
     fn rows<'a>(&'a self) -> impl Iterator<Item = (Place, &'a Known<S>)>
@@ -258,16 +314,19 @@ where
 
     /// Votes of a set.
     fn votes(&self, set: &Places<W>) -> u32 {
-        set.iter()
-            .filter_map(|p| self.known.get(p))
-            .map(|k| u32::from(k.row.votes))
-            .sum()
+        let others = set.minus(&self.single);
+        let votes: u32 = others
+            .iter()
+            .filter_map(|p| self.known.get(p)?.row)
+            .map(|r| u32::from(r.votes))
+            .sum();
+        // CAST: at most `ROOM`.
+        votes + set.and(&self.single).len() as u32
     }
 
     /// Votes that make a majority of the table.
     pub(crate) fn quorum(&self) -> u32 {
-        let all: u32 = self.rows().map(|(_, k)| u32::from(k.row.votes)).sum();
-        all / 2 + 1
+        self.votes / 2 + 1
     }
 
     /// Whether a set has a majority.
@@ -275,13 +334,8 @@ where
         self.votes(set) >= self.quorum()
     }
 
-    fn without_witnesses(&self, mut set: Places<W>) -> Places<W> {
-        for (p, k) in self.rows() {
-            if k.row.is_witness {
-                set.remove(p);
-            }
-        }
-        set
+    fn without_witnesses(&self, set: Places<W>) -> Places<W> {
+        set.minus(&self.witnesses)
     }
 
     /// What this node is.
@@ -292,6 +346,11 @@ where
     /// The incarnation known of a node; 0: none.
     pub(crate) fn incarnation(&self, p: Place) -> u64 {
         self.known.get(p).map_or(0, |k| k.incarnation)
+    }
+
+    /// Whether [`Effect::Left`] has been: nothing comes after it.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// Whether the rest of the view has a majority without this node.
@@ -311,6 +370,8 @@ where
     pub(crate) fn says(&self) -> Says<W> {
         Says {
             phase: self.phase,
+            table: self.table,
+            staged: self.staged().unwrap_or(0),
             view: self.view,
             proposal: self.proposal,
             promised: self.promised.id,
@@ -388,16 +449,17 @@ where
 
     /// Stays after all.
     pub(crate) fn stay(&mut self) {
-        if self.phase == Phase::Leaving {
+        if self.phase == Phase::Leaving && !self.has_left {
             self.phase = Phase::Up;
         }
     }
 
-    /// A heartbeat came.
+    /// A heartbeat came. Costs what its news are worth: what many heartbeats change is thought over when time passes, if
+    /// there is much of it.
     pub(crate) fn heard(&mut self, p: Place, h: Heartbeat<S>, now: Millis) -> Effect<W> {
         let is_member = self.view.members.contains(p);
         let was_heard = self.hears.contains(p);
-        if p >= self.n || p == self.this {
+        if !self.rows.contains(p) || p == self.this {
             return Effect::None;
         }
         let Some(k) = self.known.get_mut(p) else {
@@ -421,21 +483,13 @@ where
                 k.at = 0;
                 return self.think(now);
             }
-            *k = Known {
-                row: k.row,
-                incarnation: h.incarnation,
-                came: now,
-                heard: k.heard,
-                supported: k.supported,
-                supported_life: k.supported_life,
-                over: k.over,
-                over_since: k.over_since,
-                link: k.link,
-                promised: k.promised,
-                ..Known::default()
-            };
+            k.turn_to(h.incarnation);
+            k.came = now;
+            self.supports.remove(p);
+            self.search.is_old = true;
         }
         let is_news = k.says != h.says || (h.supports != 0 && k.backed_in != h.supports);
+        self.search.is_old |= k.says != h.says && !h.says.borrow().is_as_near(k.says.borrow());
         k.at = k.at.max(sent);
         if h.supports != 0 {
             k.backed = k.backed.max(sent);
@@ -448,39 +502,69 @@ where
         }
         let newest = says.view.id.max(says.proposal.id).max(says.promised);
         self.newest = self.newest.max(newest);
-        if is_news || !was_heard {
+        let is_urgent = is_news && self.is_urgent(p);
+        if is_urgent || ((is_news || !was_heard) && self.search.may_think(self.n)) {
             self.think(now)
         } else {
             Effect::None
         }
     }
 
+    /// Whether what a node says now is such that this one has to act on it: it proposes, promises, or has a view.
+    fn is_urgent(&self, p: Place) -> bool {
+        let Some(k) = self.known.get(p) else {
+            return false;
+        };
+        let says: &Says<W> = k.says.borrow();
+        let proposes = says.proposal.id > self.promised.id.max(self.view.id);
+        let promises = self.proposal.id != 0 && says.promised == self.proposal.id;
+        let has_promised = self.promised.id > self.view.id && says.view == self.promised;
+        let excludes = says.view.id > self.view.id && !says.view.members.contains(self.this);
+        proposes || promises || has_promised || (excludes && self.phase != Phase::Joining)
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Millis) -> Effect<W> {
-        self.think(now)
+        self.search.begins_anew();
+        let effect = self.think(now);
+        self.search.begins_anew();
+        effect
     }
 
     /// Draws the conclusions. All of it is repeated at every event, so that none can be missed.
     fn think(&mut self, now: Millis) -> Effect<W> {
+        if self.has_left {
+            return Effect::None;
+        }
         let alive = self.alive(now);
+        self.adopt(&alive);
+        let alive = alive.and(&self.rows);
         // Who may not begin yet says that it hears nobody: so nobody waits for what it cannot promise.
         self.hears = if self.may_begin(now) {
             alive
         } else {
             Places::one(self.this)
         };
-        self.giving_up = Places::EMPTY;
         let before = (self.proposal.id, self.promised.id);
         if let Some(e) = self.must_stop(&alive, now) {
+            self.has_left = e == Effect::Left;
+            if self.has_left {
+                self.supports = Places::EMPTY;
+            }
             return e;
         }
         let mut installed = self.follow(now);
+        // Somebody may be out of the table since then.
+        let alive = alive.and(&self.rows);
         let mut is_mine = false;
         if self.may_begin(now) {
-            let team = self.team(&alive);
-            self.note_torn(&team, now);
-            self.promise(&alive, &team, now);
-            self.propose(&alive, &team, now);
+            // Without a new team nothing is promised or proposed, and nobody is supported again.
+            if let Some(team) = self.find_team(&alive) {
+                self.note_torn(&team, now);
+                self.giving_up = Places::EMPTY;
+                self.promise(&alive, &team, now);
+                self.propose(&alive, &team, now);
+            }
             if installed.is_none() {
                 installed = self.conclude(now);
                 is_mine = installed.is_some();

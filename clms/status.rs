@@ -10,8 +10,10 @@ use crate::thread::current;
 use crate::thread::now_ms;
 use crate::thread::view;
 use crate::thread::View;
+use crate::thread::MAX_NODES;
 use kernel::prelude::*;
 use ssi::clms_netlink::Loss;
+use ssi::clms_netlink::Tables;
 use ssi::ids::NodeId;
 
 /// What `status` shows of a node.
@@ -20,7 +22,9 @@ pub(crate) struct NodeStatus {
     pub(crate) name: KVec<u8>,
     pub(crate) state: NodeState,
     pub(crate) incarnation: u64,
+    pub(crate) is_witness: bool,
     pub(crate) loss: Loss,
+    pub(crate) tables: Tables,
 }
 
 /// What `status` shows.
@@ -30,6 +34,8 @@ pub(crate) struct Status {
     pub(crate) state: NodeState,
     pub(crate) view: View,
     pub(crate) quorate: bool,
+    /// Whether the next life of this node begins with its table.
+    pub(crate) settled: bool,
     pub(crate) nodes: KVec<NodeStatus>,
 }
 
@@ -44,6 +50,7 @@ pub(crate) fn status() -> Result<Status> {
         state: NodeState::NeverUp,
         view: view(),
         quorate: false,
+        settled: false,
         nodes: KVec::new(),
     };
     let Some(m) = current() else {
@@ -52,9 +59,16 @@ pub(crate) fn status() -> Result<Status> {
     s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
     s.this = Some(m.this);
     s.state = NodeState::ComingUp;
+    // Each step needs the lock: nothing is allocated under it.
+    let mut says = KVec::from_elem(Tables::default(), MAX_NODES, GFP_KERNEL)?;
     let (phase, quorate, coming, agreed) = {
         let core = &m.heart.lock().core;
         let members = core.says().view.members;
+        s.settled = core.is_settled();
+        for (p, t) in says.iter_mut().enumerate() {
+            let (in_force, staged) = core.tables_of(p);
+            *t = Tables { in_force, staged };
+        }
         (
             core.phase(),
             core.is_quorate(&members),
@@ -63,7 +77,8 @@ pub(crate) fn status() -> Result<Status> {
         )
     };
     s.quorate = quorate && s.view.id != 0;
-    for (p, r) in m.rows.iter().enumerate() {
+    let table = m.table();
+    for (p, r) in table.rows() {
         let mut state = m.state_of(p);
         let idle = matches!(state, NodeState::NeverUp | NodeState::Down);
         if idle && coming.contains(p) {
@@ -94,7 +109,9 @@ pub(crate) fn status() -> Result<Status> {
                 name,
                 state,
                 incarnation,
+                is_witness: r.is_witness,
                 loss: m.loss(p),
+                tables: says.get(p).copied().unwrap_or_default(),
             },
             GFP_KERNEL,
         )?;
@@ -116,10 +133,11 @@ pub(crate) struct Members {
 pub(crate) fn members() -> Result<Members> {
     let m = current().ok_or(ENOTCONN)?;
     let mut up = NodeSet::new();
+    let table = m.table();
     // Transitions are noted under this lock.
     let done = m.done.lock();
-    for (r, s) in m.rows.iter().zip(done.states.iter()) {
-        if *s == NodeState::Up {
+    for (p, r) in table.rows() {
+        if done.states.get(p) == Some(&NodeState::Up) {
             up.insert(r.node);
         }
     }

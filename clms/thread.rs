@@ -5,7 +5,7 @@
 //! Heartbeats come in on the transport's thread, time on a real-time thread; both take one step under one lock and leave.
 //! A third thread carries changes out, in order, and may take its time: heartbeats go on meanwhile.
 
-use crate::changes::Change;
+use crate::changes::Change as Task;
 use crate::changes::NodeState;
 use crate::fencing::FenceArgs;
 use crate::fencing::Fencing;
@@ -26,10 +26,15 @@ use crate::registry::Replica;
 use crate::sent::Sent;
 use crate::set::NodeSet;
 use crate::state;
+use crate::state::Change;
 use crate::state::Effect;
 use crate::state::Phase;
 use crate::state::Times;
 use crate::state::Why;
+use crate::table;
+use crate::table::Common;
+use crate::table::Row;
+use crate::table::Table;
 use crate::torn::Torn;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
@@ -38,13 +43,11 @@ use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
-use ssi::crypto;
 use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
-use ssi::net::Ipv4;
 use ssi::wait::Event;
 use ssi::wait::Queue;
 
@@ -85,30 +88,6 @@ pub struct View {
     pub master: Option<NodeId>,
 }
 
-/// A row of the table.
-pub(crate) struct Row {
-    pub(crate) node: NodeId,
-    pub(crate) name: KVec<u8>,
-    pub(crate) addresses: KVec<Ipv4>,
-    pub(crate) port: u16,
-    /// It is fenced when it is lost.
-    pub(crate) fenced: bool,
-    /// What it counts in a majority.
-    pub(crate) votes: u8,
-    /// It has a vote, and no processes.
-    pub(crate) is_witness: bool,
-}
-
-impl Row {
-    /// What the state machine must know of it.
-    fn for_state(&self) -> state::Row {
-        state::Row {
-            votes: self.votes,
-            is_witness: self.is_witness,
-        }
-    }
-}
-
 /// What a join gives.
 pub(crate) struct JoinArgs {
     pub(crate) name: KVec<u8>,
@@ -116,8 +95,10 @@ pub(crate) struct JoinArgs {
     pub(crate) next_key: KVec<u8>,
     pub(crate) old_key: KVec<u8>,
     pub(crate) this: NodeId,
-    pub(crate) rows: KVec<Row>,
-    pub(crate) detect_ms: u32,
+    pub(crate) table: Arc<Table>,
+    /// The one that is staged, and what it makes of the other.
+    pub(crate) next: Option<(Change, Arc<Table>)>,
+    pub(crate) common: Common,
     pub(crate) fence: FenceArgs,
 }
 
@@ -127,15 +108,17 @@ pub(crate) struct Membership {
     pub(crate) this: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) name: KVec<u8>,
-    pub(crate) rows: KVec<Row>,
     pub(crate) detect_ms: u32,
-    /// Digest of what must be the same on all nodes.
-    pub(crate) table: u64,
+    pub(crate) common: Common,
+    /// The table as those above know it: that of the view that is carried out. Lock: level 29 `clms::table`, spin: a pointer
+    /// is copied under it.
+    #[pin]
+    pub(crate) table: SpinLock<Arc<Table>>,
     /// Lock: level 22 `clms::heart`, mutex. Held for one step; never while an observer runs.
     #[pin]
     pub(crate) heart: Mutex<Heart>,
     lease: Arc<Lease>,
-    pub(crate) changes: Arc<Queue<Change>>,
+    pub(crate) changes: Arc<Queue<Task>>,
     /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
     #[pin]
     pub(crate) done: SpinLock<Done>,
@@ -151,6 +134,9 @@ pub(crate) struct Membership {
 /// What takes steps, and the heartbeats in which it says so.
 pub(crate) struct Heart {
     pub(crate) core: Core,
+    /// The table that it goes by, and the one that is staged.
+    pub(crate) table: Arc<Table>,
+    pub(crate) staged: Option<Arc<Table>>,
     sent: Sent,
 }
 
@@ -210,6 +196,8 @@ pub(crate) struct Done {
     /// This node wants out. It does not any more if others left first and the rest would be no majority.
     pub(crate) wants_out: bool,
     pub(crate) left: bool,
+    /// This node is being shut down.
+    pub(crate) draining: bool,
     pub(crate) ending: bool,
     /// The life of each node that was said not to be understood; 0: none.
     pub(crate) not_understood: KVec<u64>,
@@ -309,7 +297,7 @@ pub fn is_member(node: NodeId, incarnation: Incarnation) -> bool {
     }
     let m = current();
     m.is_some_and(|m| {
-        let place = m.rows.iter().position(|r| r.node == node);
+        let place = m.place(node);
         place.is_some_and(|p| node == m.this || m.incarnation_of(p) == incarnation)
     })
 }
@@ -332,26 +320,32 @@ fn failpoints(effect: &Effect<WORDS>) -> Option<(&'static str, &'static str)> {
 }
 
 impl Membership {
-    /// The row of a node.
-    pub(crate) fn place(&self, node: NodeId) -> Option<usize> {
-        self.rows.iter().position(|r| r.node == node)
-    }
-
     /// Takes a step and sees to its effect.
     pub(crate) fn step(&self, f: impl FnOnce(&Heart) -> Input) {
+        let _always = self.step_if(|heart| Ok(f(heart)));
+    }
+
+    /// Takes a step, if it may be taken.
+    ///
+    /// # Errors
+    /// What `f` gives.
+    pub(crate) fn step_if(
+        &self,
+        f: impl FnOnce(&mut Heart) -> table::Answer<Input>,
+    ) -> table::Answer {
         let mut heart = self.heart.lock();
-        let (input, now) = (f(&heart), now_ms());
+        let (input, now) = (f(&mut heart)?, now_ms());
         let effect = heart.core.take(input, now);
         recorder::note(input, now, effect, &heart.core);
         // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
-        let queued = match effect {
+        let queued = self.follow_table(&mut heart).and_then(|()| match effect {
             Effect::Install { view, .. } => self.queue_view(view, &heart.core),
             Effect::Left => {
                 self.fence_out();
-                self.changes.push(Change::Left).map(|_| ())
+                self.changes.push(Task::Left).map(|_| ())
             }
             Effect::None | Effect::Say | Effect::SayTo(_) | Effect::Stop(_) => Ok(()),
-        };
+        });
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
@@ -368,7 +362,7 @@ impl Membership {
         drop(heart);
         if let Effect::Stop(why) = effect {
             if self.done.lock().ending {
-                return;
+                return Ok(());
             }
             stop_machine(match why {
                 Why::Excluded => "the others have a view without this node",
@@ -376,10 +370,10 @@ impl Membership {
             });
         }
         let Some((before, after)) = failpoints(&effect) else {
-            return;
+            return Ok(());
         };
         if hit(before).is_err() {
-            return;
+            return Ok(());
         }
         match (effect, &beat) {
             (Effect::SayTo(p), Some(beat)) => self.send_to(p, beat),
@@ -387,16 +381,23 @@ impl Membership {
             (_, None) => {}
         }
         let _said = hit(after);
+        Ok(())
+    }
+
+    /// Says at once what has changed beside the steps.
+    pub(crate) fn say(&self) {
+        let beat = self.heart.lock().news();
+        self.send(&beat);
     }
 
     fn send(&self, beat: &Beat) {
-        for p in 0..self.rows.len() {
+        for (p, _) in self.table().rows() {
             self.send_to(p, beat);
         }
     }
 
     fn send_to(&self, p: Place, beat: &Beat) {
-        let (Some(row), Some(a)) = (self.rows.get(p), beat.answers.get(p)) else {
+        let (Some(node), Some(a)) = (self.table().node(p), beat.answers.get(p)) else {
             return;
         };
         let answer = ics::Answer {
@@ -404,24 +405,20 @@ impl Membership {
             seq: a.seq,
             supports: a.supports,
         };
-        let says = proto::encode(&beat.says, self.table);
-        ics::send_heartbeat(row.node, beat.seq, answer, &says);
+        let mut says = proto::encode(&beat.says);
+        if self.done.lock().draining {
+            proto::say_draining(&mut says);
+        }
+        ics::send_heartbeat(node, beat.seq, answer, &says);
     }
 
     fn queue_view(&self, v: TableView, core: &Core) -> Result {
         let mut incarnations = KVec::new();
-        for p in 0..self.rows.len() {
+        for p in 0..MAX_NODES {
             incarnations.push(core.incarnation(p), GFP_KERNEL)?;
         }
-        let seen = state::View {
-            members: self.without_witnesses(v.members),
-            ..v
-        };
-        // A witness judges nobody, and nobody waits for it.
-        if !self.is_witness() {
-            self.fence_view(&seen.members, &incarnations);
-        }
-        self.changes.push(Change::Install(seen, incarnations))?;
+        self.fence_view(&v.members, &incarnations);
+        self.changes.push(Task::Install(v, incarnations))?;
         Ok(())
     }
 
@@ -435,7 +432,7 @@ impl Membership {
         if !is_known {
             pr_warn!(
                 "node {} has another clustertab, fence.toml or --detect-ms ({} here): it is not heard; \
-                 make them the same on all nodes and join it again\n",
+                 copy those of a member and join it again\n",
                 h.node.number(),
                 self.detect_ms
             );
@@ -455,10 +452,23 @@ impl Membership {
         }
     }
 
-    /// This node changes its own state, which only it sees.
+    /// A member is being shut down, or stays after all.
+    fn note_drain(&self, place: usize, incarnation: Incarnation, drains: bool) {
+        if self.incarnation_of(place) != incarnation {
+            return;
+        }
+        let (from, to, cause) = if drains {
+            (NodeState::Up, NodeState::Shutdown, Cause::Left)
+        } else {
+            (NodeState::Shutdown, NodeState::Up, Cause::Stayed)
+        };
+        self.change_state(place, |s| s == from, to, cause, None);
+    }
+
+    /// This node changes its own state, if it is another one.
     pub(crate) fn set_own_state(&self, state: NodeState, cause: Cause) {
         if let Some(p) = self.place(self.this) {
-            self.set_state(p, state, cause, None);
+            self.change_state(p, |s| s != state, state, cause, None);
         }
     }
 
@@ -489,7 +499,7 @@ impl Membership {
                 (heart.beat(), Torn::new(&heart.core))
             };
             self.send(&beat);
-            torn.tell(now_torn, &self.rows);
+            torn.tell(now_torn, &self.table());
         }
     }
 }
@@ -527,13 +537,15 @@ impl ics::LinkObserver for Links {
     fn heartbeat(&self, h: &ics::Heartbeat) {
         let Some(m) = current() else { return };
         let Some(p) = m.place(h.node) else { return };
-        match proto::decode(&h.says, m.table) {
+        let says = proto::decode(&h.says);
+        match says.filter(|says| m.heart.lock().core.understands(says)) {
             Some(says) => {
                 let leaving = says.phase == Phase::Leaving;
                 if !m.fence_heard(p, h.incarnation, leaving) {
                     return;
                 }
                 m.note_phase(p, h.incarnation, &says);
+                m.note_drain(p, h.incarnation, proto::says_draining(&h.says));
                 m.step(|heart| {
                     let heartbeat = state::Heartbeat {
                         incarnation: h.incarnation.0,
@@ -559,49 +571,24 @@ pub(crate) fn replica() -> Option<Arc<Replica>> {
 ///
 /// # Errors
 /// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; those of the transport and of observers.
-pub(crate) fn join(mut args: JoinArgs) -> Result {
+pub(crate) fn join(args: JoinArgs) -> Result {
     let mut running = RUNNING.lock();
     if running.is_some() {
         return Err(EALREADY);
     }
-    args.rows.sort_unstable_by_key(|r| r.node);
-    if args.rows.is_empty() || args.rows.len() > MAX_NODES {
-        return Err(EINVAL);
-    }
-    let place = args
-        .rows
-        .iter()
-        .position(|r| r.node == args.this)
-        .ok_or(EINVAL)?;
-    let mut table = KVec::new();
+    let place = args.table.place(args.this).ok_or(EINVAL)?;
     let mut nodes = KVec::new();
-    for r in &args.rows {
-        table.extend_from_slice(&r.node.number().to_le_bytes(), GFP_KERNEL)?;
-        table.extend_from_slice(&[r.votes, u8::from(r.is_witness)], GFP_KERNEL)?;
-        let mut addresses = KVec::new();
-        addresses.extend_from_slice(&r.addresses, GFP_KERNEL)?;
-        let config = ics::NodeConfig {
-            node: r.node,
-            addresses,
-            port: r.port,
-        };
-        nodes.push(config, GFP_KERNEL)?;
+    for (_, r) in args.table.rows() {
+        nodes.push(r.for_links()?, GFP_KERNEL)?;
     }
-    // Not only the nodes: who waits longer than the others for a silent node goes on in a view that they have replaced.
-    table.extend_from_slice(&args.detect_ms.to_le_bytes(), GFP_KERNEL)?;
-    if args.fence.digest != 0 {
-        // Who waits for an agent where others do not would act on a death later than they, or never.
-        table.extend_from_slice(&args.fence.digest.to_le_bytes(), GFP_KERNEL)?;
-    }
-    let digest: [u8; 8] = crypto::mac(b"OpenSSI cluster table, version 3", &[&table]);
     let incarnation = new_incarnation();
-    let times = Times::new(u64::from(args.detect_ms), FORM_MS);
-    let n = args.rows.len();
+    let detect_ms = args.common.detect_ms;
+    let times = Times::new(u64::from(detect_ms), FORM_MS);
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
     let mut not_understood = KVec::new();
     let mut met = KVec::new();
-    for _ in 0..n {
+    for _ in 0..MAX_NODES {
         met.push(Met::default(), GFP_KERNEL)?;
         not_understood.push(0, GFP_KERNEL)?;
         states.push(NodeState::NeverUp, GFP_KERNEL)?;
@@ -617,15 +604,21 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         entered: false,
         wants_out: false,
         left: false,
+        draining: false,
         ending: false,
         not_understood,
     };
     let mut name = KVec::new();
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
-    let mut known = KVec::new();
-    for r in &args.rows {
-        known.push(state::Known::new(r.for_state()), GFP_KERNEL)?;
+    let mut known = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+    let mut rows = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+    for p in 0..MAX_NODES {
+        let row = args.table.row(p).map(Row::for_state);
+        rows.push(row, GFP_KERNEL)?;
+        let k = row.map_or_else(state::Known::default, state::Known::new);
+        known.push(k, GFP_KERNEL)?;
     }
+    let (change, staged) = args.next.map_or((None, None), |(c, t)| (Some(c), Some(t)));
     let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let now = now_ms();
     let begin = recorder::Begin {
@@ -634,24 +627,32 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
         times,
         now,
         quiet_until,
+        table: args.table.digest,
+        next: change,
     };
-    recorder::joins(begin, args.rows.iter().map(Row::for_state));
-    let core = Core::new(place, known, incarnation.0, times, now, quiet_until);
-    let fencing = Fencing::new(place, &args.rows, &args.fence)?;
-    let mut places = KVec::new();
-    for r in &args.rows {
-        places.push(r.node, GFP_KERNEL)?;
+    recorder::joins(begin, rows.iter().copied());
+    let digest = args.table.digest;
+    let core = Core::new(place, known, digest, incarnation.0, times, now, quiet_until);
+    let heart = Heart {
+        core: core.with_next(change),
+        table: args.table.clone(),
+        staged,
+        sent: Sent::new(),
+    };
+    let fencing = Fencing::new(place, &args.table, &args.fence)?;
+    let replica = Replica::new(place, incarnation)?;
+    for (p, r) in args.table.rows() {
+        replica.set_node(p, Some(r.node));
     }
-    let replica = Replica::new(place, incarnation, places)?;
     let m = Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
             incarnation,
             name,
-            rows: args.rows,
-            detect_ms: args.detect_ms,
-            table: u64::from_le_bytes(digest),
-            heart <- kernel::new_mutex!(Heart { core, sent: Sent::new() }, "clms::heart"),
+            detect_ms,
+            common: args.common,
+            table <- kernel::new_spinlock!(args.table, "clms::table"),
+            heart <- kernel::new_mutex!(heart, "clms::heart"),
             lease: Lease::new()?,
             changes: Queue::new()?,
             done <- kernel::new_spinlock!(done, "clms::done"),
@@ -695,6 +696,10 @@ pub(crate) fn join(mut args: JoinArgs) -> Result {
             KThread::run(c"clms_registry", move || r.serve())?,
             GFP_KERNEL,
         )?;
+        if m.is_witness() {
+            // Nobody is told of its records, and it serves nobody.
+            return Ok(());
+        }
         let r = m.replica.clone();
         threads.push(
             KThread::run(c"clms_watch", move || registry::tell(&r))?,
@@ -749,7 +754,7 @@ pub(crate) fn end() {
     drop(r.lease);
     r.membership.done.lock().ending = true;
     r.membership.changed.notify_all();
-    while r.membership.changes.push(Change::Stop).is_err() {
+    while r.membership.changes.push(Task::Stop).is_err() {
         ssi::task::yield_now();
     }
     r.membership.replica.end();

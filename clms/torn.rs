@@ -3,11 +3,10 @@
 //! Names the nodes that do not hear each other, where because of them no view can be made.
 
 use crate::places::Place;
+use crate::table::Table;
 use crate::thread::now_ms;
 use crate::thread::Core;
-use crate::thread::Row;
 use kernel::prelude::*;
-use ssi::ids::NodeId;
 
 /// How many pairs are named.
 const MAX_PAIRS: usize = 16;
@@ -29,18 +28,17 @@ impl Torn {
     }
 
     /// Tells what is not as it was when it was told last.
-    pub(crate) fn tell(&mut self, now: Self, rows: &[Row]) {
+    pub(crate) fn tell(&mut self, now: Self, table: &Table) {
         if *self == now {
             return;
         }
         *self = now;
-        let number = |p: Place| rows.get(p).map_or(0, |r| NodeId::number(r.node));
         for (a, b) in now.0.iter().flatten() {
             pr_err!(
                 "nodes {} and {} do not hear each other, and no majority does: nobody can be left out, calls between \
                  them wait; mend the network between them\n",
-                number(*a),
-                number(*b)
+                table.number(*a),
+                table.number(*b)
             );
         }
         if now == Self::default() {

@@ -8,9 +8,12 @@ pub(crate) use crate::handshake::Failed;
 pub(crate) use crate::handshake::Lane;
 pub(crate) use crate::handshake::Session;
 
+use crate::handshake::Greeting;
 use crate::handshake::Hello;
 use crate::handshake::Outcome;
 use crate::handshake::Shaking;
+use crate::handshake::GREETING;
+use crate::handshake::HELLO;
 use crate::keyring::Key;
 use crate::keyring::Keyring;
 use crate::net::Identity;
@@ -56,6 +59,22 @@ fn receive<const N: usize>(s: &Stream, end: Deadline) -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Receives a hello: its beginning first, as there is no saying how long one of another version is.
+///
+/// # Errors
+/// `none` if it does not come; see [`Greeting::agree`].
+fn hello(me: &Identity, s: &Stream, end: Deadline, none: Failed) -> Outcome<[u8; HELLO]> {
+    let first: [u8; GREETING] = receive(s, end).map_err(|_| none)?;
+    let greeting: Greeting = zerocopy::transmute!(first);
+    greeting.agree(me)?;
+    let rest: [u8; HELLO - GREETING] = receive(s, end).map_err(|_| none)?;
+    let mut all = [0; HELLO];
+    for (to, from) in all.iter_mut().zip(Iterator::chain(first.iter(), &rest)) {
+        *to = *from;
+    }
+    Ok(all)
+}
+
 /// The connecting end of a stream of that kind: expects `peer` there.
 ///
 /// # Errors
@@ -71,7 +90,7 @@ pub(crate) fn connect(
     let a = Hello::new(me, peer.number(), lane, crypto::random());
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
-    let b = receive(s, end).map_err(|_| Failed::Torn)?;
+    let b = hello(me, s, end, Failed::Torn)?;
     let shaking = Shaking::answered(me, keys, a, peer, b)?;
     let proof = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
     let (mine, session) = shaking.proved_by_b(&proof)?;
@@ -90,8 +109,17 @@ pub(crate) fn accept(
     s: &Stream,
 ) -> Outcome<Session> {
     let end = Deadline::new();
-    let no_hello = "no hello came, or half of one";
-    let a = receive(s, end).map_err(|_| Failed::Refused(no_hello))?;
+    let no_hello = Failed::Refused("no hello came, or half of one");
+    let a = match hello(me, s, end, no_hello) {
+        Err(failed @ Failed::Release(_)) => {
+            // So that it can say there as well what is wrong. A stream that is closed with bytes unread may lose what was
+            // sent: the rest of the hello, as long as it is in this release, is read first.
+            let _rest: Result<[u8; HELLO - GREETING]> = receive(s, end);
+            let _torn = s.send(&[Hello::refusal(me).as_bytes()]);
+            return Err(failed);
+        }
+        r => r?,
+    };
     let shaking = Shaking::asked(me, key, a, crypto::random())?;
     let (b, proof) = shaking.answer();
     s.send(&[b.as_bytes(), &proof]).map_err(|_| Failed::Torn)?;
@@ -109,12 +137,11 @@ mod tests {
     use crate::handshake::derive;
     use crate::handshake::ANOTHER_KEY;
     use crate::handshake::DROPPED_KEY;
-    use crate::handshake::HELLO;
     use crate::handshake::ID;
     use crate::handshake::PROOF;
-    use crate::handshake::VERSION;
     use crate::keyring::Second;
     use crate::loopback;
+    use crate::release::Speaks;
     use kernel::sync::Arc;
     use kernel::sync::SetOnce;
     use ssi::ids::Incarnation;
@@ -133,6 +160,7 @@ mod tests {
             node: NodeId::new(node).ok_or(EINVAL)?,
             incarnation: Incarnation(u64::from(node) + 100),
             cluster: [cluster; 16],
+            speaks: Speaks::HERE,
         })
     }
 
@@ -140,7 +168,14 @@ mod tests {
     fn shake<T>(
         connects: impl FnOnce(&Stream) -> T,
     ) -> Result<(T, Arc<SetOnce<Outcome<Session>>>)> {
-        let (me, one, two) = (identity(1, 1)?, identity(1, 1)?, identity(2, 1)?);
+        shake_as(identity(1, 1)?, connects)
+    }
+
+    fn shake_as<T>(
+        me: Identity,
+        connects: impl FnOnce(&Stream) -> T,
+    ) -> Result<(T, Arc<SetOnce<Outcome<Session>>>)> {
+        let (one, two) = (identity(1, 1)?, identity(2, 1)?);
         let (a, b) = loopback::pair(two.node, one.node)?;
         let accepted = Arc::new(SetOnce::new(), GFP_KERNEL)?;
         let theirs = accepted.clone();
@@ -244,9 +279,8 @@ mod tests {
     #[test]
     fn bad_hellos_are_refused() -> Result {
         type Bend = fn(&mut Hello);
-        let cases: [(Bend, &str); 8] = [
-            (|h| h.magic = Le32::new(0), "no hello"),
-            (|h| h.version = Le32::new(VERSION - 1), "another version"),
+        let cases: [(Bend, &str); 7] = [
+            (|h| h.greeting.magic = Le32::new(0), "no hello"),
             (|h| h.cluster = [2; 16], "name"),
             (|h| h.node = Le32::new(0), "no node has"),
             (|h| h.node = Le32::new(1), "own number"),
@@ -262,6 +296,41 @@ mod tests {
                 s.send(&[a.as_bytes()])
             })?;
             assert!(is_refused(&b, word));
+        }
+        Ok(())
+    }
+
+    /// What node 2, which speaks those versions, makes of node 1, which speaks these; and what node 1 makes of it.
+    fn meet(here: Speaks, there: Speaks) -> Result<[Outcome<u16>; 2]> {
+        let (mut me, mut two) = (identity(1, 1)?, identity(2, 1)?);
+        (me.speaks, two.speaks) = (here, there);
+        let one = me.node;
+        let version = |r: &Outcome<Session>| r.as_ref().map(|s| s.version).map_err(|f| *f);
+        let connects = |s: &Stream| version(&connect(&two, ring(1), s, one, Lane::Main));
+        let (a, b) = shake_as(me, connects)?;
+        let b = SetOnce::as_ref(&b).ok_or(EPROTO)?;
+        Ok([a, version(b)])
+    }
+
+    #[test]
+    fn releases_agree_or_say_what_they_speak() -> Result {
+        let speaks = |oldest, newest| Speaks { oldest, newest };
+        for (here, there, version) in [
+            (speaks(7, 7), speaks(7, 8), 7),
+            (speaks(7, 9), speaks(6, 8), 8),
+            (speaks(6, 7), speaks(7, 8), 7),
+        ] {
+            for both in [meet(here, there)?, meet(there, here)?] {
+                for end in both {
+                    assert_eq!(end.map_err(|_| EPROTO)?, version);
+                }
+            }
+        }
+        for (here, there) in [(speaks(7, 7), speaks(8, 9)), (speaks(7, 7), speaks(6, 6))] {
+            let both = meet(here, there)?;
+            let says =
+                |end: &Outcome<u16>, what| matches!(end, Err(Failed::Release(s)) if *s == what);
+            assert!(says(&both[0], here) && says(&both[1], there));
         }
         Ok(())
     }

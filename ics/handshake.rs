@@ -11,6 +11,7 @@ use crate::keyring::Key;
 use crate::keyring::Keyring;
 use crate::keyring::With;
 use crate::net::Identity;
+use crate::release::Speaks;
 use kernel::prelude::*;
 use ssi::crypto;
 use ssi::ids::Incarnation;
@@ -18,9 +19,6 @@ use ssi::ids::NodeId;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
-
-/// Version of everything on the wire below the services.
-pub(crate) const VERSION: u32 = 5;
 
 /// "SSIH", little-endian.
 const MAGIC: u32 = 0x4849_5353;
@@ -31,12 +29,37 @@ pub(crate) const NONCE: usize = 16;
 /// Bytes of a proof.
 pub(crate) const PROOF: usize = 32;
 
+/// How a hello of every release begins, whatever follows.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+pub(crate) struct Greeting {
+    pub(crate) magic: Le32,
+    /// See [`Speaks::to_wire`].
+    pub(crate) speaks: Le32,
+}
+
+/// Bytes of it.
+pub(crate) const GREETING: usize = core::mem::size_of::<Greeting>();
+
+impl Greeting {
+    /// The version that this node and whoever said it agree on.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`]; [`Failed::Release`].
+    pub(crate) fn agree(&self, me: &Identity) -> Outcome<u16> {
+        if self.magic.get() != MAGIC {
+            return Err(Failed::Refused("no hello"));
+        }
+        let there = Speaks::from_wire(self.speaks.get());
+        me.speaks.agree(there).ok_or(Failed::Release(there))
+    }
+}
+
 /// Who speaks.
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub(crate) struct Hello {
-    pub(crate) magic: Le32,
-    pub(crate) version: Le32,
+    pub(crate) greeting: Greeting,
     pub(crate) cluster: [u8; 16],
     pub(crate) node: Le32,
     pub(crate) to: Le32,
@@ -68,6 +91,8 @@ pub(crate) const HELLO: usize = core::mem::size_of::<Hello>();
 pub(crate) enum Failed {
     /// By what the other end said, or did not say.
     Refused(&'static str),
+    /// The other end says that it speaks these versions: none that this node does.
+    Release(Speaks),
     /// The stream broke.
     Torn,
 }
@@ -91,6 +116,10 @@ pub(crate) struct Session {
     pub(crate) incarnation: Incarnation,
     /// Which stream it is.
     pub(crate) lane: Lane,
+    /// The version of the protocol.
+    pub(crate) version: u16,
+    /// Fingerprint of the cluster key that it was begun with.
+    pub(crate) print: u64,
     /// Its name.
     pub(crate) id: [u8; ID],
     /// Key of the tags that this end makes.
@@ -107,8 +136,10 @@ impl Hello {
             Lane::Bulk(of) => (1, of),
         };
         Self {
-            magic: Le32::new(MAGIC),
-            version: Le32::new(VERSION),
+            greeting: Greeting {
+                magic: Le32::new(MAGIC),
+                speaks: Le32::new(me.speaks.to_wire()),
+            },
             cluster: me.cluster,
             node: Le32::new(me.node.number()),
             to: Le32::new(to),
@@ -117,6 +148,17 @@ impl Hello {
             lane: Le32::new(number),
             of,
         }
+    }
+
+    /// What is said to one with which there is no version in common: which ones this node speaks, and nothing else, as nothing is
+    /// proved.
+    pub(crate) fn refusal(me: &Identity) -> Self {
+        let mut hello: Self = zerocopy::transmute!([0u8; HELLO]);
+        hello.greeting = Greeting {
+            magic: Le32::new(MAGIC),
+            speaks: Le32::new(me.speaks.to_wire()),
+        };
+        hello
     }
 
     /// Which stream it is for.
@@ -129,14 +171,9 @@ impl Hello {
     }
 
     /// What it says, if it is for this node.
-    fn check(&self, me: &Identity) -> Outcome<(NodeId, Incarnation, Lane)> {
+    fn check(&self, me: &Identity) -> Outcome<Greeted> {
         let refused = |why| Err(Failed::Refused(why));
-        if self.magic.get() != MAGIC {
-            return refused("no hello");
-        }
-        if self.version.get() != VERSION {
-            return refused("a hello of another version of the protocol: another release?");
-        }
+        let version = self.greeting.agree(me)?;
         if self.cluster != me.cluster {
             return refused("another cluster's name");
         }
@@ -149,9 +186,21 @@ impl Hello {
         if self.to.get() != me.node.number() {
             return refused("a hello for another node: correct the addresses in clustertab");
         }
-        let lane = self.lane()?;
-        Ok((node, Incarnation(self.incarnation.get()), lane))
+        Ok(Greeted {
+            node,
+            incarnation: Incarnation(self.incarnation.get()),
+            lane: self.lane()?,
+            version,
+        })
     }
+}
+
+/// What a hello for this node says, and the version that both speak.
+struct Greeted {
+    node: NodeId,
+    incarnation: Incarnation,
+    lane: Lane,
+    version: u16,
 }
 
 /// MAC over both hellos; the letter says what for.
@@ -164,9 +213,7 @@ pub(crate) struct Shaking<Keys> {
     keys: Keys,
     a: Hello,
     b: Hello,
-    node: NodeId,
-    incarnation: Incarnation,
-    lane: Lane,
+    with: Greeted,
 }
 
 impl Shaking<Keyring> {
@@ -182,21 +229,14 @@ impl Shaking<Keyring> {
         bytes: [u8; HELLO],
     ) -> Outcome<Self> {
         let b: Hello = zerocopy::transmute!(bytes);
-        let (node, incarnation, _) = b.check(me)?;
-        if node != peer {
+        let mut with = b.check(me)?;
+        if with.node != peer {
             return Err(Failed::Refused(
                 "another node's number: correct the addresses in clustertab",
             ));
         }
-        let lane = a.lane()?;
-        Ok(Self {
-            keys,
-            a,
-            b,
-            node,
-            incarnation,
-            lane,
-        })
+        with.lane = a.lane()?;
+        Ok(Self { keys, a, b, with })
     }
 
     /// The connecting end heard the other's proof: its own, and whom it has proved.
@@ -227,14 +267,12 @@ impl Shaking<Key> {
         nonce: [u8; NONCE],
     ) -> Outcome<Self> {
         let a: Hello = zerocopy::transmute!(bytes);
-        let (node, incarnation, lane) = a.check(me)?;
+        let with = a.check(me)?;
         Ok(Self {
-            keys: key(node),
+            keys: key(with.node),
             a,
-            b: Hello::new(me, node.number(), lane, nonce),
-            node,
-            incarnation,
-            lane,
+            b: Hello::new(me, with.node.number(), with.lane, nonce),
+            with,
         })
     }
 
@@ -259,9 +297,11 @@ impl Shaking<Key> {
 impl<Keys> Shaking<Keys> {
     fn session(&self, key: &Key, out: &[u8], into: &[u8]) -> Session {
         Session {
-            node: self.node,
-            incarnation: self.incarnation,
-            lane: self.lane,
+            node: self.with.node,
+            incarnation: self.with.incarnation,
+            lane: self.with.lane,
+            version: self.with.version,
+            print: key.print,
             id: crypto::mac(&key.secret, &[b"ID", self.a.as_bytes(), self.b.as_bytes()]),
             key_out: derive(key, out, &self.a, &self.b),
             key_in: derive(key, into, &self.a, &self.b),

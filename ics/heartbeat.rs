@@ -67,10 +67,20 @@ pub struct Answer {
     pub supports: u64,
 }
 
+/// How one of every version begins.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+struct Begin {
+    magic: Le32,
+    version: Le32,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub(crate) struct Datagram {
     magic: Le32,
+    /// Of what follows; what is in front of it stays as it is.
+    version: Le32,
     node: Le32,
     incarnation: Le64,
     seq: Le64,
@@ -92,9 +102,10 @@ pub(crate) const LEN: usize = core::mem::size_of::<Datagram>();
 const SIGNED: usize = LEN - 16;
 
 impl Datagram {
-    /// One of this node's, with a key and what goes with it.
+    /// One of this node's, in that version, with a key and what goes with it.
     pub(crate) fn new(
         me: &Identity,
+        version: u16,
         (key, keys): (Key, Said),
         seq: u64,
         answer: Answer,
@@ -103,6 +114,7 @@ impl Datagram {
         let (second_is, second) = keys.second.map_or((0, 0), |(what, p)| (what as u64, p));
         let mut d = Self {
             magic: Le32::new(MAGIC),
+            version: Le32::new(version.into()),
             node: Le32::new(me.node.number()),
             incarnation: Le64::new(me.incarnation.0),
             seq: Le64::new(seq),
@@ -149,14 +161,24 @@ impl Datagram {
         let refuse = |why, node, what: &str| {
             counters.refuse(why, &Source { node, address }, &what);
         };
+        // Of one that this node does not speak nothing else is known, not even its length.
+        let Ok((begin, _)) = Begin::ref_from_prefix(bytes) else {
+            refuse(Refused::Torn, None, "no heartbeat");
+            return Err(EBADMSG);
+        };
+        if begin.magic.get() != MAGIC {
+            refuse(Refused::Torn, None, "no heartbeat");
+            return Err(EBADMSG);
+        }
+        if !me.speaks.has(begin.version.get()) {
+            // The handshake says which versions it speaks.
+            counters.tally(Refused::Version);
+            return Err(EBADMSG);
+        }
         let Ok(d) = Self::ref_from_bytes(bytes) else {
             refuse(Refused::Torn, None, "no heartbeat");
             return Err(EBADMSG);
         };
-        if d.magic.get() != MAGIC {
-            refuse(Refused::Torn, None, "no heartbeat");
-            return Err(EBADMSG);
-        }
         let is_by = |k: &Key| d.cluster == me.cluster && crypto::equal(&d.tag, &d.sign(k));
         let node = NodeId::new(d.node.get());
         let key = match keys.find(is_by) {
@@ -205,6 +227,7 @@ impl Datagram {
 #[kunit_tests(ssi_ics_heartbeat)]
 mod tests {
     use super::*;
+    use crate::release::Speaks;
 
     fn ring(key: u8) -> Keyring {
         Keyring::new(Key::new([key; 32]))
@@ -215,6 +238,7 @@ mod tests {
             node: NodeId::new(node).ok_or(EINVAL)?,
             incarnation: Incarnation(7),
             cluster: [1; 16],
+            speaks: Speaks::HERE,
         })
     }
 
@@ -238,13 +262,20 @@ mod tests {
             seq: 9,
             supports: 4,
         };
-        Datagram::new(me, keys.towards(None), 5, answer, &[3; SAYS])
+        Datagram::new(
+            me,
+            Speaks::HERE.newest,
+            keys.towards(None),
+            5,
+            answer,
+            &[3; SAYS],
+        )
     }
 
     #[test]
     fn a_good_one_is_heard() -> Result {
         let d = datagram(&identity(2)?, ring(1));
-        assert_eq!(d.as_bytes().len(), 272);
+        assert_eq!(d.as_bytes().len(), 276);
         let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
         let h = r?;
         assert_eq!((h.node.number(), h.incarnation.0, h.seq), (2, 7, 5));
@@ -274,7 +305,14 @@ mod tests {
                 seq,
                 supports: 4,
             };
-            let d = Datagram::new(&identity(2)?, ring(1).towards(None), 5, answer, &[3; SAYS]);
+            let d = Datagram::new(
+                &identity(2)?,
+                Speaks::HERE.newest,
+                ring(1).towards(None),
+                5,
+                answer,
+                &[3; SAYS],
+            );
             let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
             let h = r?;
             assert_eq!((h.answers, h.supports), (None, 0));
@@ -292,8 +330,13 @@ mod tests {
             bytes[i] ^= 1;
             let (r, n) = heard(&counters, &bytes, News::New)?;
             assert!(r.is_err());
-            // The first four are the magic.
-            assert_eq!(n, if i < 4 { [1, 0, 0] } else { [0, 1, 0] });
+            let want = match i {
+                // The magic; the version.
+                0..4 => [1, 0, 0],
+                4..8 => [0, 0, 0],
+                _ => [0, 1, 0],
+            };
+            assert_eq!(n, want);
         }
         Ok(())
     }

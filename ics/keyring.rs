@@ -56,7 +56,7 @@ pub(crate) struct Said {
 
 impl Said {
     /// Whether that node hears a key.
-    fn hears(&self, print: u64) -> bool {
+    pub(crate) fn hears(&self, print: u64) -> bool {
         self.used == print || self.second.is_some_and(|(_, p)| p == print)
     }
 }

@@ -126,6 +126,10 @@ pub(crate) struct Link {
     wanted: Atomic<u32>,
     /// Whether it is to be torn by somebody who may wait for its socket: one of the three below.
     doom: Atomic<u32>,
+    /// The version of the protocol.
+    pub(crate) version: u16,
+    /// Fingerprint of the cluster key that it was begun with.
+    pub(crate) print: u64,
     /// Its name at both ends.
     pub(crate) id: [u8; ID],
     /// It is the one for bulk, beside another one.
@@ -197,6 +201,8 @@ impl Link {
                 stats,
                 wanted: Atomic::new(0),
                 doom: Atomic::new(NOT_CONDEMNED),
+                version: session.version,
+                print: session.print,
                 id: session.id,
                 is_bulk,
                 seen,
@@ -395,8 +401,17 @@ impl Link {
     /// Receives the next frame. Sleeps.
     ///
     /// # Errors
-    /// `EPROTO`, `EBADMSG` for what no honest peer sends; those of the socket. The stream is torn.
+    /// `EPROTO`, `EBADMSG` for what no honest peer sends; `EAGAIN`: its end did not come in time; those of the socket. The
+    /// stream is torn.
     pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
+        self.receive_all(seq).inspect_err(|e| {
+            if *e == EAGAIN {
+                self.refuse(Refused::Torn, &"a frame whose end does not come");
+            }
+        })
+    }
+
+    fn receive_all(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
         self.stream.receive(&mut bytes)?;
         if Head::frame_length(&bytes).is_none() {

@@ -27,18 +27,23 @@ use crate::reception::Reception;
 use crate::refused::Counters;
 use crate::refused::Refused;
 use crate::refused::Source;
+use crate::release::NoneInCommon;
+use crate::release::Speaks;
 use crate::service::Caller;
 use crate::transport::Stream;
 use crate::transport::Transport;
 use core::cmp::Ordering;
 use kernel::prelude::*;
+use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::Release;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use ssi::crypto;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
@@ -50,6 +55,9 @@ use ssi::wait::Event;
 
 /// Between two attempts to connect.
 const RETRY_MS: u32 = 200;
+
+/// The most other nodes.
+const MAX_PEERS: usize = 64;
 
 /// The most streams that may be in the handshake, per configured node.
 const STREAMS_PER_NODE: usize = 4;
@@ -100,6 +108,8 @@ pub(crate) struct Identity {
     pub(crate) incarnation: Incarnation,
     /// First half of a hash of the cluster's name.
     pub(crate) cluster: [u8; 16],
+    /// The versions of the protocol.
+    pub(crate) speaks: Speaks,
 }
 
 impl Identity {
@@ -114,8 +124,23 @@ impl Identity {
             node: config.this,
             incarnation: config.incarnation,
             cluster,
+            speaks: spoken(),
         }
     }
+}
+
+/// The versions that this node speaks. Failpoints make it one of a later release: `Ics.Release.next` of one that speaks the
+/// next version too, `Ics.Release.only` of one that speaks no other.
+fn spoken() -> Speaks {
+    let mut s = Speaks::HERE;
+    let is_only = hit("Ics.Release.only").is_err();
+    if is_only || hit("Ics.Release.next").is_err() {
+        s.newest += 1;
+    }
+    if is_only {
+        s.oldest = s.newest;
+    }
+    s
 }
 
 /// The keys of this node, and what the others say of theirs.
@@ -147,7 +172,9 @@ pub(crate) struct Net {
     pub(crate) me: Identity,
     pub(crate) pool: Arc<Pool>,
     counters: Arc<Counters>,
-    pub(crate) peers: KVec<Arc<Peer>>,
+    /// Lock: level 15 `ics::peers`, spin; a leaf. A list does not change: another one takes its place, under `ics::running`.
+    #[pin]
+    peers: SpinLock<Arc<KVec<Arc<Peer>>>>,
     observer: &'static dyn LinkObserver,
     transport: Transport,
     stopping: Atomic<u32>,
@@ -177,6 +204,15 @@ struct Accepted {
 pub(crate) struct Running {
     pub(crate) net: Arc<Net>,
     threads: KVec<KThread>,
+    /// Those that connect to a node.
+    connectors: KVec<Connector>,
+}
+
+/// A thread that connects to a node, until it, or the node, is not wanted any more.
+struct Connector {
+    thread: KThread,
+    peer: Arc<Peer>,
+    ended: Arc<Atomic<u32>>,
 }
 
 global_lock! {
@@ -229,8 +265,26 @@ impl Net {
     }
 
     /// A node of the table, not this one.
-    pub(crate) fn peer(&self, node: NodeId) -> Option<&Arc<Peer>> {
-        self.peers.iter().find(|p| p.node == node)
+    pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peers.lock().iter().find(|p| p.node == node).cloned()
+    }
+
+    /// The other nodes of the table as it is now. Whoever drops the list may free peers: not in a wait, nor under a lock.
+    pub(crate) fn peers(&self) -> Arc<KVec<Arc<Peer>>> {
+        self.peers.lock().clone()
+    }
+
+    /// Puts another list in the place of that one.
+    fn set_peers(&self, list: KVec<Arc<Peer>>) -> Result {
+        let list = Arc::new(list, GFP_KERNEL)?;
+        let old = core::mem::replace(&mut *self.peers.lock(), list);
+        drop(old);
+        Ok(())
+    }
+
+    /// Whether a list is that of the table as it is now.
+    fn has_peers(&self, list: &Arc<KVec<Arc<Peer>>>) -> bool {
+        Arc::ptr_eq(&*self.peers.lock(), list)
     }
 
     /// This node's keys.
@@ -249,7 +303,8 @@ impl Net {
         keys.ring.towards(keys.said(node))
     }
 
-    /// A step of this node's keys, which is given what each member said of its own.
+    /// A step of this node's keys, which is given what each member said of its own. Streams that were begun with a key that is
+    /// not heard after it are torn; what waits for a reply goes out again on the next ones.
     pub(crate) fn change_keys(
         &self,
         step: impl FnOnce(
@@ -257,16 +312,29 @@ impl Net {
             &mut dyn Iterator<Item = Option<Said>>,
         ) -> core::result::Result<Keyring, Refusal>,
     ) -> core::result::Result<(), Refusal> {
-        let mut keys = self.keys.lock();
-        let members = self.peers.iter().filter(|p| p.is_member());
-        let ring = step(keys.ring, &mut members.map(|p| keys.said(p.node)))?;
-        keys.ring = ring;
+        let peers = self.peers();
+        let said = {
+            let mut keys = self.keys.lock();
+            let members = peers.iter().filter(|p| p.is_member());
+            keys.ring = step(keys.ring, &mut members.map(|p| keys.said(p.node)))?;
+            keys.ring.said()
+        };
+        for peer in peers.iter() {
+            peer.keep_keys(|print| said.hears(print));
+        }
+        self.condemned.notify_all();
         Ok(())
     }
 
     /// Whether another node of the table has an address.
     fn is_of_table(&self, address: Ipv4) -> bool {
-        self.peers.iter().any(|p| p.addresses.contains(&address))
+        let peers = self.peers.lock();
+        peers.iter().any(|p| p.addresses.contains(&address))
+    }
+
+    /// Whether there is nothing more to do for a node.
+    fn is_done_with(&self, peer: &Peer) -> bool {
+        self.is_stopping() || peer.is_closed()
     }
 
     fn is_stopping(&self) -> bool {
@@ -288,7 +356,13 @@ impl Net {
             link.tear();
             return;
         };
-        if let Err(e) = peer.attach(link, link.incarnation) {
+        // With a key that was dropped during the handshake nothing is said.
+        let attached = if self.ring().said().hears(link.print) {
+            peer.attach(link, link.incarnation)
+        } else {
+            Err(EKEYREVOKED)
+        };
+        if let Err(e) = attached {
             if e == ESTALE {
                 link.refuse(Refused::Stale, &"a stream of an old incarnation");
             }
@@ -297,6 +371,8 @@ impl Net {
             drop(sender);
             return;
         }
+        peer.agreed(link.version, self.me.speaks.newest);
+        self.keep_keys(peer);
         self.observer.link_up(link.node, link.incarnation);
         let _torn = Reception::run(peer, link);
         link.tear();
@@ -308,7 +384,7 @@ impl Net {
 
     /// Keeps a stream for bulk beside the one to `peer`, which has a lower number.
     fn bulk_connector(&self, peer: &Arc<Peer>) {
-        while let Some(main) = peer.wait_for_main(|| self.is_stopping()) {
+        while let Some(main) = peer.wait_for_main(|| self.is_done_with(peer)) {
             self.connect_bulk(peer, &main);
             if self.pause(RETRY_MS) {
                 return;
@@ -332,11 +408,16 @@ impl Net {
                     self.serve_bulk(peer, main, &bulk);
                 }
             }
-            Err(Failed::Refused(what)) => {
-                self.refuse_stream(Some(peer.node), stream.peer(), what);
-            }
-            Err(Failed::Torn) => {}
+            Err(failed) => self.refuse_stream(Some(peer.node), stream.peer(), &failed),
         }
+    }
+
+    /// The key of a stream that has come in may have been dropped meanwhile. Whoever drops it looks for streams after this one
+    /// came in, or has dropped it by now.
+    fn keep_keys(&self, peer: &Peer) {
+        let said = self.ring().said();
+        peer.keep_keys(|print| said.hears(print));
+        self.condemned.notify_all();
     }
 
     /// Serves a stream for bulk until it is torn.
@@ -350,6 +431,7 @@ impl Net {
             return;
         };
         if peer.attach_bulk(main, bulk).is_ok() {
+            self.keep_keys(peer);
             let _torn = Reception::run(peer, bulk);
         }
         bulk.tear();
@@ -368,15 +450,23 @@ impl Net {
         Link::new(stream, session, over, self.counters.clone(), stats)
     }
 
-    fn refuse_stream(&self, node: Option<NodeId>, address: Address, what: &str) {
-        self.counters
-            .refuse(Refused::Admission, &Source { node, address }, &what);
+    fn refuse_stream(&self, node: Option<NodeId>, address: Address, failed: &Failed) {
+        let from = Source { node, address };
+        match failed {
+            Failed::Refused(what) => self.counters.refuse(Refused::Admission, &from, what),
+            Failed::Release(there) => {
+                let (here, there) = (self.me.speaks, *there);
+                let what = NoneInCommon { here, there };
+                self.counters.refuse(Refused::Version, &from, &what);
+            }
+            Failed::Torn => {}
+        }
     }
 
     /// Keeps a stream to `peer`, which has a lower number, alive.
     fn connector(&self, peer: &Arc<Peer>) {
         let mut last = None;
-        while !self.is_stopping() {
+        while !self.is_done_with(peer) {
             let over = peer.next_link(last);
             last = Some(over);
             let began = machine::monotonic_ns();
@@ -400,10 +490,7 @@ impl Net {
                     self.serve(peer, &link);
                 }
             }
-            Err(Failed::Refused(what)) => {
-                self.refuse_stream(Some(peer.node), stream.peer(), what);
-            }
-            Err(Failed::Torn) => {}
+            Err(failed) => self.refuse_stream(Some(peer.node), stream.peer(), &failed),
         }
     }
 
@@ -422,8 +509,11 @@ impl Net {
                 let node = session.node;
                 if let Lane::Bulk(id) = session.lane {
                     // Without the stream that it belongs to it is of no use: both ends begin anew.
-                    let named = |p: &Arc<Peer>| p.wait_for_named(&id, || self.is_stopping());
-                    let on = self.peer(node).and_then(|p| Some((p, named(p)?)));
+                    let named = |p: &Arc<Peer>| p.wait_for_named(&id, || self.is_done_with(p));
+                    let on = self.peer(node).and_then(|p| {
+                        let main = named(&p)?;
+                        Some((p, main))
+                    });
                     let made = on.and_then(|(p, m)| {
                         let bulk = m.beside(stream, session).ok()?;
                         Some((p, m, bulk))
@@ -431,25 +521,24 @@ impl Net {
                     if let Some((peer, main, bulk)) = made {
                         accepted.link.populate(bulk.clone());
                         if !self.is_stopping() {
-                            self.serve_bulk(peer, &main, &bulk);
+                            self.serve_bulk(&peer, &main, &bulk);
                         }
                     }
                 } else if let Some(peer) = self.peer(node) {
                     // The other end connects from its address on that link.
                     let over = peer.link_of(address.ip);
-                    if let Ok(link) = self.link(peer, stream, session, over) {
+                    if let Ok(link) = self.link(&peer, stream, session, over) {
                         accepted.link.populate(link.clone());
                         if !self.is_stopping() {
-                            self.serve(peer, &link);
+                            self.serve(&peer, &link);
                         }
                     }
                 } else {
                     let what = "a node that is not in this node's table: correct clustertab";
-                    self.refuse_stream(Some(node), address, what);
+                    self.refuse_stream(Some(node), address, &Failed::Refused(what));
                 }
             }
-            Err(Failed::Refused(what)) => self.refuse_stream(None, address, what),
-            Err(Failed::Torn) => {}
+            Err(failed) => self.refuse_stream(None, address, &failed),
         }
         accepted.ended.store(1, Relaxed);
     }
@@ -469,6 +558,7 @@ impl Net {
     }
 
     fn take(self: &Arc<Self>, stream: Stream) -> Result {
+        let peers = self.peers().len();
         let mut list = self.accepted.lock();
         // Threads of ended streams are joined here: that does not sleep long.
         while let Some(i) = list.iter().position(|(_, a)| a.ended.load(Relaxed) != 0) {
@@ -477,8 +567,8 @@ impl Net {
         // Of those that are proved there is one to each node, and one more while it takes over.
         let is_unproved = |(_, a): &&(KThread, Arc<Accepted>)| a.link.as_ref().is_none();
         let n = list.iter().filter(is_unproved).count();
-        if n >= STREAMS_PER_NODE * (self.peers.len() + 1) {
-            self.refuse_stream(None, stream.peer(), "too many streams");
+        if n >= STREAMS_PER_NODE * (peers + 1) {
+            self.refuse_stream(None, stream.peer(), &Failed::Refused("too many streams"));
             return Err(EBUSY);
         }
         let a = Arc::new(
@@ -516,13 +606,17 @@ impl Net {
             let mut brought = None;
             let news = |node, incarnation, seq| {
                 let peer = self.peer(node);
-                let on = peer.and_then(|p| Some((p, p.link_of(from.ip)?)));
-                brought = on.map(|(p, link)| (p, link, incarnation, seq));
-                match (self.news(node, incarnation, seq), on) {
+                let on = peer.and_then(|p| {
+                    let link = p.link_of(from.ip)?;
+                    Some((p, link))
+                });
+                let news = match (self.news(node, incarnation, seq), &on) {
                     // Late, on a link that is slower than another one.
-                    (News::Old, Some((p, l))) if p.is_new_on(l, incarnation, seq) => News::Again,
+                    (News::Old, Some((p, l))) if p.is_new_on(*l, incarnation, seq) => News::Again,
                     (news, _) => news,
-                }
+                };
+                brought = on.map(|(p, link)| (p, link, incarnation, seq));
+                news
             };
             let ring = self.ring();
             let checked = Datagram::check(&self.me, &ring, &self.counters, from, bytes, news);
@@ -531,7 +625,7 @@ impl Net {
                 Err(e) => *e == EALREADY,
             };
             if let (true, Some((peer, link, incarnation, seq))) = (is_heard, brought) {
-                self.brought(peer, link, incarnation, seq);
+                self.brought(&peer, link, incarnation, seq);
             }
             if let Ok(h) = checked {
                 if self.peer(h.node).is_some_and(|p| p.heard(h.incarnation)) {
@@ -553,14 +647,18 @@ impl Net {
     /// Tears the streams that heartbeats show to be of no use. The thread that receives those does not: tearing waits for
     /// whoever has the socket.
     fn tear_condemned(&self) {
-        loop {
+        while !self.is_stopping() {
             let mut found = None;
+            let peers = self.peers();
             self.condemned.wait_until(|| {
-                found = self.peers.iter().find_map(|p| Some((p, p.condemned()?)));
-                found.is_some() || self.is_stopping()
+                found = peers.iter().find_map(|p| {
+                    let stream = p.condemned()?;
+                    Some((p, stream))
+                });
+                found.is_some() || self.is_stopping() || !self.has_peers(&peers)
             });
             let Some((peer, stream)) = found else {
-                return;
+                continue;
             };
             if let Some(silent) = stream.over.filter(|l| peer.state_of(*l).1) {
                 pr_warn!(
@@ -616,24 +714,16 @@ impl Running {
     ) -> Result<Self> {
         let me = Identity::new(&config);
         let ring = keyring(&config);
-        let mut said = KVec::new();
-        let mut peers = KVec::new();
-        let mut heard = KVec::new();
-        for n in config.nodes {
-            if n.node == config.this {
-                continue;
-            }
-            heard.push((n.node, Incarnation(0), 0), GFP_KERNEL)?;
-            said.push((n.node, None), GFP_KERNEL)?;
-            let peer = Peer::new(n.node, n.addresses, n.port, pool.clone())?;
-            peers.push(peer, GFP_KERNEL)?;
-        }
+        let room = config.nodes.len().max(MAX_PEERS);
+        let said = KVec::with_capacity(room, GFP_KERNEL)?;
+        let peers = Arc::new(KVec::new(), GFP_KERNEL)?;
+        let heard = KVec::with_capacity(room, GFP_KERNEL)?;
         let net = Arc::pin_init(
             pin_init!(Net {
                 me,
                 pool,
                 counters,
-                peers,
+                peers <- kernel::new_spinlock!(peers, "ics::peers"),
                 observer,
                 transport,
                 stopping: Atomic::new(0),
@@ -649,6 +739,7 @@ impl Running {
         let mut running = Self {
             net,
             threads: KVec::new(),
+            connectors: KVec::new(),
         };
         let net = running.net.clone();
         running.spawn(c"ics_listen", move || net.listen())?;
@@ -656,16 +747,106 @@ impl Running {
         running.spawn(c"ics_heartbeat", move || net.receive_heartbeats())?;
         let net = running.net.clone();
         running.spawn(c"ics_tear", move || net.tear_condemned())?;
-        for i in 0..running.net.peers.len() {
-            let net = running.net.clone();
-            let lower = net.peers.get(i).filter(|p| p.node < net.me.node).cloned();
-            if let Some(peer) = lower {
-                let (beside, of) = (net.clone(), peer.clone());
-                running.spawn(c"ics_bulk", move || beside.bulk_connector(&of))?;
-                running.spawn(c"ics_connect", move || net.connector(&peer))?;
+        for n in config.nodes {
+            if n.node != config.this {
+                running.add(n)?;
             }
         }
         Ok(running)
+    }
+
+    /// Talks to one more node from now on.
+    ///
+    /// # Errors
+    /// `EEXIST` there is one of that number; `ENOSPC`; `ENOMEM`.
+    pub(crate) fn add(&mut self, n: NodeConfig) -> Result {
+        let net = self.net.clone();
+        if net.peer(n.node).is_some() {
+            return Err(EEXIST);
+        }
+        self.reap();
+        let node = n.node;
+        let peer = Peer::new(node, n.addresses, n.port, net.pool.clone())?;
+        {
+            let mut heard = net.heard.lock();
+            heard.retain(|h| h.0 != node);
+            heard.push((node, Incarnation(0), 0), GFP_KERNEL)?;
+        }
+        {
+            let mut keys = net.keys.lock();
+            keys.said.retain(|s| s.0 != node);
+            keys.said
+                .push_within_capacity((node, None))
+                .map_err(|_| ENOSPC)?;
+        }
+        let before = net.peers();
+        let mut list = KVec::with_capacity(before.len() + 1, GFP_KERNEL)?;
+        list.extend_from_slice(&before, GFP_KERNEL)?;
+        list.push(peer.clone(), GFP_KERNEL)?;
+        net.set_peers(list)?;
+        net.condemned.notify_all();
+        if node < net.me.node {
+            let (of, beside) = (peer.clone(), net.clone());
+            self.connect(c"ics_bulk", &peer, move || beside.bulk_connector(&of))?;
+            let of = peer.clone();
+            self.connect(c"ics_connect", &peer, move || net.connector(&of))?;
+        }
+        Ok(())
+    }
+
+    /// Does not talk to a node any more: it is no member. Waits for nobody.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn remove(&mut self, node: NodeId) -> Result {
+        let net = &self.net;
+        let gone = net.peer(node);
+        let before = net.peers();
+        let mut list = KVec::with_capacity(before.len(), GFP_KERNEL)?;
+        for p in before.iter().filter(|p| p.node != node) {
+            list.push(p.clone(), GFP_KERNEL)?;
+        }
+        net.set_peers(list)?;
+        net.heard.lock().retain(|h| h.0 != node);
+        net.keys.lock().said.retain(|s| s.0 != node);
+        if let Some(peer) = gone {
+            peer.close();
+        }
+        net.stopped.notify_all();
+        net.condemned.notify_all();
+        self.reap();
+        Ok(())
+    }
+
+    /// Joins threads of nodes that were removed, if they have ended.
+    fn reap(&mut self) {
+        let is_over = |c: &Connector| c.peer.is_closed() && c.ended.load(Acquire) != 0;
+        while let Some(i) = self.connectors.iter().position(is_over) {
+            let _joined = self.connectors.remove(i);
+        }
+    }
+
+    /// Starts a thread that connects to a node.
+    fn connect(
+        &mut self,
+        name: &CStr,
+        peer: &Arc<Peer>,
+        f: impl FnOnce() + Send + 'static,
+    ) -> Result {
+        self.connectors.reserve(1, GFP_KERNEL)?;
+        let ended = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let mine = ended.clone();
+        let thread = KThread::run(name, move || {
+            f();
+            mine.store(1, Release);
+        })?;
+        let connector = Connector {
+            thread,
+            peer: peer.clone(),
+            ended,
+        };
+        self.connectors.push(connector, GFP_KERNEL)?;
+        Ok(())
     }
 
     fn spawn(&mut self, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
@@ -682,10 +863,13 @@ impl Drop for Running {
         net.stopped.notify_all();
         net.condemned.notify_all();
         net.transport.shutdown();
-        for p in &net.peers {
+        for p in net.peers().iter() {
             p.close();
         }
         drop(core::mem::take(&mut self.threads));
+        for c in core::mem::take(&mut self.connectors) {
+            drop(c.thread);
+        }
         let accepted = core::mem::take(&mut *net.accepted.lock());
         for (_, a) in &accepted {
             if let Some(link) = a.link.as_ref() {
@@ -715,6 +899,23 @@ pub fn start(config: Config, observer: &'static dyn LinkObserver) -> Result {
     Ok(())
 }
 
+/// Talks to one more node of the table from now on. Sleeps.
+///
+/// # Errors
+/// `ESHUTDOWN` nobody has begun; `EEXIST` there is one of that number; `ENOSPC`; `ENOMEM`.
+pub fn add_node(node: NodeConfig) -> Result {
+    let mut running = RUNNING.lock();
+    running.as_mut().ok_or(ESHUTDOWN)?.add(node)
+}
+
+/// Does not talk any more to a node that is no member. Sleeps, and waits for nobody.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn remove_node(node: NodeId) -> Result {
+    RUNNING.lock().as_mut().map_or(Ok(()), |r| r.remove(node))
+}
+
 /// Ends all streams and threads. Calls that wait end with `Down`.
 pub fn stop() {
     let running = RUNNING.lock().take();
@@ -730,8 +931,10 @@ pub fn send_heartbeat(node: NodeId, seq: u64, answer: Answer, says: &[u8; SAYS])
         return;
     };
     if let Some(p) = net.peer(node) {
-        let d = Datagram::new(&net.me, net.key_towards(node), seq, answer, says);
-        net.transport.send_datagram(p, d.as_bytes());
+        // A release is followed by one that speaks its version too: the oldest is what both are likely to understand.
+        let version = p.version().unwrap_or(net.me.speaks.oldest);
+        let d = Datagram::new(&net.me, version, net.key_towards(node), seq, answer, says);
+        net.transport.send_datagram(&p, d.as_bytes());
     }
 }
 

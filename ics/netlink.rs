@@ -113,12 +113,12 @@ impl Answerer for Family {
 
     fn link(n: usize, row: &mut LinkRow<'_>) -> Result {
         let net = net::current().ok_or(ENOENT)?;
-        let mut links = net
-            .peers
+        let peers = net.peers();
+        let mut links = peers
             .iter()
-            .flat_map(|p| p.links.iter().enumerate().map(move |(i, s)| (p, i, s)));
-        let (peer, i, stats) = links.nth(n).ok_or(ENOENT)?;
-        let counts = link_counts(stats);
+            .flat_map(|p| (0..p.links.len()).map(move |i| (p, i)));
+        let (peer, i) = links.nth(n).ok_or(ENOENT)?;
+        let counts = link_counts(peer.links.get(i).ok_or(ENOENT)?);
         let Some(address) = peer.addresses.get(i) else {
             row.set(peer.node, 0, Ipv4(0), LinkState::Unknown, &counts);
             return Ok(());
@@ -138,7 +138,8 @@ impl Answerer for Family {
         let (node, said) = match n.checked_sub(1) {
             None => (net.me.node, net.ring().said()),
             Some(n) => {
-                let mut members = net.peers.iter().filter(|p| p.is_member());
+                let peers = net.peers();
+                let mut members = peers.iter().filter(|p| p.is_member());
                 let node = members.nth(n).ok_or(ENOENT)?.node;
                 // A member was heard.
                 (node, net.keys_of(node).ok_or(ENOENT)?)

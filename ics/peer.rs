@@ -8,6 +8,8 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
+use crate::frame::Head;
+use crate::frame::TAG;
 use crate::handshake::ID;
 use crate::hearing::Hearing;
 use crate::link::Link;
@@ -17,11 +19,16 @@ use crate::stats;
 use crate::stats::LinkStats;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
+use ssi::inbox::MAX_FRAME;
 use ssi::net::Ipv4;
 use ssi::wait::Event;
 
@@ -49,8 +56,8 @@ const fn most_kept(class: usize) -> u32 {
     3 * credits(class)
 }
 
-/// Frames with longer bodies have a stream of their own, so that short ones do not wait behind them.
-const BULK: usize = 8192;
+/// Frames with longer bodies have a stream of their own, so that short ones, which reception takes, do not wait behind them.
+const BULK: usize = MAX_FRAME - core::mem::size_of::<Head>() - TAG;
 
 const fn credits(class: usize) -> u32 {
     if class == Class::P as usize {
@@ -103,6 +110,10 @@ pub(crate) struct Peer {
     pub(crate) addresses: KVec<Ipv4>,
     /// Its port.
     pub(crate) port: u16,
+    /// The version of the protocol that both speak; 0: not known yet.
+    version: Atomic<u32>,
+    /// 1: the transport stops, or the node is not in the table any more.
+    closed: Atomic<u32>,
     /// Who answers its requests.
     pool: Arc<Pool>,
     /// What came of each of its links, and at the end of streams of which the link is not known.
@@ -178,6 +189,8 @@ impl Peer {
                 node,
                 addresses,
                 port,
+                version: Atomic::new(0),
+                closed: Atomic::new(0),
                 pool,
                 links,
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
@@ -186,6 +199,25 @@ impl Peer {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// A stream was begun with it in that version. Says so if this node speaks a newer one.
+    pub(crate) fn agreed(&self, version: u16, newest: u16) {
+        let old = self.version.xchg(version.into(), Relaxed);
+        if version < newest && old != version.into() {
+            pr_info!(
+                "node {} is of an older release: version {} of the protocol, {} here\n",
+                self.node.number(),
+                version,
+                newest
+            );
+        }
+    }
+
+    /// The version of the protocol that both speak, once there was a stream.
+    pub(crate) fn version(&self) -> Option<u16> {
+        let version = self.version.load(Relaxed);
+        u16::try_from(version).ok().filter(|v| *v != 0)
     }
 
     /// Whether `clms` has admitted it.
@@ -300,6 +332,17 @@ impl Peer {
         }
     }
 
+    /// Of streams that were begun with a key that is not heard any more, none goes on: [`Self::condemned`] gives it then.
+    pub(crate) fn keep_keys(&self, is_heard: impl Fn(u64) -> bool) {
+        let s = self.state.lock();
+        let Some((main, _)) = &s.link else {
+            return;
+        };
+        if !is_heard(main.print) || s.bulk.as_ref().is_some_and(|b| !is_heard(b.print)) {
+            main.condemn();
+        }
+    }
+
     /// The stream, if it is to be torn and nobody was told so before.
     pub(crate) fn condemned(&self) -> Option<Arc<Link>> {
         let s = self.state.lock();
@@ -373,12 +416,20 @@ impl Peer {
             s.member = None;
             s.end_all()
         };
+        // Its next life may be of another release.
+        self.version.store(0, Relaxed);
         ended.end(self);
         self.changed.notify_all();
     }
 
-    /// The transport stops: as [`Self::fence`], and no stream is attached any more.
+    /// Whether there is no stream to it any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Acquire) != 0
+    }
+
+    /// The transport stops, or the node goes: as [`Self::fence`], and no stream is attached any more.
     pub(crate) fn close(&self) {
+        self.closed.store(1, Release);
         self.state.lock().is_closed = true;
         self.fence();
     }

@@ -21,6 +21,7 @@ use kernel::sync::SpinLockIrq;
 use ssi::kthread;
 use ssi::kthread::KThread;
 use ssi::kthread::ThreadId;
+use ssi::trace;
 use ssi::wait::Event;
 use ssi::wait::Queue;
 
@@ -44,6 +45,14 @@ pub(crate) struct Job {
     /// Of a post: its place. 0: a call.
     pub(crate) order: u64,
     pub(crate) body: KVVec<u8>,
+}
+
+/// How a request ended, as tracepoints show it: 0, or a negative errno.
+fn errno_of(result: &core::result::Result<KVVec<u8>, Status>) -> i32 {
+    match result {
+        Err(Status::Errno(e)) => e.to_errno(),
+        Err(Status::Moved(_)) | Ok(_) => 0,
+    }
 }
 
 enum Order {
@@ -283,6 +292,8 @@ impl Pool {
 
     /// Answers a request here and now.
     pub(crate) fn run(&self, job: Job) {
+        let traced = job.op.traced(job.xid, job.body.len());
+        trace::ics_serving(job.from.node, traced);
         let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
             self.handle(job.from, &job.op, &job.body)
         } else {
@@ -292,6 +303,7 @@ impl Pool {
         if let Some(stats) = self.stats.op(&job.op) {
             stats.served(result.is_err());
         }
+        trace::ics_served(job.from.node, traced, errno_of(&result));
         job.peer.finish(job.epoch, job.xid, job.op.class, result);
         // After `finish` nobody interrupts this thread for the request.
         kthread::interruption_done();

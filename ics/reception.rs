@@ -16,6 +16,10 @@ use kernel::sync::Arc;
 use ssi::inbox::Reader;
 use ssi::wait::Event;
 
+/// So long may the head of a frame take, its body and its tag: then the stream is torn. One bit of a length makes a receiver wait
+/// for what nobody sends, and whatever comes next is taken for the rest of that frame.
+const FRAME_MS: u32 = 5000;
+
 /// Both ways a frame can take.
 #[pin_data]
 pub(crate) struct Reception {
@@ -46,6 +50,10 @@ impl Reception {
             GFP_KERNEL,
         )?;
         let inbox = link.stream.inbox(&me)?;
+        if inbox.is_some() {
+            // What is left to the thread has begun.
+            link.stream.set_receive_timeout(FRAME_MS);
+        }
         loop {
             if let Some(inbox) = &inbox {
                 while !inbox.resume() {

@@ -26,7 +26,7 @@ pub(crate) enum Refused {
     Stale,
     /// It is no frame at all.
     Torn,
-    /// It asks for another version of a service.
+    /// It asks for another version of a service, or is of a release that speaks other versions of the protocol.
     Version,
 }
 
@@ -80,6 +80,13 @@ impl Counters {
         let n = count.fetch_add(1, Relaxed) + 1;
         if n <= 8 || n.is_power_of_two() {
             pr_warn!("refused from {}: {} ({}, {} times)\n", from, what, kind, n);
+        }
+    }
+
+    /// Counts a refusal that nothing proves and that is named elsewhere: it must not use up what is logged.
+    pub(crate) fn tally(&self, why: Refused) {
+        if let Some(count) = self.0.get(why as usize) {
+            count.add(1, Relaxed);
         }
     }
 

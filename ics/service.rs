@@ -6,6 +6,7 @@ use crate::frame::Head;
 use kernel::prelude::*;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
+use ssi::trace;
 
 /// What a handler may wait for: only calls of a higher class. This, not time-outs, prevents distributed deadlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +119,18 @@ impl OpId {
             op: head.op.get(),
             class: Class::from_wire(head.class)?,
         })
+    }
+
+    /// A request for it, as tracepoints show it.
+    pub(crate) const fn traced(&self, xid: u64, bytes: usize) -> trace::Request {
+        trace::Request {
+            // CAST: the number that it has in frames.
+            class: self.class as u8,
+            service: self.service,
+            op: self.op,
+            xid,
+            bytes,
+        }
     }
 
     /// That of `O`.

@@ -44,15 +44,16 @@ pub(crate) const fn bucket(ns: u64) -> usize {
     }
 }
 
-/// How a call ended.
+/// How a call ended. The numbers are those of the tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Ended {
     /// With a reply, or with the word where to ask.
-    Replied,
+    Replied = 0,
     /// With the errno of who answered.
-    Refused,
+    Refused = 1,
     /// With the end of the node, or of who asked.
-    Lost,
+    Lost = 2,
 }
 
 /// What the calls and posts of one op came to. A call that is under way is in none of `replies` and `errors`.

@@ -16,6 +16,9 @@ use crate::service::Reply;
 use kernel::debugfs::File;
 use kernel::fmt;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
@@ -99,7 +102,6 @@ struct Run {
 /// What the threads that have ended leave.
 struct Done {
     samples: KVVec<u64>,
-    threads: u64,
     result: Result,
 }
 
@@ -110,6 +112,8 @@ struct Shared {
     /// Lock: none, mutex: a leaf.
     #[pin]
     done: Mutex<Done>,
+    /// How many threads have ended: asked where nobody may sleep.
+    n_ended: Atomic<u64>,
     #[pin]
     ended: Event,
 }
@@ -140,7 +144,6 @@ impl Shared {
     fn end(&self, r: core::result::Result<KVVec<u64>, CallError>) {
         {
             let mut done = self.done.lock();
-            done.threads += 1;
             let added = r
                 .map_err(|e| e.to_errno())
                 .and_then(|s| Ok(done.samples.extend_from_slice(&s, GFP_KERNEL)?));
@@ -148,6 +151,7 @@ impl Shared {
                 done.result = added;
             }
         }
+        self.n_ended.fetch_add(1, Full);
         self.ended.notify_all();
     }
 }
@@ -157,9 +161,10 @@ fn time(run: Run, threads: u64, tail: KVVec<u8>) -> Result<Figures> {
         pin_init!(Shared {
             tail,
             done <- kernel::new_mutex!(
-                Done { samples: KVVec::new(), threads: 0, result: Ok(()) },
+                Done { samples: KVVec::new(), result: Ok(()) },
                 "ics::timing"
             ),
+            n_ended: Atomic::new(0),
             ended <- Event::new(),
         }),
         GFP_KERNEL,
@@ -173,7 +178,7 @@ fn time(run: Run, threads: u64, tail: KVVec<u8>) -> Result<Figures> {
     // Not by joining: that interrupts what the threads wait for.
     shared
         .ended
-        .wait_until(|| shared.done.lock().threads == threads);
+        .wait_until(|| shared.n_ended.load(Relaxed) == threads);
     drop(running);
     let mut done = shared.done.lock();
     done.result?;

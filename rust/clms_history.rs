@@ -21,6 +21,8 @@ pub struct Transition {
     pub time_ns: u64,
     /// The node.
     pub node: NodeId,
+    /// Its life; 0: not known.
+    pub incarnation: u64,
     /// Its state before.
     pub from: u32,
     /// Its state after.
@@ -35,6 +37,7 @@ impl Transition {
             id: self.id,
             time_ns: self.time_ns,
             node: self.node.number(),
+            incarnation: self.incarnation,
             from: self.from,
             to: self.to,
             cause: self.cause,

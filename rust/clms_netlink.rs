@@ -33,6 +33,57 @@ pub struct JoinNode<'a> {
     pub votes: u8,
     /// It has a vote, and no processes.
     pub is_witness: bool,
+    /// Its place in the table.
+    pub place: usize,
+}
+
+/// Rows of a table.
+///
+/// # Errors
+/// `ENOMEM`; `EINVAL` for a number that no node can have.
+fn rows(given: &[bindings::ssi_clms_node], n: u32) -> Result<KVec<JoinNode<'_>>> {
+    let mut out = KVec::new();
+    for n in given.iter().take(n as usize) {
+        let mut addresses = KVec::new();
+        for a in n.addresses.iter().take(n.n_addresses as usize) {
+            addresses.push(Ipv4(*a), GFP_KERNEL)?;
+        }
+        let node = JoinNode {
+            node: NodeId::new(n.id).ok_or(EINVAL)?,
+            name: text(&n.name),
+            addresses,
+            port: n.port,
+            fenced: n.fence != 0,
+            votes: u8::try_from(n.votes).map_err(|_| EINVAL)?,
+            is_witness: n.witness != 0,
+            place: n.place as usize,
+        };
+        out.push(node, GFP_KERNEL)?;
+    }
+    Ok(out)
+}
+
+/// A table of nodes that somebody gives.
+pub struct Table<'a>(&'a bindings::ssi_clms_table);
+
+impl Table<'_> {
+    /// How many changes it has seen.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// It is only asked whether it is in force.
+    pub fn asks(&self) -> bool {
+        self.0.asks != 0
+    }
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` for a number that no node can have.
+    pub fn nodes(&self) -> Result<KVec<JoinNode<'_>>> {
+        rows(&self.0.nodes, self.0.n_nodes)
+    }
 }
 
 /// What a join asks.
@@ -104,24 +155,25 @@ impl Join<'_> {
     /// # Errors
     /// `ENOMEM`; `EINVAL` for a number that no node can have.
     pub fn nodes(&self) -> Result<KVec<JoinNode<'_>>> {
-        let mut out = KVec::new();
-        for n in self.0.nodes.iter().take(self.0.n_nodes as usize) {
-            let mut addresses = KVec::new();
-            for a in n.addresses.iter().take(n.n_addresses as usize) {
-                addresses.push(Ipv4(*a), GFP_KERNEL)?;
-            }
-            let node = JoinNode {
-                node: NodeId::new(n.id).ok_or(EINVAL)?,
-                name: text(&n.name),
-                addresses,
-                port: n.port,
-                fenced: n.fence != 0,
-                votes: u8::try_from(n.votes).map_err(|_| EINVAL)?,
-                is_witness: n.witness != 0,
-            };
-            out.push(node, GFP_KERNEL)?;
-        }
-        Ok(out)
+        rows(&self.0.nodes, self.0.n_nodes)
+    }
+
+    /// How many changes the table has seen.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// The table that is staged; without rows: none is.
+    ///
+    /// # Errors
+    /// As [`Self::nodes`].
+    pub fn next_nodes(&self) -> Result<KVec<JoinNode<'_>>> {
+        rows(&self.0.next, self.0.n_next)
+    }
+
+    /// Its generation.
+    pub fn next_generation(&self) -> u64 {
+        self.0.next_generation
     }
 }
 
@@ -150,6 +202,13 @@ impl Status<'_> {
         self.0.master = master.map_or(0, NodeId::number);
     }
 
+    /// The tables of this node, and whether its files have the one in force.
+    pub fn set_tables(&mut self, tables: Tables, settled: bool) {
+        self.0.table = tables.in_force;
+        self.0.staged = tables.staged;
+        self.0.settled = settled.into();
+    }
+
     /// Adds a node; one too many is left out.
     pub fn add_node(
         &mut self,
@@ -157,19 +216,32 @@ impl Status<'_> {
         name: &[u8],
         state: u32,
         incarnation: u64,
-        loss: &Loss,
+        is_witness: bool,
+        (loss, tables): (&Loss, Tables),
     ) {
         if let Some(n) = self.0.nodes.get_mut(self.0.n_nodes as usize) {
             n.id = node.number();
             n.state = state;
             n.incarnation = incarnation;
+            n.witness = is_witness.into();
             n.fence = loss.fence;
             n.detection_ms = loss.detection_ms;
             n.judgement_ms = loss.judgement_ms;
+            n.table = tables.in_force;
+            n.staged = tables.staged;
             set_text(&mut n.name, name);
             self.0.n_nodes += 1;
         }
     }
+}
+
+/// Digests of a node's tables; 0: none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tables {
+    /// In force there.
+    pub in_force: u64,
+    /// Staged.
+    pub staged: u64,
 }
 
 /// How a node was lost last, as the spec has it.
@@ -221,6 +293,23 @@ impl<'a> Fenced<'a> {
             by_agent: f.by_agent != 0,
         })
     }
+}
+
+/// How far the shutdown of a node is, as the spec has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShutdownState {
+    /// Its stage.
+    pub stage: u32,
+    /// The errno for which it stayed; else 0.
+    pub error: u32,
+    /// Processes that went to other nodes.
+    pub moved: u32,
+    /// Processes that were told to end, and have.
+    pub ended: u32,
+    /// What keeps the node still.
+    pub left: u32,
+    /// A process among those; 0: none.
+    pub process: u32,
 }
 
 /// Tells whoever runs fence agents on this node. Sleeps.
@@ -287,6 +376,36 @@ pub trait Answerer: Send + Sync + 'static {
     /// # Errors
     /// Why it is not believed.
     fn fence_confirm(f: &Fenced<'_>) -> core::result::Result<(), Refusal>;
+
+    /// `shutdown`. Returns when it has begun. `action` is the spec's number.
+    ///
+    /// # Errors
+    /// Why it has not.
+    fn shutdown(node: NodeId, action: u32, grace_ms: u32) -> core::result::Result<(), Refusal>;
+
+    /// `shutdown-state`.
+    ///
+    /// # Errors
+    /// `EHOSTDOWN` the node is down; `ENOTCONN` this one has not joined.
+    fn shutdown_state(node: NodeId) -> Result<ShutdownState>;
+
+    /// `table-stage`.
+    ///
+    /// # Errors
+    /// Why it is not staged.
+    fn table_stage(t: &Table<'_>) -> core::result::Result<(), Refusal>;
+
+    /// `table-unstage`.
+    ///
+    /// # Errors
+    /// Why it is not given up.
+    fn table_unstage() -> core::result::Result<(), Refusal>;
+
+    /// `table-settle`.
+    ///
+    /// # Errors
+    /// Why it is not, or cannot be.
+    fn table_settle(t: &Table<'_>) -> core::result::Result<(), Refusal>;
 }
 
 /// The registered family. Dropping it waits until nobody is answered any more.
@@ -342,7 +461,78 @@ impl<T: Answerer> Adapter<T> {
         fence_list: Some(Self::fence_list),
         fence_done: Some(Self::fence_done),
         fence_confirm: Some(Self::fence_confirm),
+        shutdown: Some(Self::shutdown),
+        shutdown_state: Some(Self::shutdown_state),
+        table_stage: Some(Self::table_stage),
+        table_unstage: Some(Self::table_unstage),
+        table_settle: Some(Self::table_settle),
     };
+
+    /// # Safety
+    /// `t` is valid, `why` is writable.
+    unsafe extern "C" fn table_stage(
+        t: *const bindings::ssi_clms_table,
+        why: *mut *const c_char,
+    ) -> c_int {
+        // SAFETY: By the contract.
+        let t = Table(unsafe { &*t });
+        // SAFETY: By the contract.
+        unsafe { refuse(T::table_stage(&t), why) }
+    }
+
+    /// # Safety
+    /// `why` is writable.
+    unsafe extern "C" fn table_unstage(why: *mut *const c_char) -> c_int {
+        // SAFETY: By the contract.
+        unsafe { refuse(T::table_unstage(), why) }
+    }
+
+    /// # Safety
+    /// `t` is valid, `why` is writable.
+    unsafe extern "C" fn table_settle(
+        t: *const bindings::ssi_clms_table,
+        why: *mut *const c_char,
+    ) -> c_int {
+        // SAFETY: By the contract.
+        let t = Table(unsafe { &*t });
+        // SAFETY: By the contract.
+        unsafe { refuse(T::table_settle(&t), why) }
+    }
+
+    /// # Safety
+    /// `s` is valid, `why` is writable.
+    unsafe extern "C" fn shutdown(
+        s: *const bindings::ssi_clms_shutdown,
+        why: *mut *const c_char,
+    ) -> c_int {
+        // SAFETY: By the contract.
+        let s = unsafe { &*s };
+        let r = NodeId::new(s.node).ok_or(EINVAL.into());
+        let r = r.and_then(|node| T::shutdown(node, s.action, s.grace_ms));
+        // SAFETY: By the contract.
+        unsafe { refuse(r, why) }
+    }
+
+    /// # Safety
+    /// `s` is valid and exclusive.
+    unsafe extern "C" fn shutdown_state(s: *mut bindings::ssi_clms_shutdown) -> c_int {
+        // SAFETY: By the contract.
+        let s = unsafe { &mut *s };
+        let now = match NodeId::new(s.node)
+            .ok_or(EINVAL)
+            .and_then(T::shutdown_state)
+        {
+            Ok(now) => now,
+            Err(e) => return e.to_errno(),
+        };
+        s.stage = now.stage;
+        s.error = now.error;
+        s.moved = now.moved;
+        s.ended = now.ended;
+        s.left = now.left;
+        s.process = now.process;
+        0
+    }
 
     /// # Safety
     /// `st` is valid, zeroed and exclusive.

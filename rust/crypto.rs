@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keyed BLAKE2s, tags of frames, random numbers. Source: `lib/crypto/{blake2s,poly1305}.c`.
+//! Keyed BLAKE2s, tags of frames, random numbers. Source: `lib/crypto/blake2s.c`, `lib/siphash.c`.
 
 use crate::bindings;
 use crate::net::pieces;
@@ -24,12 +24,16 @@ pub fn mac<const N: usize>(key: &[u8; 32], parts: &[&[u8]]) -> [u8; N] {
     out
 }
 
-/// Tags the frames of one direction of a stream: Poly1305 with a multiplier for the stream and a pad for each frame.
+/// Tags the frames of one direction of a stream: SipHash-2-4 over the head and over what
+/// another SipHash-2-4 makes of the body.
 pub struct FrameKey(bindings::ssi_frame_key);
 
 impl FrameKey {
-    /// Bytes of a tag.
+    /// Bytes of a tag. The second half is zero: room for a longer one.
     pub const TAG: usize = 16;
+
+    /// Bytes of a head.
+    pub const HEAD: usize = bindings::SSI_FRAME_HEAD as usize;
 
     /// From the stream's key.
     pub fn new(key: &[u8; 32]) -> Self {
@@ -39,16 +43,15 @@ impl FrameKey {
         Self(k)
     }
 
-    /// The tag of frame `number`, which is never used for another one. The parts, at most four, must tell their lengths:
-    /// zeros behind one of them do not change the tag.
-    pub fn tag(&self, number: u64, parts: &[&[u8]]) -> [u8; Self::TAG] {
-        let mut out = [0; Self::TAG];
-        let c = pieces(parts);
-        // CAST: at most four.
-        let n = parts.len().min(c.len()) as u32;
-        // SAFETY: All live through the call; lengths are theirs.
-        unsafe { bindings::ssi_frame_tag(out.as_mut_ptr(), &self.0, number, c.as_ptr(), n) };
-        out
+    /// The tag of a frame. The head must tell the length of the body, and be of no other frame of the stream.
+    pub fn tag(&self, head: &[u8; Self::HEAD], body: &[u8]) -> [u8; Self::TAG] {
+        let mut tag = [0; Self::TAG];
+        // SAFETY: All live through the call; the lengths are theirs.
+        let sum =
+            unsafe { bindings::ssi_frame_tag(&self.0, head.as_ptr(), body.as_ptr(), body.len()) };
+        let (first, _) = tag.split_at_mut(8);
+        first.copy_from_slice(&sum.to_le_bytes());
+        tag
     }
 }
 

@@ -10,6 +10,20 @@ pub fn restart_now() {
     unsafe { bindings::ssi_restart_now() }
 }
 
+/// Powers off in order: the command of the sysctl `kernel.poweroff_cmd` is run, which asks init. Where it cannot be run
+/// the kernel does it. Returns when that has begun.
+pub fn power_off() {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_power_off() }
+}
+
+/// Restarts in order: `/sbin/reboot` is run, which asks init. Where it cannot be run the kernel does it. Returns when
+/// that has begun.
+pub fn reboot() {
+    // SAFETY: No arguments.
+    unsafe { bindings::ssi_reboot() }
+}
+
 /// Nanoseconds since the epoch by this machine's clock.
 pub fn wall_clock_ns() -> u64 {
     // SAFETY: No arguments.

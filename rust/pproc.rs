@@ -123,6 +123,36 @@ pub fn ids(nr: ClusterPid) -> Result<Ids> {
     Ok(Ids::from_c(&c))
 }
 
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    /// There is none of that number here.
+    Gone,
+    /// It runs or sleeps.
+    Alive,
+    /// It waits for something that no signal ends.
+    Uninterruptible,
+    /// It is stopped.
+    Stopped,
+    /// Its first thread has ended, others have not.
+    Leaderless,
+    /// It has ended, and its parent has not waited for it.
+    Dead,
+}
+
+/// What a process of this node does. Any context.
+pub fn process_state(nr: ClusterPid) -> ProcessState {
+    // SAFETY: The function takes a number only.
+    match unsafe { bindings::ssi_process_state(nr.0) } {
+        bindings::SSI_PROCESS_ALIVE => ProcessState::Alive,
+        bindings::SSI_PROCESS_UNINTERRUPTIBLE => ProcessState::Uninterruptible,
+        bindings::SSI_PROCESS_STOPPED => ProcessState::Stopped,
+        bindings::SSI_PROCESS_LEADERLESS => ProcessState::Leaderless,
+        bindings::SSI_PROCESS_DEAD => ProcessState::Dead,
+        _ => ProcessState::Gone,
+    }
+}
+
 /// Whom a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {

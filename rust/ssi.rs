@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod bindings;
+pub mod clms_cleaner;
 pub mod clms_history;
 pub mod clms_netlink;
 pub mod cred;
@@ -28,6 +29,7 @@ pub mod pproc;
 pub mod refusal;
 pub mod task;
 pub mod text;
+pub mod trace;
 pub mod wait;
 pub mod wire;
 

@@ -201,7 +201,7 @@ pub(crate) fn leave(movement: u64) -> UserReturn {
 
 /// Moves the current process: everything up to and with the commit.
 fn go(d: &Departure) -> core::result::Result<(), Refusal> {
-    movement::check_open()?;
+    movement::check_outward()?;
     if steps::has_execed() {
         // Whoever asked had a right to another program.
         return Err(Refusal::new(EAGAIN, b"runs another program now"));

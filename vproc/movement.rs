@@ -25,7 +25,6 @@
 //!
 //! Not for choosing and catching a process, and not for making and sending its image: that is `migrate` and `rexec`.
 
-use crate::children;
 use crate::migrate;
 use crate::nodes;
 use crate::progress;
@@ -62,8 +61,17 @@ static NEXT: Atomic<u64> = Atomic::new(1);
 /// Bits of the count in a movement's number; above is the node's.
 const COUNT_BITS: u32 = 48;
 
-/// Whether movements may start: 0 no, 1 yes.
-static OPEN: Atomic<u32> = Atomic::new(1);
+/// Which movements may begin: [`CLOSED`], [`OUTWARD`] or [`OPEN`].
+static WAYS: Atomic<u32> = Atomic::new(OPEN);
+
+/// None.
+const CLOSED: u32 = 0;
+
+/// From here only.
+const OUTWARD: u32 = 1;
+
+/// To here as well.
+const OPEN: u32 = 2;
 
 /// Makes the tables. Once, at module load.
 pub(crate) fn init() {
@@ -82,23 +90,40 @@ pub(crate) fn clear() {
 
 /// The node is about to leave: nothing starts to move any more.
 pub(crate) fn refuse_new() {
-    OPEN.store(0, Relaxed);
+    WAYS.store(CLOSED, Relaxed);
+}
+
+/// The node is being shut down: nothing comes any more.
+pub(crate) fn refuse_newcomers() {
+    WAYS.store(OUTWARD, Relaxed);
 }
 
 /// The node has joined, or stays after all.
 pub(crate) fn allow_new() {
-    OPEN.store(1, Relaxed);
+    WAYS.store(OPEN, Relaxed);
 }
 
-/// Whether processes may come and go.
-///
-/// # Errors
-/// `EHOSTUNREACH` while this node leaves.
-pub(crate) fn check_open() -> core::result::Result<(), Refusal> {
-    if OPEN.load(Relaxed) == 0 {
+fn check(least: u32) -> core::result::Result<(), Refusal> {
+    if WAYS.load(Relaxed) < least {
         return Err(Refusal::new(EHOSTUNREACH, b"this node leaves"));
     }
     Ok(())
+}
+
+/// Whether processes may come.
+///
+/// # Errors
+/// `EHOSTUNREACH` while this node leaves, or is being shut down.
+pub(crate) fn check_open() -> core::result::Result<(), Refusal> {
+    check(OPEN)
+}
+
+/// Whether processes may go.
+///
+/// # Errors
+/// `EHOSTUNREACH` while this node leaves.
+pub(crate) fn check_outward() -> core::result::Result<(), Refusal> {
+    check(OUTWARD)
 }
 
 /// A number for a movement that starts on this node.
@@ -145,11 +170,6 @@ pub(crate) fn is_here_for_good(pid: ClusterPid, caller: Caller) -> Result<bool> 
         leaving::unbar(pid, searcher);
     }
     Ok(is_here)
-}
-
-/// Whether any process has relations to other nodes, so that this node cannot leave.
-pub(crate) fn any_relations() -> bool {
-    !coming::is_empty() || children::alive().map_or(true, |l| !l.is_empty())
 }
 
 /// A node is down: what it was sending here and is not complete goes, what is complete asks the origin.

@@ -4,6 +4,7 @@
 
 use crate::agent;
 use crate::children;
+use crate::drain;
 use crate::events;
 use crate::home;
 use crate::listing;
@@ -11,6 +12,7 @@ use crate::migrate;
 use crate::movement;
 use crate::progress;
 use crate::recovery;
+use crate::relations;
 use kernel::prelude::*;
 use ssi::failpoint;
 use ssi::ids::ClusterPid;
@@ -84,6 +86,7 @@ impl State {
         children::init();
         listing::init();
         migrate::init();
+        drain::init();
         recovery::init();
         movement::init();
         progress::init()?;
@@ -93,6 +96,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        drain::end();
         movement::clear();
         progress::clear();
         migrate::clear();
@@ -130,7 +134,7 @@ impl clms::ViewObserver for Observer {
         movement::refuse_new();
         // A process of ours elsewhere, or of others here, keeps the node.
         let free = failpoint::hit("vproc.leave.node.refusing").and_then(|()| {
-            if movement::any_relations() {
+            if relations::all().map_or(true, |all| !all.is_empty()) {
                 Err(EBUSY)
             } else {
                 Ok(())
@@ -140,10 +144,29 @@ impl clms::ViewObserver for Observer {
             movement::allow_new();
             return free;
         }
+        drain::stop();
         recovery::stop();
         events::stop();
         agent::stop();
         Ok(())
+    }
+
+    fn drain(&self, grace_ms: u32) -> Result {
+        movement::refuse_newcomers();
+        drain::begin(grace_ms)
+    }
+
+    fn drained(&self) -> clms::Drained {
+        drain::drained()
+    }
+
+    fn stays(&self) {
+        drain::give_up();
+        movement::allow_new();
+    }
+
+    fn left(&self) {
+        drain::give_up();
     }
 
     fn node_up(&self, node: NodeId, incarnation: Incarnation) {

@@ -41,7 +41,7 @@ pub(crate) fn run(to: NodeId, exec: &ExecStrings<'_>) -> Result {
 }
 
 fn try_run(to: NodeId, exec: &ExecStrings<'_>) -> core::result::Result<(), Refusal> {
-    movement::check_open()?;
+    movement::check_outward()?;
     let (ids, leader) = steps::leave_check()?;
     let pid = ids.tgid;
     let ppid = movement::family::wire_parent(&ids);

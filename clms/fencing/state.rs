@@ -267,6 +267,17 @@ impl<S: Deref<Target = [Slot]> + DerefMut> Fencing<S> {
         }
     }
 
+    /// There is another node at a place, or none, which is fenced or not.
+    pub(crate) fn forget(&mut self, p: Place, fenced: bool) {
+        if let Some(s) = self.slots.get_mut(p) {
+            *s = Slot::default();
+        }
+        self.fenced &= !bit(p);
+        if fenced {
+            self.fenced |= bit(p);
+        }
+    }
+
     /// Whether that life is over. Nobody acts on its death before.
     pub(crate) fn is_over(&self, p: Place, life: Life) -> bool {
         self.fenced & bit(p) == 0 || self.slots.get(p).is_none_or(|s| s.over >= life)

@@ -196,7 +196,7 @@ mod tests {
     /// A master alone, with a record, a request that was lost, and what comes of entering a second view with a joiner.
     fn core() -> Result<Core> {
         let mut c = new_core(0, 5, 2)?;
-        c.enter(1, 1, 0);
+        c.enter(1, 1, 0, true);
         for o in [
             op(b"a", 0, b"one")?,
             op(b"b", 0, &[3; 256])?,
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_prepared_change_goes_along() -> Result {
         let mut c = core()?;
-        c.enter(2, 3, 0);
+        c.enter(2, 3, 0, false);
         c.reported(1, 2, Default::default());
         c.started(1, 2);
         let r = c.request(op(b"c", 0, b"three")?);
@@ -238,7 +238,7 @@ mod tests {
         assert!(decode(&bytes, 2)?.prepared == Some(r));
         // Who takes it over, and commits, has it.
         let mut joiner = new_core(1, 6, 2)?;
-        joiner.enter(2, 3, 0);
+        joiner.enter(2, 3, 0, false);
         assert!(!joiner.is_ready());
         assert!(joiner.start(0, 2, Some(decode(&bytes, 2)?)).is_ok());
         assert!(joiner.is_ready() && joiner.machine().get(r.op.name).is_none());
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn torn_bytes_are_refused() -> Result {
         let mut c = core()?;
-        c.enter(2, 3, 0);
+        c.enter(2, 3, 0, false);
         c.reported(1, 2, Default::default());
         c.started(1, 2);
         let r = c.request(op(b"c", 0, b"three")?);

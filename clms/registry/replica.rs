@@ -5,6 +5,7 @@
 //! Handlers, callers and the view thread take one step under one lock and leave. A thread of its own sends: it alone waits for
 //! other nodes, and goes on as soon as they are declared down.
 
+use crate::patience::Patience;
 use crate::registry::contents;
 use crate::registry::proto::value;
 use crate::registry::proto::Append;
@@ -33,6 +34,7 @@ use crate::registry::state::Request;
 use crate::registry::Name;
 use crate::registry::Record;
 use crate::registry::Value;
+use crate::thread::MAX_NODES;
 use kernel::prelude::*;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
@@ -40,6 +42,7 @@ use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
+use kernel::sync::SpinLock;
 use kernel::types::ScopeGuard;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -82,8 +85,9 @@ struct Inner {
 pub(crate) struct Replica {
     this: Place,
     life: u64,
-    /// By place.
-    nodes: KVec<NodeId>,
+    /// By place. Lock: level 29 `clms::nodes`, spin; a leaf.
+    #[pin]
+    nodes: SpinLock<[Option<NodeId>; MAX_NODES]>,
     /// Lock: level 28 `clms::registry`, mutex. Held for one step, never across a message.
     #[pin]
     inner: Mutex<Inner>,
@@ -102,6 +106,8 @@ pub(crate) struct Replica {
     /// Grows when the view changes, contents come, this node begins to lead, and with [`Self::touch`].
     stage: Atomic<u64>,
     leads: Atomic<u32>,
+    /// The last view in which nobody had contents; 0: none.
+    lost_in: Atomic<u64>,
     /// Steps after which there was something to send.
     steps: Atomic<u64>,
     view: Atomic<u64>,
@@ -123,10 +129,10 @@ impl Replica {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn new(this: Place, life: Incarnation, nodes: KVec<NodeId>) -> Result<Arc<Self>> {
-        let core = new_core(this, life.0, nodes.len())?;
+    pub(crate) fn new(this: Place, life: Incarnation) -> Result<Arc<Self>> {
+        let core = new_core(this, life.0, MAX_NODES)?;
         let mut lives = KVec::new();
-        lives.resize(nodes.len(), 0, GFP_KERNEL)?;
+        lives.resize(MAX_NODES, 0, GFP_KERNEL)?;
         let inner = Inner {
             core,
             members: 0,
@@ -136,7 +142,7 @@ impl Replica {
             pin_init!(Self {
                 this,
                 life: life.0,
-                nodes,
+                nodes <- kernel::new_spinlock!([None; MAX_NODES], "clms::nodes"),
                 inner <- kernel::new_mutex!(inner, "clms::registry"),
                 work <- Event::new(),
                 answers <- Event::new(),
@@ -144,6 +150,7 @@ impl Replica {
                 staged <- Event::new(),
                 stage: Atomic::new(0),
                 leads: Atomic::new(0),
+                lost_in: Atomic::new(0),
                 steps: Atomic::new(0),
                 view: Atomic::new(0),
                 answered: Atomic::new(0),
@@ -159,12 +166,23 @@ impl Replica {
 
     /// The place of a node.
     pub(crate) fn place(&self, node: NodeId) -> Option<Place> {
-        self.nodes.iter().position(|n| *n == node)
+        self.nodes.lock().iter().position(|n| *n == Some(node))
     }
 
-    /// How many nodes the table has.
+    /// A place has that node from now on, or is vacant.
+    pub(crate) fn set_node(&self, p: Place, node: Option<NodeId>) {
+        if let Some(n) = self.nodes.lock().get_mut(p) {
+            *n = node;
+        }
+    }
+
+    fn node_at(&self, p: Place) -> Option<NodeId> {
+        self.nodes.lock().get(p).copied().flatten()
+    }
+
+    /// How many places there are.
     pub(crate) fn n_nodes(&self) -> usize {
-        self.nodes.len()
+        MAX_NODES
     }
 
     /// Looks, without changing anything. Sleeps.
@@ -207,6 +225,13 @@ impl Replica {
         if is_staged {
             self.touch();
         }
+        if core.is_lost() && self.lost_in.xchg(core.view(), Full) != core.view() {
+            pr_err!(
+                "view {}: no member has the records of the members before: they are lost, and nobody makes new ones; let \
+                 all nodes leave, or restart them, so that a cluster begins anew\n",
+                core.view()
+            );
+        }
         let is_work = core.is_busy();
         if is_work {
             self.steps.fetch_add(1, Full);
@@ -239,7 +264,15 @@ impl Replica {
 
     /// A view is in force on this node: links to its members are open, those who are out are known to be off, and
     /// observers know of it.
-    pub(crate) fn entered(&self, view: u64, members: Mask, lives: &[u64]) {
+    /// The lowest of `leaders` leads.
+    /// `is_first`: none of them was in a view before.
+    pub(crate) fn entered(
+        &self,
+        view: u64,
+        (members, leaders): (Mask, Mask),
+        lives: &[u64],
+        is_first: bool,
+    ) {
         let wakes = {
             let mut inner = self.inner.lock();
             for (mine, l) in inner.lives.iter_mut().zip(lives) {
@@ -247,8 +280,8 @@ impl Replica {
             }
             inner.members = members;
             // CAST: below 64.
-            let master = members.trailing_zeros() as Place;
-            inner.core.enter(view, members, master);
+            let master = leaders.trailing_zeros() as Place;
+            inner.core.enter(view, members, master, is_first);
             self.publish(&inner.core)
         };
         self.wake(wakes);
@@ -273,8 +306,8 @@ impl Replica {
 
     /// This node and its life.
     pub(crate) fn me(&self) -> Option<(NodeId, Incarnation)> {
-        let node = self.nodes.get(self.this)?;
-        Some((*node, Incarnation(self.life)))
+        let node = self.node_at(self.this)?;
+        Some((node, Incarnation(self.life)))
     }
 
     /// The view, in any context; 0: none yet.
@@ -337,14 +370,14 @@ impl Replica {
     /// This node wants to leave: begins no more changes, and waits for those under way. Sleeps.
     ///
     /// # Errors
-    /// `EINTR` a signal: it stays. Changes wait as long as a node that was lost is not known to be off.
-    pub(crate) fn close(&self) -> Result {
+    /// [`Patience::error`]: it stays. Changes wait as long as a node that was lost is not known to be off.
+    pub(crate) fn close(&self, patience: &Patience<'_>) -> Result {
         // Before anybody looks who is under way: ordered against the ticket that a caller takes before it looks.
         let _before = self.closed.xchg(1, Full);
         let is_idle = || self.turn.load(Acquire) == self.tickets.load(Acquire);
-        if !self.answers.wait_interruptible(is_idle) {
+        if !patience.wait(&self.answers, is_idle) {
             self.reopen();
-            return Err(EINTR);
+            return Err(patience.error());
         }
         Ok(())
     }
@@ -393,7 +426,7 @@ impl Replica {
         let number = request.number;
         loop {
             let (view, master) = self.look(|c| (c.view(), c.master()));
-            let to = self.nodes.get(master).copied();
+            let to = self.node_at(master);
             let is_asked = if master == self.this {
                 self.step(|c| c.wanted(view, *request));
                 true
@@ -436,7 +469,7 @@ impl Replica {
     }
 
     fn node(&self, p: Place) -> Result<NodeId> {
-        self.nodes.get(p).copied().ok_or(EINVAL)
+        self.node_at(p).ok_or(EINVAL)
     }
 
     /// Returns whether all of it was done.
@@ -467,8 +500,8 @@ impl Replica {
 
     /// The nodes at those places.
     fn each(&self, mask: Mask) -> impl Iterator<Item = (Place, NodeId)> + '_ {
-        let nodes = self.nodes.iter().copied().enumerate();
-        nodes.filter(move |(p, _)| mask & (1 << p) != 0)
+        let places = (0..MAX_NODES).filter(move |p| mask & (1 << p) != 0);
+        places.filter_map(|p| Some((p, self.node_at(p)?)))
     }
 
     fn fetch(&self, from: Place, view: u64) -> Result {
@@ -477,7 +510,7 @@ impl Replica {
         };
         let got = ics::call::<Fetch>(self.node(from)?, &req, &[]);
         let (rep, tail) = got.map_err(ics::CallError::to_errno)?;
-        let whole = contents::decode(&tail, self.nodes.len())?;
+        let whole = contents::decode(&tail, MAX_NODES)?;
         if self.step(|c| c.fetched(from, view, rep.of.get(), whole)) {
             Ok(())
         } else {
@@ -489,13 +522,12 @@ impl Replica {
         let req = StartReq {
             view: Le64::new(view),
         };
-        let n = self.nodes.len();
-        let mut asked = KVec::with_capacity(n, GFP_KERNEL)?;
+        let mut asked = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
         let mut result = Ok(());
         for (p, node) in self.each(to) {
             let tail = self.look(|c| {
                 if c.lacks(p) {
-                    contents::encode(c, n)
+                    contents::encode(c, MAX_NODES)
                 } else {
                     Ok(KVVec::new())
                 }
@@ -520,7 +552,7 @@ impl Replica {
             seq: Le64::new(seq),
             request: WireRequest::new(request),
         };
-        let mut asked = KVec::with_capacity(self.nodes.len(), GFP_KERNEL)?;
+        let mut asked = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
         let mut result = Ok(());
         for (p, node) in self.each(to) {
             match begin::<Append>(node, &req, value(request)) {

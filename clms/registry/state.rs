@@ -9,9 +9,12 @@
 //! too, and then leads.
 //!
 //! What makes it safe: every change that was committed in a view was prepared at all members of that view while they were in
-//! it, and of two views the later one has a member that was in the earlier one, in the same life. That member reports
-//! the change, or contents of a view between the two, which have it by the same argument. The furthest contents are those
-//! of the latest view, and of these the longest: one node has made their order.
+//! it, and a life that a view leaves out is in no later one. So whoever has contents at all has every change that was
+//! committed before: it was in that view, or was given contents of a later one, which have it by the same argument. The
+//! furthest contents are those of the latest view, and of these the longest: one node has made their order.
+//!
+//! In the cluster's first view all have contents: none. Later a view may be left with members that were given none yet. Then
+//! nobody leads: they wait, for what was committed is not to be had any more.
 //!
 //! A request has a number of its node and its life, and its outcome is part of the contents: who asks again in a
 //! later view gets the outcome of the first time.
@@ -75,8 +78,10 @@ impl<T> Done<T> {
         outcome: None,
     };
 
+    /// Whether a request is done. Of lives there is no order: another node may have the place now, whose clock is behind. One of a
+    /// life before is committed before any of the life that is a member then, as it was prepared already, and is not taken any more.
     fn covers<O>(&self, r: &Request<O>) -> bool {
-        (self.life, self.number) >= (r.life, r.number)
+        self.life == r.life && self.number >= r.number
     }
 }
 
@@ -303,10 +308,13 @@ where
             .flatten()
     }
 
-    /// This view is in force here.
-    pub(crate) fn enter(&mut self, view: u64, members: Mask, master: Place) {
+    /// This view is in force here. `is_first`: none of its members was in one before.
+    pub(crate) fn enter(&mut self, view: u64, members: Mask, master: Place, is_first: bool) {
         if view <= self.view {
             return;
+        }
+        if is_first && self.view == 0 {
+            self.of = view;
         }
         self.view = view;
         self.members = members;
@@ -544,8 +552,18 @@ where
         self.members & !bit(self.this)
     }
 
-    /// The furthest of all members, if all have reported.
+    /// The furthest of all members, if all have reported and one has contents.
     fn furthest(&self) -> Option<(Place, Position)> {
+        self.best().filter(|(_, at)| at.view != 0)
+    }
+
+    /// Whether this node would lead, and no member has contents: what was committed is lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.part == Part::Collects && self.best().is_some_and(|(_, at)| at.view == 0)
+    }
+
+    /// How far the furthest is, if all have reported.
+    fn best(&self) -> Option<(Place, Position)> {
         let mut best = (self.this, self.position());
         for (p, k) in self.peers.iter().enumerate() {
             if self.others() & bit(p) == 0 {

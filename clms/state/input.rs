@@ -19,6 +19,10 @@ pub(crate) enum Input<S> {
     Leave,
     /// It stays after all.
     Stay,
+    /// It knows the next table of nodes; `None`: there will be none. The others should hear so now.
+    Stage(Option<Change>),
+    /// Its next life begins with the table that is in force.
+    Settle,
 }
 
 impl<S, K, const W: usize> Core<K, W>
@@ -41,6 +45,14 @@ where
                 };
             }
             Input::Stay => self.stay(),
+            Input::Stage(change) => {
+                let is_new = self.stage(change);
+                return match self.tick(now) {
+                    Effect::None if is_new => Effect::Say,
+                    effect => effect,
+                };
+            }
+            Input::Settle => self.settle(),
         }
         self.tick(now)
     }

@@ -41,23 +41,32 @@ where
 
     /// Whether supporters with a majority were last heard so late that this node may act at `time`.
     pub(crate) fn may_act(&self, time: Millis) -> bool {
-        self.is_backed(time, |_| true)
+        self.is_backed(self.table, time, |_| true)
     }
 
     /// Whether it may begin to act in that view.
-    pub(super) fn may_enter(&self, id: u64, now: Millis) -> bool {
+    pub(super) fn may_enter(&self, v: &View<W>, now: Millis) -> bool {
         // What others support it in later may be in force without this one: it enters that, or none.
-        self.phase != Phase::Joining || self.is_backed(now, |k| k.backed_in == id)
+        let is_joining = self.phase == Phase::Joining;
+        // With another table it goes on only if its lease does.
+        let is_same = !is_joining && v.table == self.table;
+        is_same || self.is_backed(v.table, now, |k| !is_joining || k.backed_in == v.id)
     }
 
-    pub(super) fn is_backed(&self, time: Millis, counts: impl Fn(&Known<S>) -> bool) -> bool {
+    /// Whether supporters that count have a majority in that table.
+    pub(super) fn is_backed(
+        &self,
+        table: u64,
+        time: Millis,
+        counts: impl Fn(&Known<S>) -> bool,
+    ) -> bool {
         let mut backers = Places::one(self.this);
         for (p, k) in self.others() {
             if k.backed != 0 && time < k.backed.saturating_add(self.times.lease) && counts(k) {
                 backers.insert(p);
             }
         }
-        self.is_quorate(&backers)
+        self.is_quorate_in(table, &backers)
     }
 
     /// When this node must have stopped unless it is supported again; `None`: it does not act, or needs nobody.

@@ -32,6 +32,7 @@ where
     /// The members that a view should have now.
     fn wanted(&self, alive: &Places<W>, team: &Places<W>, now: Millis) -> Places<W> {
         let is_first = self.phase == Phase::Joining;
+        let next = self.table_ahead(team);
         let mut set = if is_first {
             Places::one(self.this)
         } else {
@@ -39,10 +40,15 @@ where
         };
         for (p, k) in self.others() {
             let says: &Says<W> = k.says.borrow();
-            let has_stream = k.row.is_witness || k.link == k.incarnation;
+            let has_stream = k.link == k.incarnation;
             let may_join = if is_first { team } else { alive };
-            let joins =
-                may_join.contains(p) && has_stream && says.phase == Phase::Joining && !k.is_over();
+            let has_table = Self::can_be_in(says, self.table) && Self::can_be_in(says, next);
+            let may_be_in = has_table && self.goes() != Some(p);
+            let joins = may_join.contains(p)
+                && has_stream
+                && says.phase == Phase::Joining
+                && may_be_in
+                && !k.is_over();
             // Who joins is heard by all, or waits.
             let hears_all = set
                 .minus(&Places::one(self.this))
@@ -54,7 +60,7 @@ where
             }
         }
         if is_first {
-            let all = set.len() == self.n;
+            let all = set == self.rows;
             let waited = now >= self.started.saturating_add(self.times.form);
             if !all && !waited {
                 return Places::EMPTY;
@@ -75,12 +81,14 @@ where
         let ahead = |(p, k): (Place, &Known<S>)| {
             wanted.contains(p) && k.says.borrow().promised > self.view.id
         };
+        let table = self.table_for(&wanted);
         // So does this node, if it gave up a proposal of its own: it would not support whom that left out.
         let is_settled = wanted == self.view.members
+            && table == self.table
             && self.promised.id <= self.view.id
             && !self.others().any(ahead);
         if !mine || !self.is_quorate(&wanted) || is_settled {
-            if !mine || self.proposal.members != wanted {
+            if !mine || self.proposal.members != wanted || self.proposal.table != table {
                 self.proposal = View::default();
             }
             return;
@@ -94,7 +102,8 @@ where
             last.members.contains(p) && (other || says.promised > last.id)
         };
         let is_hopeless = self.others().any(taken);
-        if last.id != 0 && last.members == wanted && last.digest == digest && !is_hopeless {
+        let is_same = last.members == wanted && last.digest == digest && last.table == table;
+        if last.id != 0 && is_same && !is_hopeless {
             return;
         }
         self.newest = self.newest.max(self.view.id).saturating_add(1);
@@ -102,6 +111,7 @@ where
             id: self.newest,
             members: wanted,
             digest,
+            table,
         };
         self.keep_promise(self.proposal, self.this);
     }
@@ -134,7 +144,8 @@ where
         if v.id > self.view.id.max(self.promised.id)
             && v.members.contains(self.this)
             && v.members.minus(alive).is_empty()
-            && self.is_quorate(&v.members)
+            && self.has_table_of(&v)
+            && self.is_quorate_in(v.table, &v.members)
             && v.digest == self.digest(&v.members)
             && !self.has_ended_life(&v.members)
         {
@@ -171,7 +182,7 @@ where
             let says: &Says<W> = k.says.borrow();
             !v.members.contains(p) || (says.promised == v.id && says.promised_to == self.this)
         };
-        let may_enter = self.may_enter(v.id, now);
+        let may_enter = self.may_enter(&v, now);
         if !self.others().all(is_promised) || !self.may_exclude(&v.members, now) || !may_enter {
             return None;
         }
@@ -188,31 +199,22 @@ where
 
     /// Takes the promised view over once somebody says that it is in force.
     pub(super) fn follow(&mut self, now: Millis) -> Option<View<W>> {
-        if self.promised.id <= self.view.id {
+        let v = self.promised;
+        if v.id <= self.view.id || !self.has_table_of(&v) {
             return None;
         }
-        (self.is_in_force() && self.may_enter(self.promised.id, now))
-            .then(|| self.install(self.promised))
+        (self.is_in_force() && self.may_enter(&v, now)).then(|| self.install(v))
     }
 
     pub(super) fn install(&mut self, v: View<W>) -> View<W> {
+        self.turn_to(v.table);
         self.view = v;
         let this = self.this;
         for (p, k) in self.known.iter_mut().enumerate().take(self.n) {
             if p != this && v.members.contains(p) && k.incarnation != k.promised {
                 // A later life of a member was heard of meanwhile. It waits until the one in the view is out.
-                *k = Known {
-                    row: k.row,
-                    incarnation: k.promised,
-                    promised: k.promised,
-                    heard: k.heard,
-                    supported: k.supported,
-                    supported_life: k.supported_life,
-                    over: k.over,
-                    over_since: k.over_since,
-                    link: k.link,
-                    ..Known::default()
-                };
+                k.turn_to(k.promised);
+                self.search.is_old = true;
             }
         }
         if self.phase == Phase::Joining || !self.may_leave() {

@@ -27,6 +27,8 @@ pub(crate) struct View<const W: usize> {
     pub(crate) members: Places<W>,
     /// Digest of its members' incarnations.
     pub(crate) digest: u64,
+    /// The table that it counts votes by.
+    pub(crate) table: u64,
 }
 
 /// What a node says in each heartbeat, to everybody.
@@ -34,6 +36,9 @@ pub(crate) struct View<const W: usize> {
 pub(crate) struct Says<const W: usize> {
     /// What it is.
     pub(crate) phase: Phase,
+    /// Its table, and the one that is staged; 0: none.
+    pub(crate) table: u64,
+    pub(crate) staged: u64,
     /// The view in force there.
     pub(crate) view: View<W>,
     /// The view it proposes; id 0: none.
@@ -46,6 +51,17 @@ pub(crate) struct Says<const W: usize> {
     pub(crate) hears: Places<W>,
     /// Whose lives are over for it: it has promised a view without them.
     pub(crate) over: Places<W>,
+}
+
+impl<const W: usize> Says<W> {
+    /// Whether it says the same of what decides who belongs together.
+    pub(super) fn is_as_near(&self, other: &Self) -> bool {
+        self.phase == other.phase
+            && self.table == other.table
+            && self.view == other.view
+            && self.hears == other.hears
+            && self.over == other.over
+    }
 }
 
 /// A heartbeat, as it came.

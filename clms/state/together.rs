@@ -25,6 +25,58 @@ const MAX_LOOKS: usize = 512;
 /// How many sets it keeps in mind meanwhile: with each choice one more, and each makes the set smaller.
 const MAX_OPEN: usize = 64;
 
+/// How many rows of the table are looked at on account of heartbeats between two ticks before the rest waits for the second: a
+/// step looks at all, and so does a search at each of its sets.
+const MAX_WORK: usize = 4096;
+
+/// What was found of who belongs together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Search<const W: usize> {
+    team: Places<W>,
+    /// This node's part in what it was found of.
+    of: Own<W>,
+    /// What others say of it has changed.
+    pub(super) is_old: bool,
+    /// Rows looked at since the last tick.
+    work: usize,
+}
+
+/// What of a node itself decides with whom it belongs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+struct Own<const W: usize> {
+    phase: Phase,
+    view: u64,
+    alive: Places<W>,
+    over: Places<W>,
+}
+
+impl<const W: usize> Default for Search<W> {
+    fn default() -> Self {
+        Self {
+            team: Places::EMPTY,
+            of: Own::default(),
+            is_old: true,
+            work: 0,
+        }
+    }
+}
+
+impl<const W: usize> Search<W> {
+    /// Time has passed.
+    pub(super) fn begins_anew(&mut self) {
+        self.work = 0;
+    }
+
+    /// Whether a heartbeat may have this node think now, with a table of `n`.
+    pub(super) fn may_think(&mut self, n: usize) -> bool {
+        let may = self.work < MAX_WORK;
+        if may {
+            self.work += n;
+        }
+        may
+    }
+}
+
 /// The cuts in a set.
 struct Cuts<const W: usize> {
     /// The lowest node that has any, and from whom it is apart.
@@ -63,32 +115,66 @@ where
     fn in_majority(&self, alive: &Places<W>) -> Places<W> {
         let mut set = Places::EMPTY;
         for p in alive.iter() {
-            if self.is_quorate(&self.heard_by(p)) {
+            let is_of_table = p == self.this
+                || self
+                    .known
+                    .get(p)
+                    .is_some_and(|k| k.says.borrow().table == self.table);
+            if is_of_table && self.is_quorate(self.heard_by(p)) {
                 set.insert(p);
             }
         }
         set
     }
 
+    /// The team, if it is as it was or may be looked for now; at a tick it always may.
+    pub(super) fn find_team(&mut self, alive: &Places<W>) -> Option<Places<W>> {
+        let of = Own {
+            phase: self.phase,
+            view: self.view.id,
+            alive: *alive,
+            over: self.over,
+        };
+        if self.search.is_old || self.search.of != of {
+            if self.search.work > MAX_WORK {
+                return None;
+            }
+            let mut looks = 0;
+            self.search.team = self.team(alive, &mut looks);
+            self.search.of = of;
+            self.search.is_old = false;
+            self.search.work += looks * self.n;
+        }
+        Some(self.search.team)
+    }
+
+    /// Rows of the table looked at since the last tick: `tests/host/clms` bounds it.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> usize {
+        self.search.work
+    }
+
     /// The best team, as far as this node is concerned: of the members that stay; if those have none, of those and as many
     /// of those that want out as have to stay, the lowest; where there are no members, of joiners. Empty: there is none.
-    pub(super) fn team(&self, alive: &Places<W>) -> Places<W> {
+    fn team(&self, alive: &Places<W>, looks: &mut usize) -> Places<W> {
         let peers = self.peers(alive);
         if self.without_witnesses(peers).is_empty() {
-            return self.best(self.in_majority(alive));
+            return self.best(self.in_majority(alive), looks);
         }
         let out = self.in_phase(peers, Phase::Leaving);
         // Somebody has promised a view without them already.
         let gone = out.and(&self.over_for_any(&peers));
         let mut team = Places::EMPTY;
+        let mut last = Places::EMPTY;
         for set in [peers.minus(&out), peers.minus(&gone), peers] {
-            if team.is_empty() {
-                team = self.best(set);
+            if team.is_empty() && set != last {
+                last = set;
+                team = self.best(set, looks);
             }
         }
-        for p in (0..self.n).rev() {
+        for p in (0..self.n).rev().filter(|p| out.contains(*p)) {
             let rest = team.minus(&Places::one(p));
-            if out.contains(p) && self.is_quorate(&rest) {
+            if self.is_quorate(&rest) {
                 team = rest;
             }
         }
@@ -136,36 +222,42 @@ where
     }
 
     /// Whom a node hears, as far as this one heard.
-    fn heard_by(&self, p: Place) -> Places<W> {
+    fn heard_by<'a>(&'a self, p: Place) -> &'a Places<W>
+    where
+        S: 'a,
+    {
         if p == self.this {
-            return self.hears;
+            return &self.hears;
         }
         let k = self.known.get(p);
-        k.map_or(Places::EMPTY, |k| k.says.borrow().hears)
+        k.map_or(&Places::EMPTY, |k| &k.says.borrow().hears)
     }
 
     /// Whose lives are over for a node.
-    fn over_for(&self, p: Place) -> Places<W> {
+    fn over_for<'a>(&'a self, p: Place) -> &'a Places<W>
+    where
+        S: 'a,
+    {
         if p == self.this {
-            return self.over;
+            return &self.over;
         }
         let k = self.known.get(p);
-        k.map_or(Places::EMPTY, |k| k.says.borrow().over)
+        k.map_or(&Places::EMPTY, |k| &k.says.borrow().over)
     }
 
     /// Whose lives are over for anybody in `set`.
     fn over_for_any(&self, set: &Places<W>) -> Places<W> {
         let each = set.iter().map(|p| self.over_for(p));
-        each.fold(Places::EMPTY, |all, over| all.or(&over))
+        each.fold(Places::EMPTY, |all, over| all.or(over))
     }
 
     /// From whom in `set` a node is apart. Two are, if each says that it does not hear the other: what only one says may be
     /// that it was the first to miss a node that is dead. Or if the life of one is over for the other. `over`: all whose
     /// life is over for anybody.
     fn apart_from(&self, p: Place, set: &Places<W>, over: &Places<W>) -> Places<W> {
-        let mut apart = self.over_for(p).and(set);
+        let mut apart = set.and(self.over_for(p));
         if p != self.this {
-            let missed = set.minus(&self.heard_by(p));
+            let missed = set.minus(self.heard_by(p));
             for q in missed.iter().filter(|q| *q != self.this && *q != p) {
                 if !self.heard_by(q).contains(p) {
                     apart.insert(q);
@@ -196,7 +288,12 @@ where
             loss: 0,
         };
         let mut left = *set;
-        for p in set.iter() {
+        // Most hear all.
+        let is_near = |p: Place| {
+            let hears_all = p == self.this || set.is_within(self.heard_by(p));
+            hears_all && !over.contains(p) && self.over_for(p).is_empty()
+        };
+        for p in set.iter().filter(|p| !is_near(*p)) {
             let apart = self.apart_from(p, set, over);
             if !apart.is_empty() && cuts.first.is_none() {
                 cuts.first = Some((p, apart));
@@ -213,7 +310,7 @@ where
     }
 
     /// The best team among `from`, with this node if it is one of them. Empty: there is none.
-    fn best(&self, mut from: Places<W>) -> Places<W> {
+    fn best(&self, mut from: Places<W>, looks: &mut usize) -> Places<W> {
         let over = self.over_for_any(&from);
         if from.contains(self.this) {
             from = from.minus(&self.apart_from(self.this, &from, &over));
@@ -227,6 +324,7 @@ where
                 break;
             };
             n_open = n;
+            *looks += 1;
             let cuts = self.cuts(&set, &over);
             let weight = self.weight(&set).saturating_sub(cuts.loss);
             if weight <= best_weight {

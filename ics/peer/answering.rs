@@ -258,6 +258,11 @@ impl Peer {
             if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
             }
+            if s.answers.get(&xid).is_some_and(|k| !k.comes_again) {
+                drop(s);
+                link.refuse(Refused::Torn, &"a request twice on one stream");
+                return Err(EPROTO);
+            }
             _arrived = s.came_again(xid);
             if _arrived.is_some() {
                 return Ok(());

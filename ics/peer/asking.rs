@@ -24,6 +24,7 @@ use kernel::sync::UniqueArc;
 use kernel::time::Msecs;
 use ssi::ids::NodeId;
 use ssi::machine;
+use ssi::trace;
 use ssi::wait::Event;
 use ssi::wire::Le16;
 use ssi::wire::Le64;
@@ -242,6 +243,8 @@ impl Peer {
             Ok(p) => p.into(),
             Err(never) => match never {},
         };
+        // Before anybody can answer it.
+        trace::ics_asked(self.node, op.traced(xid, pending.body.len()));
         s.next_xid += 1;
         s.posted[c] += u64::from(is_post);
         s.waiting[c] += 1;
@@ -317,8 +320,11 @@ impl Peer {
 
     /// Counts the end of a call or post.
     pub(super) fn count_end(&self, pending: &Pending, how: Ended, bytes: usize) {
+        let ns = machine::monotonic_ns().saturating_sub(pending.began);
+        let request = pending.op.traced(pending.xid, pending.body.len());
+        // CAST: its number.
+        trace::ics_ended(self.node, request, how as u8, bytes, ns);
         if let Some(stats) = self.pool.stats.op(&pending.op) {
-            let ns = machine::monotonic_ns().saturating_sub(pending.began);
             stats.ended(how, bytes, ns);
         }
     }

@@ -95,6 +95,21 @@ impl Node {
         &self.running.net
     }
 
+    /// Its table has one more node, which is not there.
+    pub(super) fn add(&mut self, n: u32) -> Result {
+        let row = NodeConfig {
+            node: id(n)?,
+            addresses: KVec::new(),
+            port: 0,
+        };
+        self.running.add(row)
+    }
+
+    /// Its table has one less.
+    pub(super) fn remove(&mut self, n: u32) -> Result {
+        self.running.remove(id(n)?)
+    }
+
     pub(super) fn n_waiting(&self, n: u32, class: Class) -> Option<u32> {
         Some(self.net().peer(NodeId::new(n)?)?.n_waiting(class))
     }

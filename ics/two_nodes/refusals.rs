@@ -13,6 +13,9 @@ use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Head;
 use crate::frame::TAG;
+use crate::keyring::Key;
+use crate::keyring::Keyring;
+use crate::keyring::Refusal;
 use crate::loopback::Hub;
 use crate::refused::Refused;
 use crate::service::Class;
@@ -240,6 +243,58 @@ mod tests {
         stranger.send(&head, &[0; 8])?;
         assert_eq!(stranger.reply(2)?.0, 0);
         assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_request_twice_on_a_stream_tears_it() -> Result {
+        // While it is being answered, and after that.
+        for is_held in [true, false] {
+            let s = Scene::begin()?;
+            let (_hub, node, mut stranger) = one_node()?;
+            for _ in 0..2 {
+                let mut head = stranger.ping(1);
+                if is_held {
+                    head.op = Le16::new(Hold::OP);
+                    head.class = Hold::CLASS as u8;
+                    head.len = Le32::new(0);
+                    stranger.send(&head, &[])?;
+                } else {
+                    stranger.send(&head, &[0; 8])?;
+                    assert!(s.comes(|s| s.pings.load(Relaxed) == 1));
+                }
+            }
+            if !is_held {
+                assert_eq!(stranger.reply(1)?.0, 0);
+            }
+            assert!(stranger.is_torn());
+            assert_eq!(node.counters.count(Refused::Torn), 1);
+            assert_eq!(s.pings.load(Relaxed), u32::from(!is_held));
+            s.open();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_key() -> Result {
+        let _s = Scene::begin()?;
+        let hub = Hub::new()?;
+        let node = Node::new(&hub, 1)?;
+        // No member, so that nobody is asked.
+        let stranger = Stranger::new(&hub, LIFE)?;
+        let new = Key::new([9; 32]);
+        let net = node.net();
+        let change = |step: fn(Keyring, Key) -> core::result::Result<Keyring, Refusal>| {
+            net.change_keys(|ring, _| step(ring, new))
+                .map_err(|_| EPERM)
+        };
+        change(|ring, new| ring.stage(new, core::iter::empty()))?;
+        change(|ring, new| ring.switch(new.print, core::iter::empty()))?;
+        stranger.stream.set_receive_timeout(500);
+        assert_eq!(stranger.stream.receive(&mut [0]), Err(EAGAIN));
+        stranger.stream.set_receive_timeout(LIMIT_MS);
+        change(|ring, new| ring.retire(new.print, core::iter::empty()))?;
+        assert!(stranger.is_torn());
         Ok(())
     }
 

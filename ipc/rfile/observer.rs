@@ -10,15 +10,21 @@ use crate::state::Peer;
 use clms::Phase;
 use clms::ViewObserver;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
 static SERVICE: RfileService<Server> = RfileService(Server);
 
+/// This node is being shut down: 1 yes.
+static IS_DRAINED: Atomic<u32> = Atomic::new(0);
+
 struct Observer;
 
 impl ViewObserver for Observer {
     fn joined(&self, _this: NodeId) -> Result {
+        IS_DRAINED.store(0, Relaxed);
         Ok(())
     }
 
@@ -33,12 +39,30 @@ impl ViewObserver for Observer {
         });
     }
 
-    /// A node whose files are in use elsewhere, or that uses files of others, stays.
+    /// A node whose files are in use elsewhere, or that uses files of others, stays; but not one that is being shut down.
     fn leaving(&self) -> Result {
+        if IS_DRAINED.load(Relaxed) != 0 {
+            return Ok(());
+        }
         if home::count() > 0 || proxy::count() > 0 {
             return Err(EBUSY);
         }
         Ok(())
+    }
+
+    /// Files keep nobody from going: their users have had their time.
+    fn drain(&self, _grace_ms: u32) -> Result {
+        IS_DRAINED.store(1, Relaxed);
+        Ok(())
+    }
+
+    fn stays(&self) {
+        IS_DRAINED.store(0, Relaxed);
+    }
+
+    fn left(&self) {
+        proxy::end_all();
+        home::clear();
     }
 }
 

@@ -88,6 +88,18 @@ pub(crate) fn node_down(dead: NodeId) {
     }
 }
 
+/// All files of other nodes end: this node leaves.
+pub(crate) fn end_all() {
+    let all = {
+        let mut table = PROXIES.lock();
+        for (_, p) in table.iter().flat_map(|t| t.iter()) {
+            p.die();
+        }
+        table.take()
+    };
+    drop(all);
+}
+
 /// How many proxies there are.
 pub(crate) fn count() -> usize {
     PROXIES.lock().as_ref().map_or(0, |t| t.iter().count())

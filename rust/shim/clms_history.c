@@ -17,7 +17,8 @@ int ssi_clms_put_transition(struct sk_buff *msg, const struct ssi_clms_transitio
 	    nla_put_u32(msg, SSI_CLMS_A_HISTORY_NODE, t->node) ||
 	    nla_put_u32(msg, SSI_CLMS_A_HISTORY_FROM, t->from) ||
 	    nla_put_u32(msg, SSI_CLMS_A_HISTORY_TO, t->to) ||
-	    nla_put_u32(msg, SSI_CLMS_A_HISTORY_CAUSE, t->cause))
+	    nla_put_u32(msg, SSI_CLMS_A_HISTORY_CAUSE, t->cause) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_HISTORY_INCARNATION, t->incarnation, 0))
 		return -EMSGSIZE;
 	return 0;
 }

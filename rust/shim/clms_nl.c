@@ -45,7 +45,10 @@ static int ssi_clms_put_node(struct sk_buff *msg, const struct ssi_clms_node *n)
 	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_INCARNATION, n->incarnation, 0) ||
 	    nla_put_u32(msg, SSI_CLMS_A_NODE_FENCE, n->fence) ||
 	    nla_put_u32(msg, SSI_CLMS_A_NODE_DETECTION_MS, n->detection_ms) ||
-	    nla_put_u32(msg, SSI_CLMS_A_NODE_JUDGEMENT_MS, n->judgement_ms))
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_JUDGEMENT_MS, n->judgement_ms) ||
+	    nla_put_u32(msg, SSI_CLMS_A_NODE_WITNESS, n->witness) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_TABLE, n->table, 0) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_NODE_STAGED, n->staged, 0))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -61,7 +64,10 @@ static int ssi_clms_put_status(struct sk_buff *msg, const struct ssi_clms_status
 	    nla_put_u64_64bit(msg, SSI_CLMS_A_CLMS_VIEW, st->view, 0) ||
 	    nla_put_u8(msg, SSI_CLMS_A_CLMS_QUORATE, st->quorate) ||
 	    nla_put_u32(msg, SSI_CLMS_A_CLMS_MASTER, st->master) ||
-	    nla_put_u32(msg, SSI_CLMS_A_CLMS_THIS_NODE, st->this_node))
+	    nla_put_u32(msg, SSI_CLMS_A_CLMS_THIS_NODE, st->this_node) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_CLMS_TABLE, st->table, 0) ||
+	    nla_put_u64_64bit(msg, SSI_CLMS_A_CLMS_STAGED, st->staged, 0) ||
+	    nla_put_u8(msg, SSI_CLMS_A_CLMS_SETTLED, st->settled))
 		return -EMSGSIZE;
 	for (u32 i = 0; i < st->n_nodes; i++)
 		if (ssi_clms_put_node(msg, &st->nodes[i]))
@@ -82,7 +88,7 @@ int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info)
 	if (ret)
 		goto out;
 	ret = -ENOMEM;
-	msg = nlmsg_new(1024 + st->n_nodes * 160, GFP_KERNEL);
+	msg = nlmsg_new(1024 + st->n_nodes * 192, GFP_KERNEL);
 	if (!msg)
 		goto out;
 	head = genlmsg_iput(msg, info);
@@ -98,14 +104,14 @@ out:
 	return ret;
 }
 
-static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
+static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_node *nodes, u32 *n_nodes,
 			     struct genl_info *info)
 {
 	struct nlattr *tb[SSI_CLMS_A_NODE_MAX + 1], *a;
 	struct ssi_clms_node *n;
 	int ret, rem;
 
-	if (j->n_nodes == SSI_CLMS_MAX_NODES) {
+	if (*n_nodes == SSI_CLMS_MAX_NODES) {
 		GENL_SET_ERR_MSG(info, "the table has more nodes than this release takes");
 		return -E2BIG;
 	}
@@ -113,11 +119,12 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 			       info->extack);
 	if (ret)
 		return ret;
-	if (!tb[SSI_CLMS_A_NODE_ID] || !tb[SSI_CLMS_A_NODE_ADDRESS]) {
-		NL_SET_ERR_MSG_ATTR(info->extack, nest, "a node needs a number and an address");
+	if (!tb[SSI_CLMS_A_NODE_ID] || !tb[SSI_CLMS_A_NODE_ADDRESS] || !tb[SSI_CLMS_A_NODE_PLACE]) {
+		NL_SET_ERR_MSG_ATTR(info->extack, nest,
+				    "a node needs a number, a place and an address");
 		return -EINVAL;
 	}
-	n = &j->nodes[j->n_nodes++];
+	n = &nodes[(*n_nodes)++];
 	n->id = nla_get_u32(tb[SSI_CLMS_A_NODE_ID]);
 	if (tb[SSI_CLMS_A_NODE_NAME])
 		nla_strscpy(n->name, tb[SSI_CLMS_A_NODE_NAME], sizeof(n->name));
@@ -125,12 +132,27 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_join *j,
 		  SSI_CLMS_DEFAULT_PORT;
 	if (tb[SSI_CLMS_A_NODE_FENCE])
 		n->fence = nla_get_u32(tb[SSI_CLMS_A_NODE_FENCE]);
+	n->place = nla_get_u32(tb[SSI_CLMS_A_NODE_PLACE]);
 	n->votes = tb[SSI_CLMS_A_NODE_VOTES] ? nla_get_u32(tb[SSI_CLMS_A_NODE_VOTES]) : 1;
 	if (tb[SSI_CLMS_A_NODE_WITNESS])
 		n->witness = nla_get_u32(tb[SSI_CLMS_A_NODE_WITNESS]);
 	nla_for_each_nested_type(a, SSI_CLMS_A_NODE_ADDRESS, nest, rem)
 		if (n->n_addresses < SSI_CLMS_MAX_ADDRESSES)
 			n->addresses[n->n_addresses++] = ntohl(nla_get_in_addr(a));
+	return 0;
+}
+
+static int ssi_clms_get_nodes(int type, struct ssi_clms_node *nodes, u32 *n_nodes,
+			      struct genl_info *info)
+{
+	struct nlattr *a;
+	int ret, rem;
+
+	nlmsg_for_each_attr_type(a, type, info->nlhdr, GENL_HDRLEN, rem) {
+		ret = ssi_clms_get_node(a, nodes, n_nodes, info);
+		if (ret)
+			return ret;
+	}
 	return 0;
 }
 
@@ -146,9 +168,8 @@ int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
 int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ssi_clms_join *j;
-	struct nlattr *a;
 	const char *why = NULL;
-	int ret, rem;
+	int ret;
 
 	ret = ssi_clms_check_admin(skb, info);
 	if (ret)
@@ -182,11 +203,15 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 		ret = -EINVAL;
 		goto out;
 	}
-	nlmsg_for_each_attr_type(a, SSI_CLMS_A_CLMS_NODE, info->nlhdr, GENL_HDRLEN, rem) {
-		ret = ssi_clms_get_node(a, j, info);
-		if (ret)
-			goto out;
-	}
+	ret = ssi_clms_get_nodes(SSI_CLMS_A_CLMS_NODE, j->nodes, &j->n_nodes, info);
+	if (!ret)
+		ret = ssi_clms_get_nodes(SSI_CLMS_A_CLMS_NEXT_NODE, j->next, &j->n_next, info);
+	if (ret)
+		goto out;
+	if (info->attrs[SSI_CLMS_A_CLMS_GENERATION])
+		j->generation = nla_get_u64(info->attrs[SSI_CLMS_A_CLMS_GENERATION]);
+	if (info->attrs[SSI_CLMS_A_CLMS_NEXT_GENERATION])
+		j->next_generation = nla_get_u64(info->attrs[SSI_CLMS_A_CLMS_NEXT_GENERATION]);
 	if (j->next_key_len && j->old_key_len) {
 		GENL_SET_ERR_MSG(info, "a next and an old cluster key: only one of them");
 		ret = -EINVAL;
@@ -198,6 +223,58 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 out:
 	memzero_explicit(j, sizeof(*j));
 	kvfree(j);
+	return ret;
+}
+
+/* Reads a table and hands it to @answer. */
+static int ssi_clms_take_table(struct sk_buff *skb, struct genl_info *info, bool asks,
+			       int (*answer)(const struct ssi_clms_table *t, const char **why))
+{
+	struct ssi_clms_table *t;
+	const char *why = NULL;
+	int ret = ssi_clms_check_admin(skb, info);
+
+	if (ret)
+		return ret;
+	t = kvzalloc_obj(*t, GFP_KERNEL);
+	if (!t)
+		return -ENOMEM;
+	if (info->attrs[SSI_CLMS_A_CLMS_GENERATION])
+		t->generation = nla_get_u64(info->attrs[SSI_CLMS_A_CLMS_GENERATION]);
+	t->asks = asks;
+	ret = ssi_clms_get_nodes(SSI_CLMS_A_CLMS_NODE, t->nodes, &t->n_nodes, info);
+	if (!ret)
+		ret = answer(t, &why);
+	if (why)
+		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+	kvfree(t);
+	return ret;
+}
+
+int ssi_clms_nl_table_stage_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return ssi_clms_take_table(skb, info, false, ssi_clms_ops->table_stage);
+}
+
+int ssi_clms_nl_table_settle_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	/* Only here: the table of attributes ends with the last that an operation takes. */
+	const struct nlattr *settled = info->attrs[SSI_CLMS_A_CLMS_SETTLED];
+
+	return ssi_clms_take_table(skb, info, settled && !nla_get_u8(settled),
+				   ssi_clms_ops->table_settle);
+}
+
+int ssi_clms_nl_table_unstage_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	const char *why = NULL;
+	int ret = ssi_clms_check_admin(skb, info);
+
+	if (ret)
+		return ret;
+	ret = ssi_clms_ops->table_unstage(&why);
+	if (why)
+		GENL_SET_ERR_MSG_FMT(info, "%s", why);
 	return ret;
 }
 
@@ -338,6 +415,16 @@ bool ssi_clms_nl_has_fenced(void)
 	return genl_has_listeners(&ssi_clms_family, &init_net, SSI_CLMS_NLGRP_FENCE) > 0;
 }
 EXPORT_SYMBOL_GPL(ssi_clms_nl_has_fenced);
+
+int ssi_clms_call_shutdown(const struct ssi_clms_shutdown *s, const char **why)
+{
+	return ssi_clms_ops->shutdown(s, why);
+}
+
+int ssi_clms_call_shutdown_state(struct ssi_clms_shutdown *s)
+{
+	return ssi_clms_ops->shutdown_state(s);
+}
 
 /* Registers the family. @ops and @history answer until ssi_clms_nl_unregister(). */
 int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history)

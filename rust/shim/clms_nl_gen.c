@@ -11,6 +11,11 @@
 
 #include <uapi/linux/ssi_clms.h>
 
+/* Integer value ranges */
+static const struct netlink_range_validation ssi_clms_a_shutdown_grace_ms_range = {
+	.max	= 86400000ULL,
+};
+
 /* Common nested types */
 const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1] = {
 	[SSI_CLMS_A_FENCE_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
@@ -21,7 +26,7 @@ const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1] 
 	[SSI_CLMS_A_FENCE_BY_AGENT] = { .type = NLA_U8, },
 };
 
-const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_WITNESS + 1] = {
+const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_STAGED + 1] = {
 	[SSI_CLMS_A_NODE_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_NODE_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_NODE_STATE] = NLA_POLICY_MAX(NLA_U32, 7),
@@ -33,10 +38,13 @@ const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_WITNESS + 1] = {
 	[SSI_CLMS_A_NODE_JUDGEMENT_MS] = { .type = NLA_U32, },
 	[SSI_CLMS_A_NODE_VOTES] = NLA_POLICY_MAX(NLA_U32, 255),
 	[SSI_CLMS_A_NODE_WITNESS] = NLA_POLICY_MAX(NLA_U32, 1),
+	[SSI_CLMS_A_NODE_PLACE] = NLA_POLICY_MAX(NLA_U32, 63),
+	[SSI_CLMS_A_NODE_TABLE] = { .type = NLA_U64, },
+	[SSI_CLMS_A_NODE_STAGED] = { .type = NLA_U64, },
 };
 
 /* SSI_CLMS_CMD_JOIN - do */
-static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_OLD_KEY + 1] = {
+static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_NEXT_GENERATION + 1] = {
 	[SSI_CLMS_A_CLMS_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_CLMS_THIS_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
@@ -46,6 +54,9 @@ static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_OLD_KEY +
 	[SSI_CLMS_A_CLMS_FENCE_TIMEOUT_MS] = { .type = NLA_U32, },
 	[SSI_CLMS_A_CLMS_NEXT_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
 	[SSI_CLMS_A_CLMS_OLD_KEY] = NLA_POLICY_MAX_LEN(SSI_CLMS_MAX_KEY_LEN),
+	[SSI_CLMS_A_CLMS_GENERATION] = { .type = NLA_U64, },
+	[SSI_CLMS_A_CLMS_NEXT_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
+	[SSI_CLMS_A_CLMS_NEXT_GENERATION] = { .type = NLA_U64, },
 };
 
 /* SSI_CLMS_CMD_HISTORY - do */
@@ -76,13 +87,44 @@ static const struct nla_policy ssi_clms_fence_confirm_nl_policy[SSI_CLMS_A_CLMS_
 	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
 };
 
+/* SSI_CLMS_CMD_SHUTDOWN - do */
+static const struct nla_policy ssi_clms_shutdown_nl_policy[SSI_CLMS_A_SHUTDOWN_GRACE_MS + 1] = {
+	[SSI_CLMS_A_SHUTDOWN_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+	[SSI_CLMS_A_SHUTDOWN_ACTION] = NLA_POLICY_MAX(NLA_U32, 2),
+	[SSI_CLMS_A_SHUTDOWN_GRACE_MS] = NLA_POLICY_FULL_RANGE(NLA_U32, &ssi_clms_a_shutdown_grace_ms_range),
+};
+
+/* SSI_CLMS_CMD_SHUTDOWN_STATE - do */
+static const struct nla_policy ssi_clms_shutdown_state_nl_policy[SSI_CLMS_A_SHUTDOWN_NODE + 1] = {
+	[SSI_CLMS_A_SHUTDOWN_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
+};
+
+/* SSI_CLMS_CMD_TABLE_STAGE - do */
+static const struct nla_policy ssi_clms_table_stage_nl_policy[SSI_CLMS_A_CLMS_GENERATION + 1] = {
+	[SSI_CLMS_A_CLMS_GENERATION] = { .type = NLA_U64, },
+	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
+};
+
+/* SSI_CLMS_CMD_TABLE_SETTLE - do */
+static const struct nla_policy ssi_clms_table_settle_nl_policy[SSI_CLMS_A_CLMS_SETTLED + 1] = {
+	[SSI_CLMS_A_CLMS_GENERATION] = { .type = NLA_U64, },
+	[SSI_CLMS_A_CLMS_NODE] = NLA_POLICY_NESTED(ssi_clms_node_nl_policy),
+	[SSI_CLMS_A_CLMS_SETTLED] = { .type = NLA_U8, },
+};
+
 /* SSI_CLMS_CMD_SIGNAL - do */
 static const struct nla_policy ssi_clms_signal_nl_policy[SSI_CLMS_A_HISTORY_SIGNAL_MODE + 1] = {
 	[SSI_CLMS_A_HISTORY_SIGNAL_MODE] = NLA_POLICY_MAX(NLA_U32, 2),
 };
 
+/* SSI_CLMS_CMD_CLEANED - do */
+static const struct nla_policy ssi_clms_cleaned_nl_policy[SSI_CLMS_A_HISTORY_INCARNATION + 1] = {
+	[SSI_CLMS_A_HISTORY_NODE] = { .type = NLA_U32, },
+	[SSI_CLMS_A_HISTORY_INCARNATION] = { .type = NLA_U64, },
+};
+
 /* Ops table for ssi_clms */
-const struct genl_split_ops ssi_clms_nl_ops[11] = {
+const struct genl_split_ops ssi_clms_nl_ops[18] = {
 	{
 		.cmd	= SSI_CLMS_CMD_STATUS,
 		.doit	= ssi_clms_nl_status_doit,
@@ -92,7 +134,7 @@ const struct genl_split_ops ssi_clms_nl_ops[11] = {
 		.cmd		= SSI_CLMS_CMD_JOIN,
 		.doit		= ssi_clms_nl_join_doit,
 		.policy		= ssi_clms_join_nl_policy,
-		.maxattr	= SSI_CLMS_A_CLMS_OLD_KEY,
+		.maxattr	= SSI_CLMS_A_CLMS_NEXT_GENERATION,
 		.flags		= GENL_CMD_CAP_DO,
 	},
 	{
@@ -146,10 +188,55 @@ const struct genl_split_ops ssi_clms_nl_ops[11] = {
 		.flags		= GENL_CMD_CAP_DO,
 	},
 	{
+		.cmd		= SSI_CLMS_CMD_SHUTDOWN,
+		.doit		= ssi_clms_nl_shutdown_doit,
+		.policy		= ssi_clms_shutdown_nl_policy,
+		.maxattr	= SSI_CLMS_A_SHUTDOWN_GRACE_MS,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_SHUTDOWN_STATE,
+		.doit		= ssi_clms_nl_shutdown_state_doit,
+		.policy		= ssi_clms_shutdown_state_nl_policy,
+		.maxattr	= SSI_CLMS_A_SHUTDOWN_NODE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_TABLE_STAGE,
+		.doit		= ssi_clms_nl_table_stage_doit,
+		.policy		= ssi_clms_table_stage_nl_policy,
+		.maxattr	= SSI_CLMS_A_CLMS_GENERATION,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd	= SSI_CLMS_CMD_TABLE_UNSTAGE,
+		.doit	= ssi_clms_nl_table_unstage_doit,
+		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_TABLE_SETTLE,
+		.doit		= ssi_clms_nl_table_settle_doit,
+		.policy		= ssi_clms_table_settle_nl_policy,
+		.maxattr	= SSI_CLMS_A_CLMS_SETTLED,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
 		.cmd		= SSI_CLMS_CMD_SIGNAL,
 		.doit		= ssi_clms_nl_signal_doit,
 		.policy		= ssi_clms_signal_nl_policy,
 		.maxattr	= SSI_CLMS_A_HISTORY_SIGNAL_MODE,
+		.flags		= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd	= SSI_CLMS_CMD_CLEANER,
+		.doit	= ssi_clms_nl_cleaner_doit,
+		.flags	= GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= SSI_CLMS_CMD_CLEANED,
+		.doit		= ssi_clms_nl_cleaned_doit,
+		.policy		= ssi_clms_cleaned_nl_policy,
+		.maxattr	= SSI_CLMS_A_HISTORY_INCARNATION,
 		.flags		= GENL_CMD_CAP_DO,
 	},
 };

@@ -14,10 +14,10 @@
 
 /* Common nested types */
 extern const struct nla_policy ssi_clms_fence_nl_policy[SSI_CLMS_A_FENCE_BY_AGENT + 1];
-extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_WITNESS + 1];
+extern const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_STAGED + 1];
 
 /* Ops table for ssi_clms */
-extern const struct genl_split_ops ssi_clms_nl_ops[11];
+extern const struct genl_split_ops ssi_clms_nl_ops[18];
 
 int ssi_clms_nl_status_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info);
@@ -29,7 +29,15 @@ int ssi_clms_nl_node_set_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_list_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_done_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_fence_confirm_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_shutdown_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_shutdown_state_doit(struct sk_buff *skb,
+				    struct genl_info *info);
+int ssi_clms_nl_table_stage_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_table_unstage_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_table_settle_doit(struct sk_buff *skb, struct genl_info *info);
 int ssi_clms_nl_signal_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_cleaner_doit(struct sk_buff *skb, struct genl_info *info);
+int ssi_clms_nl_cleaned_doit(struct sk_buff *skb, struct genl_info *info);
 
 enum {
 	SSI_CLMS_NLGRP_EVENTS,

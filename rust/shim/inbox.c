@@ -9,12 +9,17 @@
 #include <linux/export.h>
 #include <linux/slab.h>
 #include <linux/tcp.h>
+#include <linux/timer.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 #include "shim.h"
 
-/* Frames that are shown in one go: then the thread takes one, and whoever needs the processor gets it. */
+/* Frames, and bytes, that are shown in one go: then the thread takes one, and whoever needs the processor gets it. */
 #define SSI_INBOX_BUDGET	64
+#define SSI_INBOX_BYTES		SZ_64K
+
+/* So long may a frame that has begun wait for its end here: then it is left to the thread, which gives up. */
+#define SSI_INBOX_PATIENCE	HZ
 
 struct ssi_inbox {
 	struct sock *sk;
@@ -27,32 +32,38 @@ struct ssi_inbox {
 	/* What was acknowledged when a mark was last taken back, and how often that was; under the socket's lock. */
 	u32 acked;
 	u32 unmarked;
-	/* One frame; under the socket's lock. */
+	/* Runs since some frame was not whole; it may be by now. */
+	struct timer_list patience;
+	/* It has run out; any context. */
+	bool is_overdue;
+	/* One frame that does not lie in one piece; under the socket's lock. */
 	u8 frame[SSI_INBOX_FRAME];
 };
 
-/* Copies the next @len bytes and leaves them. Return: whether there are so many. */
-static bool ssi_inbox_peek(struct sock *sk, u8 *to, size_t len)
+/* Shows the next @len bytes, where they are or copied, and leaves them. Return: NULL if there are not so many. */
+static const u8 *ssi_inbox_peek(struct ssi_inbox *in, size_t len)
 {
-	u32 seq = tcp_sk(sk)->copied_seq;
+	u32 seq = tcp_sk(in->sk)->copied_seq;
 	struct sk_buff *skb;
+	size_t done = 0;
 
-	skb_queue_walk(&sk->sk_receive_queue, skb) {
+	skb_queue_walk(&in->sk->sk_receive_queue, skb) {
 		u32 offset = seq - TCP_SKB_CB(skb)->seq;
 		size_t n;
 
 		if (offset >= skb->len)
 			continue;
-		n = min_t(size_t, len, skb->len - offset);
-		if (skb_copy_bits(skb, offset, to, n))
-			return false;
-		to += n;
+		n = min_t(size_t, len - done, skb->len - offset);
+		if (n == len)
+			return skb_header_pointer(skb, offset, len, in->frame);
+		if (skb_copy_bits(skb, offset, in->frame + done, n))
+			return NULL;
+		done += n;
 		seq += n;
-		len -= n;
-		if (!len)
-			return true;
+		if (done == len)
+			return in->frame;
 	}
-	return false;
+	return NULL;
 }
 
 static bool ssi_inbox_at_end(struct sock *sk)
@@ -81,10 +92,30 @@ static void ssi_inbox_expect_answers(struct ssi_inbox *in)
 		icsk->icsk_ack.pending &= ~ICSK_ACK_PUSHED2;
 }
 
-/* Less than a frame is there: whether that is all, or nothing more comes in before it is taken. */
-static bool ssi_inbox_stuck(struct sock *sk, size_t there)
+/* Less than a frame is there: whether that is all, nothing more comes in before it is taken, or its end is overdue. */
+static bool ssi_inbox_stuck(struct ssi_inbox *in)
 {
-	return ssi_inbox_at_end(sk) || (there && tcp_rmem_pressure(sk));
+	struct sock *sk = in->sk;
+	bool is_overdue = READ_ONCE(in->is_overdue);
+
+	if (ssi_inbox_at_end(sk) || tcp_epollin_ready(sk, INT_MAX))
+		return true;
+	WRITE_ONCE(in->is_overdue, false);
+	if (!tcp_inq(sk))
+		return false;
+	if (is_overdue)
+		return true;
+	if (!timer_pending(&in->patience))
+		mod_timer(&in->patience, jiffies + SSI_INBOX_PATIENCE);
+	return false;
+}
+
+static void ssi_inbox_overdue(struct timer_list *t)
+{
+	struct ssi_inbox *in = timer_container_of(in, t, patience);
+
+	WRITE_ONCE(in->is_overdue, true);
+	in->ops->wake(in->arg);
 }
 
 /*
@@ -95,26 +126,31 @@ static bool ssi_inbox_stuck(struct sock *sk, size_t there)
 static bool ssi_inbox_drain(struct ssi_inbox *in)
 {
 	struct sock *sk = in->sk;
+	size_t bytes = 0;
 
-	for (int i = 0; i < SSI_INBOX_BUDGET; i++) {
+	for (int i = 0; i < SSI_INBOX_BUDGET && bytes < SSI_INBOX_BYTES; i++) {
 		size_t there = tcp_inq(sk), len = in->ops->head;
+		const u8 *frame;
 
 		/* Nobody of ours sends urgent data; it hides what comes behind it. */
 		if (tcp_sk(sk)->urg_data)
 			return true;
 		if (there < len)
-			return ssi_inbox_stuck(sk, there);
-		if (!ssi_inbox_peek(sk, in->frame, len))
+			return ssi_inbox_stuck(in);
+		frame = ssi_inbox_peek(in, len);
+		if (!frame)
 			return true;
-		len = in->ops->length(in->frame);
+		len = in->ops->length(frame);
 		if (!len || len > sizeof(in->frame))
 			return true;
 		if (there < len)
-			return ssi_inbox_stuck(sk, there);
-		if (!ssi_inbox_peek(sk, in->frame, len) || !in->ops->frame(in->arg, in->frame, len))
+			return ssi_inbox_stuck(in);
+		frame = ssi_inbox_peek(in, len);
+		if (!frame || !in->ops->frame(in->arg, frame, len))
 			return true;
 		ssi_inbox_expect_answers(in);
 		tcp_read_done(sk, len);
+		bytes += len;
 	}
 	return tcp_inq(sk) || ssi_inbox_at_end(sk);
 }
@@ -170,17 +206,18 @@ struct ssi_inbox *ssi_inbox_open(struct socket *sock, const struct ssi_inbox_ops
 
 	if (!sk_is_tcp(sk))
 		return ERR_PTR(-EPROTONOSUPPORT);
-	in = kzalloc_obj(*in);
+	in = kvzalloc_obj(*in);
 	if (!in)
 		return ERR_PTR(-ENOMEM);
 	in->sk = sk;
 	in->ops = ops;
 	in->arg = arg;
 	in->is_threads = true;
+	timer_setup(&in->patience, ssi_inbox_overdue, 0);
 	write_lock_bh(&sk->sk_callback_lock);
 	if (sk->sk_user_data) {
 		write_unlock_bh(&sk->sk_callback_lock);
-		kfree(in);
+		kvfree(in);
 		return ERR_PTR(-EBUSY);
 	}
 	in->data_ready = sk->sk_data_ready;
@@ -220,6 +257,7 @@ void ssi_inbox_close(struct ssi_inbox *in)
 	WRITE_ONCE(sk->sk_state_change, in->state_change);
 	sk->sk_user_data = NULL;
 	write_unlock_bh(&sk->sk_callback_lock);
-	kfree(in);
+	timer_shutdown_sync(&in->patience);
+	kvfree(in);
 }
 EXPORT_SYMBOL_GPL(ssi_inbox_close);

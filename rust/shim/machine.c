@@ -17,6 +17,18 @@ void ssi_restart_now(void)
 }
 EXPORT_SYMBOL_GPL(ssi_restart_now);
 
+void ssi_power_off(void)
+{
+	orderly_poweroff(true);
+}
+EXPORT_SYMBOL_GPL(ssi_power_off);
+
+void ssi_reboot(void)
+{
+	orderly_reboot();
+}
+EXPORT_SYMBOL_GPL(ssi_reboot);
+
 u64 ssi_wall_clock_ns(void)
 {
 	return ktime_get_real_ns();

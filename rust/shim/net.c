@@ -13,6 +13,12 @@
 #include <linux/export.h>
 #include "shim.h"
 
+/*
+ * A stream is torn when nothing that it has sent was acknowledged for so long, or the other end had no room, or,
+ * idle, did not answer: long enough for one that waits for memory, short enough for who waits for a call.
+ */
+#define SSI_TCP_LOST_MS	10000
+
 static struct sockaddr_in ssi_addr(u32 ip, u16 port)
 {
 	return (struct sockaddr_in) {
@@ -52,8 +58,9 @@ static void ssi_tcp_tune(struct socket *sock)
 	tcp_sock_set_nodelay(sock->sk);
 	tcp_sock_set_keepidle(sock->sk, 2);
 	tcp_sock_set_keepintvl(sock->sk, 1);
-	tcp_sock_set_keepcnt(sock->sk, 5);
 	sock_set_keepalive(sock->sk);
+	/* What is under way may be lost for good, as in a firewall that forgot the connection. */
+	tcp_sock_set_user_timeout(sock->sk, SSI_TCP_LOST_MS);
 }
 
 /* Return: a listening socket on @port of every address, or ERR_PTR. */
@@ -159,9 +166,14 @@ int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_send_some);
 
-/* Receives exactly @len bytes. Sleeps. Return: 0, -ECONNRESET at the end of the stream, or an error. */
+/*
+ * Receives exactly @len bytes, all of them in the time of ssi_sock_rcvtimeo(): one after the other does not begin it
+ * anew. Sleeps. Return: 0, -ECONNRESET at the end of the stream, -EAGAIN after that time, or an error.
+ */
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)
 {
+	long limit = sock->sk->sk_rcvtimeo;
+	unsigned long begin = jiffies;
 	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
 	struct kvec kv = { .iov_base = buf, .iov_len = len };
 	int ret;
@@ -173,6 +185,8 @@ int ssi_tcp_recv(struct socket *sock, void *buf, size_t len)
 			return ret;
 		if (!ret)
 			return -ECONNRESET;
+		if (limit != MAX_SCHEDULE_TIMEOUT && msg_data_left(&msg) && time_after_eq(jiffies, begin + limit))
+			return -EAGAIN;
 	}
 	return 0;
 }
@@ -261,10 +275,21 @@ void ssi_sock_shutdown(struct socket *sock)
 }
 EXPORT_SYMBOL_GPL(ssi_sock_shutdown);
 
+/*
+ * sk_clear_memalloc() gives memory back without the lock under which datagrams that come take some: so it is
+ * called when none can come any more. Sleeps.
+ */
 void ssi_sock_release(struct socket *sock)
 {
-	if (sock_flag(sock->sk, SOCK_MEMALLOC))
-		sk_clear_memalloc(sock->sk);
+	struct sock *sk = sock->sk;
+	bool is_memalloc = sock_flag(sk, SOCK_MEMALLOC);
+
+	sock_hold(sk);
 	sock_release(sock);
+	if (is_memalloc) {
+		synchronize_net();
+		sk_clear_memalloc(sk);
+	}
+	sock_put(sk);
 }
 EXPORT_SYMBOL_GPL(ssi_sock_release);

@@ -14,6 +14,21 @@
 
 struct socket;
 struct task_struct;
+struct tracepoint;
+
+/* trace.c: the tracepoints, and what each does while it is traced */
+extern struct tracepoint __tracepoint_ssi_ics_asked;
+extern struct tracepoint __tracepoint_ssi_ics_ended;
+extern struct tracepoint __tracepoint_ssi_ics_serving;
+extern struct tracepoint __tracepoint_ssi_ics_served;
+extern struct tracepoint __tracepoint_ssi_clms_view;
+extern struct tracepoint __tracepoint_ssi_clms_state;
+void rust_do_trace_ssi_ics_asked(u32 node, u8 class, u16 service, u16 op, u64 xid, size_t bytes);
+void rust_do_trace_ssi_ics_ended(u32 node, u16 service, u16 op, u64 xid, u8 how, size_t bytes, u64 ns);
+void rust_do_trace_ssi_ics_serving(u32 node, u8 class, u16 service, u16 op, u64 xid, size_t bytes);
+void rust_do_trace_ssi_ics_served(u32 node, u16 service, u16 op, u64 xid, int error);
+void rust_do_trace_ssi_clms_view(u64 view, u32 members, u32 master);
+void rust_do_trace_ssi_clms_state(u32 node, u8 from, u8 to, u8 cause);
 
 /* A part of a message. */
 struct ssi_piece {
@@ -25,9 +40,11 @@ struct ssi_piece {
 
 /* The key of one direction of a stream, ready for use. */
 struct ssi_frame_key {
-	u8 r[16];
-	u64 pads[4];
+	u64 body[2];
+	u64 frame[2];
 };
+
+#define SSI_FRAME_HEAD	64
 
 /* net.c; addresses and ports in host byte order */
 struct socket *ssi_tcp_listen(u16 port);
@@ -46,7 +63,7 @@ void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 
 /* inbox.c */
-#define SSI_INBOX_FRAME	2048	/* longer ones are the thread's */
+#define SSI_INBOX_FRAME	(8192 + 80)	/* longer ones are the thread's */
 
 struct ssi_inbox;
 
@@ -77,7 +94,7 @@ void ssi_kthread_interrupted_done(void);
 /* crypto.c */
 void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_piece *pieces, u32 n);
 void ssi_frame_key_init(struct ssi_frame_key *k, const u8 *key);
-void ssi_frame_tag(u8 *tag, const struct ssi_frame_key *k, u64 number, const struct ssi_piece *pieces, u32 n);
+u64 ssi_frame_tag(const struct ssi_frame_key *k, const u8 *head, const u8 *body, size_t len);
 bool ssi_mac_equal(const u8 *a, const u8 *b, u32 len);
 void ssi_random(u8 *out, u32 len);
 
@@ -100,6 +117,9 @@ struct ssi_clms_node {
 	u32 judgement_ms;
 	u32 votes;
 	u32 witness;
+	u32 place;
+	u64 table;		/* in force there, in a status */
+	u64 staged;
 	u16 port;
 	char name[SSI_CLMS_NAME];
 };
@@ -116,6 +136,18 @@ struct ssi_clms_join {
 	u32 detect_ms;
 	u64 fence_digest;
 	u32 fence_timeout_ms;
+	u64 generation;
+	u64 next_generation;
+	u32 n_nodes;
+	u32 n_next;		/* 0: no table is staged */
+	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
+	struct ssi_clms_node next[SSI_CLMS_MAX_NODES];
+};
+
+/* A table of nodes. @asks: only whether it is in force. */
+struct ssi_clms_table {
+	u64 generation;
+	u32 asks;
 	u32 n_nodes;
 	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
 };
@@ -127,6 +159,9 @@ struct ssi_clms_status {
 	u32 master;
 	u32 this_node;
 	u32 state;
+	u64 table;
+	u64 staged;
+	u32 settled;
 	u32 n_nodes;
 	struct ssi_clms_node nodes[SSI_CLMS_MAX_NODES];
 };
@@ -146,6 +181,19 @@ struct ssi_clms_fences {
 	struct ssi_clms_fence all[SSI_CLMS_MAX_NODES];
 };
 
+/* A planned shutdown of one node. */
+struct ssi_clms_shutdown {
+	u32 node;
+	u32 action;
+	u32 grace_ms;
+	u32 stage;
+	u32 error;
+	u32 moved;
+	u32 ended;
+	u32 left;
+	u32 process;
+};
+
 /* Answers for the family. @why gets a static text for people. */
 struct ssi_clms_ops {
 	int (*status)(struct ssi_clms_status *st);
@@ -154,12 +202,19 @@ struct ssi_clms_ops {
 	int (*fence_list)(struct ssi_clms_fences *fences);
 	int (*fence_done)(const struct ssi_clms_fence *f, const char **why);
 	int (*fence_confirm)(const struct ssi_clms_fence *f, const char **why);
+	int (*shutdown)(const struct ssi_clms_shutdown *s, const char **why);
+	/* @s: names the node. */
+	int (*shutdown_state)(struct ssi_clms_shutdown *s);
+	int (*table_stage)(const struct ssi_clms_table *t, const char **why);
+	int (*table_unstage)(const char **why);
+	int (*table_settle)(const struct ssi_clms_table *t, const char **why);
 };
 
 /* clms_history.c */
 struct ssi_clms_transition {
 	u64 id;
 	u64 time_ns;
+	u64 incarnation;	/* 0: not known */
 	u32 node;
 	u32 from;
 	u32 to;
@@ -198,6 +253,8 @@ int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_h
 void ssi_clms_nl_unregister(void);
 int ssi_clms_nl_fence_wanted(const struct ssi_clms_fence *f);
 bool ssi_clms_nl_has_fenced(void);
+int ssi_clms_call_shutdown(const struct ssi_clms_shutdown *s, const char **why);
+int ssi_clms_call_shutdown_state(struct ssi_clms_shutdown *s);
 
 /* ics_nl.c */
 #define SSI_ICS_N_BUCKETS	24
@@ -262,8 +319,24 @@ void ssi_ics_nl_unregister(void);
 void ssi_clms_tell_transition(const struct ssi_clms_transition *t);
 void ssi_clms_tell_view(const struct ssi_clms_members *m);
 
+/* clms_cleaner.c */
+/*
+ * @begin: who has the socket @port cleans from now on, from transition @id on.
+ * @cleaned: the programs for that life are over. @closed: that socket is closed.
+ */
+struct ssi_clms_cleaner_ops {
+	int (*begin)(u32 port, u64 *id, const char **why);
+	int (*cleaned)(u32 node, u64 incarnation, const char **why);
+	void (*closed)(u32 port);
+};
+
+int ssi_clms_cleaner_register(const struct ssi_clms_cleaner_ops *ops);
+void ssi_clms_cleaner_unregister(void);
+
 /* machine.c */
 void ssi_restart_now(void);
+void ssi_power_off(void);
+void ssi_reboot(void);
 void ssi_die(void);
 void ssi_sleep_ms(u32 ms);
 u64 ssi_wall_clock_ns(void);
@@ -277,6 +350,18 @@ u64 ssi_total_memory(void);
 u32 ssi_current_tgid(void);
 struct pt_regs *ssi_current_regs(void);
 void ssi_set_syscall_result(long result);
+
+/* What a process does. */
+enum {
+	SSI_PROCESS_GONE,
+	SSI_PROCESS_ALIVE,
+	SSI_PROCESS_UNINTERRUPTIBLE,	/* no signal ends its waiting */
+	SSI_PROCESS_STOPPED,
+	SSI_PROCESS_LEADERLESS,		/* its first thread has ended, not all */
+	SSI_PROCESS_DEAD,		/* and its parent has not waited for it */
+};
+
+u32 ssi_process_state(u32 nr);
 
 #include "rfile.h"
 

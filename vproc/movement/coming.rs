@@ -35,9 +35,16 @@ pub(super) fn clear() {
     *ARRIVALS.lock() = KVec::new();
 }
 
-/// Whether there are none.
-pub(super) fn is_empty() -> bool {
-    ARRIVALS.lock().is_empty()
+/// All that came here and whose end is not told, and those that are about to live here.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn known() -> Result<KVec<ClusterPid>> {
+    let mut out = KVec::new();
+    for a in ARRIVALS.lock().iter() {
+        out.push(a.spawn.nr, GFP_KERNEL)?;
+    }
+    Ok(out)
 }
 
 /// Adds one that begins to come.

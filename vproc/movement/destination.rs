@@ -57,6 +57,11 @@ pub(crate) fn prepare(
     }
     let a = Arrival::new(from, spawn, is_move, *header, rest)?;
     coming::insert(&a)?;
+    // Who leaves has closed before it looked who is here.
+    if let Err(e) = check_open() {
+        coming::forget_one(pid, movement);
+        return Err(e);
+    }
     // The end of its source was told before it was in the table, or will be told to it.
     if !clms::is_member(from.node, from.incarnation) {
         let _destroyed = a.step(Happened::SourceDown);
