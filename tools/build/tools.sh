@@ -5,6 +5,7 @@
 # tools.sh --check   format, lints and unit tests of the workspace
 # tools.sh --docs    man pages and completions into build/docs
 # tools.sh --install DIR   commands, libcluster, their man pages and completions below DIR (bin, lib, include, share)
+# tools.sh --install-system DESTDIR VARIANT   modules of that kernel, the initramfs hook and units of systemd below DESTDIR
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -72,6 +73,25 @@ install_all() {	# DIR
 	install_lib "$1"
 }
 
+# What the system itself looks for, at places that no PREFIX changes. The modules must be built.
+install_system() {	# DESTDIR VARIANT
+	local modules=$TOP/build/modules/$2 release units=$1/usr/lib/systemd/system hooks=$1/usr/share/initramfs-tools
+	[ -f "$modules/order" ] || die "the modules for $2 are not built: run \`make modules KERNEL=$2\`"
+	release=$(cat "$("$TOP/tools/build/kernel.sh" --path "$2")/include/config/kernel.release")
+	install -d "$1/usr/lib/modules/$release/updates/ssi" "$units" "$hooks/hooks" "$hooks/conf-hooks.d" "$hooks/scripts/init-premount" "$1/etc/default"
+	while read -r name; do
+		install -m 644 "$modules/$name" "$1/usr/lib/modules/$release/updates/ssi/$name"
+	done <"$modules/order"
+	# Where depmod looks: the two are one on a merged system.
+	[ -e "$1/lib" ] || ln -s usr/lib "$1/lib"
+	depmod -b "${1:-/}" "$release"
+	install -m 644 cluster-join.service cluster-fenced.service cluster-noded.service "$units"
+	install -m 755 initramfs/hooks/openssi "$hooks/hooks/openssi"
+	install -m 644 initramfs/conf-hooks.d/openssi "$hooks/conf-hooks.d/openssi"
+	install -m 755 initramfs/scripts/init-premount/openssi "$hooks/scripts/init-premount/openssi"
+	[ -e "$1/etc/default/openssi" ] || install -m 644 initramfs/openssi.default "$1/etc/default/openssi"
+}
+
 case ${1:-} in
 "") build ;;
 --check)
@@ -83,6 +103,7 @@ case ${1:-} in
 	[ -x "$TOP/build/bin/cluster" ] || build
 	"$TOP/build/bin/cluster" docs "$TOP/build/docs"
 	;;
+--install-system) install_system "${2%/}" "$3" ;;
 --install)
 	[ -n "${2:-}" ] || { say "usage: tools.sh --install DIR"; exit 2; }
 	build

@@ -2,6 +2,7 @@
 
 //! The grammar of every command. Man pages and completions are made from it.
 
+use crate::clustertab;
 use clap::Arg;
 use clap::ArgAction;
 use clap::Command;
@@ -15,6 +16,7 @@ pub(crate) const LINKS: &[&str] = &[
     "clustername",
     "clusternode_getstate",
     "clusternode_num",
+    "clusternode_shutdown",
     "migrate",
     "onall",
     "onnode",
@@ -66,6 +68,7 @@ pub(crate) fn cluster() -> Command {
                 .after_help("It ends only with an error: 1 fence.toml or the kernel, 3 no module.")
                 .arg(fence_arg()),
         )
+        .subcommand(noded())
         .subcommand(
             Command::new("names")
                 .about("List the other names of this program")
@@ -100,6 +103,22 @@ pub(crate) fn link(name: &str) -> Option<Command> {
         "clusternode_getstate" => Command::new("clusternode_getstate")
             .about("Print the state of a node, one of the eight: NEVERUP COMINGUP UP SHUTDOWN GOINGDOWN KCLEANUP UCLEANUP DOWN")
             .arg(node_arg()),
+        "clusternode_shutdown" => shutdown(Command::new("clusternode_shutdown"))
+            .about("As OpenSSI's: shut a node down, like cluster node shutdown NODE")
+            .arg(
+                Arg::new("node")
+                    .short('N')
+                    .value_name("NODE")
+                    .required(true)
+                    .help("Number or name of the node"),
+            )
+            .arg(
+                Arg::new("when")
+                    .short('t')
+                    .value_name("WHEN")
+                    .value_parser(["now"])
+                    .help("Nothing but now, which is the default; at(1) knows other times"),
+            ),
         "migrate" => Command::new("migrate")
             .about("Move running processes to another node")
             .after_help(
@@ -183,9 +202,45 @@ fn node() -> Command {
                 .arg(json_arg("Print one JSON object")),
         )
         .subcommand(
+            shutdown(Command::new("shutdown"))
+                .about("Shut a node down: empty it, have it leave, and switch its machine off")
+                .arg(node_arg()),
+        )
+        .subcommands(table_changes("Change the table of nodes on all members: "))
+        .subcommand(with_table_files(
+            Command::new("finish").about("Go on with a change of the table that was interrupted, on all members"),
+        ))
+        .subcommand(with_table_files(
+            Command::new("cancel").about("Give up a change of the table that not all members have staged"),
+        ))
+        .subcommand(
+            Command::new("stage")
+                .about("A step of a change, for this node: write the next table beside clustertab, and know it")
+                .subcommand_required(true)
+                .subcommands(table_changes("Stage on this node: ")),
+        )
+        .subcommand(with_table_files(
+            Command::new("unstage").about("A step of cancel, for this node: give up what is staged"),
+        ))
+        .subcommand(with_table_files(
+            Command::new("settle").about("A step of a change, for this node: the next table takes clustertab's place"),
+        ))
+        .subcommand(
             Command::new("fence")
                 .about("Switch a node off by its fence agent, from here, and tell all members that it is off")
-                .after_help("Exit status: 0 it is off, 1 it is not, 2 usage, 3 no module.")
+                .after_help(
+                    "With --status nothing is switched, and any node that fence.toml names may be asked for: it shows whether \
+                     the agent and its options are right.\n\n\
+                     Exit status: 0 it is off, 1 it is not, 2 usage, 3 no module; with --status 0 on or off is printed, 1 the \
+                     agent cannot tell, and what it said is printed.",
+                )
+                .arg(
+                    Arg::new("status")
+                        .long("status")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with_all(["off", "force"])
+                        .help("Only have the agent say whether the node is on"),
+                )
                 .arg(
                     Arg::new("off")
                         .long("off")
@@ -213,12 +268,119 @@ fn node() -> Command {
         )
 }
 
+/// The three changes of the table.
+fn table_changes(about: &str) -> [Command; 3] {
+    let number = || {
+        Arg::new("number")
+            .value_name("NUMBER")
+            .required(true)
+            .value_parser(clustertab::parse_number)
+            .help("The node's number, 1 to 1022")
+    };
+    let votes = |range: std::ops::RangeInclusive<i64>| value_parser!(u8).range(range);
+    let after = "The members go on with the other table all at once, while the cluster runs. Every member is asked in turn; one that is a witness is not reached from here: run cluster node stage, and then settle, there.\n\n\
+                 What was interrupted goes on by the same command, or cluster node finish, on any member; cluster node cancel gives it up, as \
+                 long as the members have not switched.\n\n\
+                 Exit status: 0 done on all members, 1 refused or not done, 2 usage, 3 no module.";
+    [
+        Command::new("add")
+            .about(format!("{about}a node comes in"))
+            .after_help(after)
+            .arg(number())
+            .arg(
+                Arg::new("addresses")
+                    .value_name("ADDRESS[,ADDRESS...]")
+                    .required(true)
+                    .help("Its addresses, one for each link"),
+            )
+            .arg(
+                Arg::new("votes")
+                    .long("votes")
+                    .value_name("N")
+                    .default_value("0")
+                    .value_parser(votes(0..=1))
+                    .help("What it counts in a majority. With 1 it counts before it is there: one death less is survived until it is up"),
+            )
+            .arg(
+                Arg::new("witness")
+                    .long("witness")
+                    .action(ArgAction::SetTrue)
+                    .help("It votes, and is nothing else"),
+            ),
+        Command::new("remove")
+            .about(format!("{about}a node goes, which is no member"))
+            .after_help(after)
+            .arg(number()),
+        Command::new("votes")
+            .about(format!("{about}a node counts more or less in a majority"))
+            .after_help(after)
+            .arg(number())
+            .arg(
+                Arg::new("votes")
+                    .value_name("N")
+                    .required(true)
+                    .value_parser(votes(0..=255))
+                    .help("0 to 255; they go up or down one by one"),
+            ),
+    ]
+    .map(with_table_files)
+}
+
+/// The files that say what the table is.
+fn with_table_files(c: Command) -> Command {
+    c.arg(
+        Arg::new("tab")
+            .long("tab")
+            .value_name("FILE")
+            .default_value("/etc/clustertab")
+            .value_parser(value_parser!(PathBuf))
+            .help("The nodes of the cluster; at the same path on all of them"),
+    )
+    .arg(fence_arg())
+    .arg(wireguard_arg())
+}
+
+/// What `cluster node shutdown` and `clusternode_shutdown` have in common.
+fn shutdown(c: Command) -> Command {
+    let action = |id: &'static str, help: &'static str| {
+        Arg::new(id)
+            .long(id)
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["reboot", "poweroff", "stay"].into_iter().filter(|o| *o != id))
+            .help(help)
+    };
+    c.after_help(
+        "It is refused, and nothing changed, if the nodes that remain would be no majority, a lost node waits to be \
+         fenced, or the node is not UP. Else the node goes to SHUTDOWN and takes no more processes. Its processes that belong \
+         to other nodes move there; those that cannot are told SIGTERM, and SIGKILL when the grace is over. Processes of \
+         that node alone go down with it: migrate them before if they shall not. Then it leaves, and its machine powers \
+         off by the command of the sysctl kernel.poweroff_cmd, or restarts by /sbin/reboot.\n\n\
+         It goes on when this command is interrupted, or the node where it runs dies. If it cannot go on, the node is UP again and takes \
+         processes, and this command says why.\n\n\
+         Exit status: 0 the others have a view without it, 1 refused, or it stayed, or it died before it had left, 2 usage, 3 \
+         no module.",
+    )
+    .arg(action("reboot", "Restart its machine"))
+    .arg(action("poweroff", "Power its machine off (the default)"))
+    .arg(action("stay", "Leave its machine as it is: the node only leaves the cluster"))
+    .arg(
+        Arg::new("grace")
+            .long("grace")
+            .value_name("SECONDS")
+            .default_value("30")
+            .value_parser(value_parser!(u32).range(0..=86400))
+            .help("How long processes may take to go or to end"),
+    )
+    .arg(json_arg("Print JSON, one object for each line"))
+}
+
 fn events() -> Command {
     Command::new("events")
         .about("Print how nodes changed their states, oldest first, as far as this node keeps it")
         .after_help(
             "Exit status: 0 done, 1 failed, 2 usage, 3 no module; with --follow also when the module is removed.\n\n\
-             A transition has the same number on every node. A line that begins with \"the history does not reach back\" \
+             A transition by a view has the same number on every node; what one node alone sees, such as UCLEANUP, has one of its own. \
+             A line that begins with \"the history does not reach back\" \
              (JSON: \"gap\") says that transitions before the next line may be missing.",
         )
         .arg(
@@ -381,6 +543,39 @@ fn join() -> Command {
         .arg(wireguard_arg())
 }
 
+fn noded() -> Command {
+    let dir = |id: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(id)
+            .long(id)
+            .value_name("DIR")
+            .default_value(default)
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    Command::new("noded")
+        .about("Run programs when a node has gone down or come up; started once per node")
+        .after_help(
+            "Each program gets the number and the name of the node as arguments. In its environment are CLUSTER_NODE and \
+             CLUSTER_NODE_NAME, the same; CLUSTER_INCARNATION, the life that is over or has begun; CLUSTER_CAUSE, left or lost, joined or \
+             found; CLUSTER_THIS_NODE, where it runs; CLUSTER_MASTER, 1 if that is the master when it begins, else 0.\n\n\
+             Programs are run as by run-parts(8): in the order of their names, which have letters, digits, - and _ only. All \
+             for one node, then all for the next one, in the order of transitions. What fails is written to standard output, and \
+             the next one is run. A node is UCLEANUP while programs for it have to run, and then DOWN. It is UP again \
+             before they are over if it comes back so soon.\n\n\
+             It ends only with an error: 1 another one runs or it may not, 3 no module. A program that it runs then is killed.",
+        )
+        .arg(dir("down-dir", "/etc/cluster/nodedown.d", "Programs for a node that has gone down"))
+        .arg(dir("up-dir", "/etc/cluster/nodeup.d", "Programs for a node that is UP"))
+        .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("SECONDS")
+                .default_value("30")
+                .value_parser(value_parser!(u32).range(1..=86400))
+                .help("How long a program may take: then it is told SIGTERM, and SIGKILL 2 s later"),
+        )
+}
+
 fn wireguard() -> Command {
     let with_table = |c: Command| {
         c.arg(
@@ -528,6 +723,8 @@ mod tests {
             "migrate 2 -- -1",
             "where_pid",
             "where_pid x",
+            "clusternode_shutdown 3",
+            "clusternode_shutdown -N 3 -t +5",
             "onnode 2",
         ] {
             let name = line.split(' ').next().expect("a name");
@@ -543,6 +740,10 @@ mod tests {
             "cluster join --node 1023",
             "cluster node",
             "cluster node fence",
+            "cluster node shutdown",
+            "cluster node shutdown 3 --reboot --stay",
+            "cluster node shutdown 3 --grace -1",
+            "cluster node shutdown 3 --grace 86401",
             "cluster node confirm-down",
             "cluster status x",
             "cluster ics",
@@ -554,6 +755,7 @@ mod tests {
             "cluster key switch",
             "cluster key drop abc",
             "cluster ics show x",
+            "cluster noded --limit 0",
         ] {
             assert!(cluster().try_get_matches_from(line.split(' ')).is_err(), "{line}");
         }

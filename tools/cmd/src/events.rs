@@ -148,6 +148,7 @@ mod tests {
             id: (3 << 24) + 1,
             time_ns: 1_700_000_000_000_001_000,
             node: 3,
+            incarnation: 9,
             from: NodeState::Up,
             to: NodeState::GoingDown,
             cause: Cause::Lost,

@@ -4,7 +4,6 @@
 //!
 //! An agent is a program that reads `key=value` lines from its standard input and exits 0 when it is done.
 
-use crate::clustertab::Row;
 use crate::failure::Failure;
 use crate::node;
 use clap::ArgMatches;
@@ -44,6 +43,9 @@ const MAX_TEXT: usize = 200;
 
 /// How long an agent may take, in seconds.
 const TIMEOUT: u32 = 60;
+
+/// How an agent ends that was asked for the status of a node that is off.
+const IS_OFF: i32 = 2;
 
 /// What the agent is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -190,8 +192,8 @@ impl Config {
     ///
     /// # Errors
     /// The first that is not.
-    pub(crate) fn check(&self, rows: &[Row]) -> Result<(), String> {
-        match self.devices.keys().find(|n| !rows.iter().any(|r| r.node == **n)) {
+    pub(crate) fn check(&self, nodes: impl Iterator<Item = u32> + Clone) -> Result<(), String> {
+        match self.devices.keys().find(|n| !nodes.clone().any(|m| m == **n)) {
             Some(n) => Err(format!("[node.{n}]: clustertab has no such node")),
             None => Ok(()),
         }
@@ -216,11 +218,7 @@ impl Device {
     pub(crate) fn fence(&self, action: Action, name: &str, timeout: Duration) -> Result<String, (u32, String)> {
         let what = format!("{} {}", self.agent, action.name());
         let fail = |status: u32, why: String| Err((status, one_line(&format!("{what}: {why}"))));
-        let mut input = format!("action={}\nnodename={name}\n", action.name());
-        for (k, v) in &self.options {
-            input += &format!("{k}={v}\n");
-        }
-        let (ended, said) = match self.run(&input, timeout) {
+        let (ended, said) = match self.run(&self.input(action.name(), name), timeout) {
             Ok(r) => r,
             Err(e) => return fail(255, e.to_string()),
         };
@@ -234,6 +232,31 @@ impl Device {
                 fail(code.unsigned_abs(), format!("{s}: {}", one_line(&said)))
             }
         }
+    }
+
+    /// Asks whether the node is on. Switches nothing.
+    ///
+    /// # Errors
+    /// All that the agent said.
+    pub(crate) fn is_on(&self, name: &str, timeout: Duration) -> Result<bool, String> {
+        let what = format!("{} status", self.agent);
+        // By themselves ClusterLabs' agents do not tell what the program said that they run.
+        let input = self.input("status", name) + "verbose=1\n";
+        match self.run(&input, timeout) {
+            Err(e) => Err(format!("{what}: {e}")),
+            Ok((None, said)) => Err(format!("{said}{what}: not over after {} s", timeout.as_secs())),
+            Ok((Some(s), said)) => match s.code() {
+                Some(0) => Ok(true),
+                Some(IS_OFF) => Ok(false),
+                _ => Err(format!("{said}{what}: {s}")),
+            },
+        }
+    }
+
+    /// What the agent is told.
+    fn input(&self, action: &str, name: &str) -> String {
+        let options = self.options.iter().map(|(k, v)| format!("{k}={v}\n"));
+        format!("action={action}\nnodename={name}\n") + &options.collect::<String>()
     }
 
     /// Runs the agent: how it ended, `None` if not in time, and its standard error.
@@ -329,7 +352,7 @@ fn begin_namespace() -> std::io::Result<()> {
 }
 
 /// Waits until a child has ended; `false`: it has not in that time.
-fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<bool> {
+pub(crate) fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<bool> {
     // SAFETY: pidfd_open takes two integers and gives a new descriptor or an error.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
     let fd = i32::try_from(fd).map_err(std::io::Error::other)?;
@@ -351,24 +374,34 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<bool> {
     }
 }
 
-/// `cluster node fence NODE`: fences a node by hand.
+/// `cluster node fence NODE`: fences a node by hand, or asks its agent how it is.
 pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
     let config = Config::read(m)?;
     let s = netlink::status()?;
     let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
     let n = node::find(&s, word)?;
+    let device = || {
+        config.devices.get(&n.id).ok_or_else(|| {
+            Failure::failed(format!(
+                "node {}: no [node.{}] in {FILE}; add it on every node",
+                n.id, n.id
+            ))
+        })
+    };
+    if m.get_flag("status") {
+        let is_on = device()?
+            .is_on(&n.name, config.timeout)
+            .map_err(|why| Failure::failed(format!("node {}: its fence agent cannot tell:\n{why}", n.id)))?;
+        println!("node {}: {}", n.id, if is_on { "on" } else { "off" });
+        return Ok(0);
+    }
     if s.this_node == Some(n.id) {
         return Err(Failure::failed(format!(
             "node {}: this is it; fence it from another node, or reboot it",
             n.id
         )));
     }
-    let device = config.devices.get(&n.id).ok_or_else(|| {
-        Failure::failed(format!(
-            "node {}: no [node.{}] in {FILE}; add it on every node",
-            n.id, n.id
-        ))
-    })?;
+    let device = device()?;
     if n.incarnation == 0 {
         return Err(Failure::failed(format!("node {}: it was never a member", n.id)));
     }
@@ -467,14 +500,8 @@ options = { lanplus = "0" }
             let e = Config::parse(text).expect_err(text);
             assert!(e.contains(part), "{text:?}: {e}");
         }
-        let row = Row {
-            node: 1,
-            addresses: vec![],
-            votes: 1,
-            is_witness: false,
-        };
         let c = Config::parse(TEXT).expect("a configuration");
-        assert!(c.check(&[row]).is_err_and(|e| e.contains("node.2")));
+        assert!(c.check([1].into_iter()).is_err_and(|e| e.contains("node.2")));
     }
 
     #[test]
@@ -510,6 +537,29 @@ options = { lanplus = "0" }
         device.fence(Action::Reboot, "three", long).expect("success");
         let told = std::fs::read_to_string(dir.path().join("agent.in")).expect("what it was told");
         assert_eq!(told, "action=reboot\nnodename=three\nplug=3\n");
+    }
+
+    #[test]
+    fn an_agent_is_asked_for_the_status() {
+        let long = Duration::from_secs(20);
+        for (script, want) in [("cat >$0.in", Ok(true)), ("cat >$0.in; exit 2", Ok(false))] {
+            let (dir, device) = agent(script);
+            assert_eq!(device.is_on("three", long), want, "{script}");
+            let told = std::fs::read_to_string(dir.path().join("agent.in")).expect("what it was told");
+            assert_eq!(told, "action=status\nnodename=three\nplug=3\nverbose=1\n");
+        }
+        for (script, limit, part) in [
+            (
+                "echo first >&2; echo 'no such plug' >&2; exit 1",
+                long,
+                "first\nno such plug\n",
+            ),
+            ("exec sleep 60", Duration::from_millis(200), "not over"),
+        ] {
+            let (_dir, device) = agent(script);
+            let why = device.is_on("three", limit).expect_err(script);
+            assert!(why.contains(part) && why.contains("agent status: "), "{script}: {why}");
+        }
     }
 
     #[test]

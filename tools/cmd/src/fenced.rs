@@ -87,12 +87,18 @@ fn tell(job: FenceJob, status: u32, text: &str) {
             std::process::exit(1);
         }
     }
-    let what = if status == 0 { "fenced" } else { "not fenced" };
+    let (what, next) = match status {
+        0 => ("fenced", String::new()),
+        _ => (
+            "not fenced",
+            format!("; see what cluster node fence {} --status says", job.node),
+        ),
+    };
     let mut log = std::io::stdout();
     // A log that is full or closed stops no fencing.
     let _ = writeln!(
         log,
-        "cluster fenced: node {} incarnation {}: {what}: {text}",
+        "cluster fenced: node {} incarnation {}: {what}: {text}{next}",
         job.node, job.incarnation
     );
 }

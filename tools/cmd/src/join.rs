@@ -7,6 +7,7 @@ use crate::config;
 use crate::failure::Failure;
 use crate::fence::Config;
 use crate::keyfiles::KeyFiles;
+use crate::table;
 use crate::wireguard;
 use clap::ArgMatches;
 use cluster::netlink;
@@ -25,20 +26,19 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
     let path = |id: &str| m.get_one::<PathBuf>(id).cloned().unwrap_or_default();
     let (tab, key_file) = (path("tab"), path("key"));
 
-    let rows = clustertab::parse(&read_text(&tab)?).map_err(|e| about(&tab, e))?;
+    let table = clustertab::table(&read_text(&tab)?).map_err(|e| about(&tab, e))?;
+    let next = table::next_for_join(m, &table)?;
     let this_node = match m.get_one::<u32>("node") {
-        Some(&n) if rows.iter().any(|r| r.node == n) => n,
+        Some(&n) if table.rows.iter().any(|r| r.node == n) => n,
         Some(n) => return Err(about(&tab, format!("no row for node {n}; add one"))),
         None => {
-            clustertab::own_row(&rows, &own_addresses()?)
+            clustertab::own_row(&table.rows, &own_addresses()?)
                 .map_err(|e| about(&tab, e))?
                 .node
         }
     };
-    let rows = match wireguard::table(m)? {
-        Some(table) => wireguard::inside(&table, &rows, this_node)?,
-        None => rows,
-    };
+    let table = for_kernel(m, table, Some(this_node))?;
+    let next_table = next.map(|t| for_kernel(m, t, Some(this_node))).transpose()?;
     let name = match m.get_one::<String>("name") {
         Some(n) => config::check_name(n)
             .map(|()| n.clone())
@@ -46,9 +46,9 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         None => config::cluster_name(&read_text(Path::new(NAME_FILE))?).map_err(|e| about(Path::new(NAME_FILE), e))?,
     };
     let fence = Config::read(m)?;
-    fence
-        .check(&rows)
-        .map_err(|e| Failure::failed(format!("fence.toml: {e}")))?;
+    if let Err(e) = fence.check(table.nodes.iter().map(|n| n.node)) {
+        eprintln!("warning: fence.toml: {e}");
+    }
     let keys = KeyFiles::beside(&key_file)
         .and_then(|f| f.read())
         .map_err(|f| Failure {
@@ -57,35 +57,57 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         })?;
     warn_if_open(&key_file);
 
-    // Names are for people: what the hosts file says on every node alike, else the number.
-    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let nodes = rows
-        .into_iter()
-        .map(|r| {
-            let name = config::host_name(&hosts, &r.addresses).unwrap_or_else(|| format!("node{}", r.node));
-            JoinNode {
-                node: r.node,
-                name,
-                is_fenced: fence.devices.contains_key(&r.node),
-                votes: r.votes,
-                is_witness: r.is_witness,
-                addresses: r.addresses,
-            }
-        })
-        .collect();
     let request = JoinRequest {
         name,
         this_node,
-        nodes,
+        table,
+        next_table,
         key: keys.used,
         next_key: keys.next,
         old_key: keys.old,
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
         fence: fence.for_join(),
     };
-    netlink::join(&request)
-        .map(|()| 0)
-        .map_err(|e| explain_join(e, &request.name, this_node))
+    netlink::join(&request).map_err(|e| explain_join(e, &request.name, this_node))?;
+    if let Err(f) = table::settle_after_join(m) {
+        eprintln!("warning: {}; run cluster node finish", f.message);
+    }
+    Ok(0)
+}
+
+/// A table as the kernel is told. `this`: this node, which must have its addresses inside WireGuard.
+///
+/// # Errors
+/// A file beside it cannot be read, or does not fit.
+pub(crate) fn for_kernel(
+    m: &ArgMatches,
+    table: clustertab::Table,
+    this: Option<u32>,
+) -> Result<netlink::Table, Failure> {
+    let rows = match (wireguard::table(m)?, this) {
+        (Some(t), Some(this)) => wireguard::inside(&t, &table.rows, this)?,
+        (Some(t), None) => t.inside(&table.rows).map_err(Failure::failed)?,
+        (None, _) => table.rows,
+    };
+    let fence = Config::read(m)?;
+    // Names are for people: what the hosts file says on every node alike, else the number.
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let nodes = rows.into_iter().map(|r| {
+        let name = config::host_name(&hosts, &r.addresses).unwrap_or_else(|| format!("node{}", r.node));
+        JoinNode {
+            node: r.node,
+            name,
+            is_fenced: fence.devices.contains_key(&r.node),
+            votes: r.votes,
+            is_witness: r.is_witness,
+            place: r.place,
+            addresses: r.addresses,
+        }
+    });
+    Ok(netlink::Table {
+        generation: table.generation,
+        nodes: nodes.collect(),
+    })
 }
 
 pub(crate) fn leave() -> Result<u8, Failure> {
@@ -95,6 +117,7 @@ pub(crate) fn leave() -> Result<u8, Failure> {
                 Errno::EPERM | Errno::EACCES => "run it as root",
                 Errno::ENOTCONN => "this node is in no cluster; see cluster status",
                 Errno::EAGAIN => "repair its fence agent, or see cluster node confirm-down --help",
+                Errno::EALREADY => "cluster events --follow tells how that ends",
                 Errno::EDQUOT => "let another node join first, or shut all nodes down",
                 Errno::EBUSY => "end or migrate the processes that hold it, then try again",
                 _ => "see the kernel log of this node",

@@ -16,6 +16,7 @@ use crate::onnode;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::Error;
+use cluster::netlink::Node;
 use cluster::netlink::NodeState;
 use nix::errno::Errno;
 use serde::Serialize;
@@ -29,8 +30,8 @@ use std::time::Instant;
 /// Bytes of a generated key.
 const BYTES: usize = 32;
 
-/// How long the others' heartbeats may take to say that they have switched.
-const SWITCH: Duration = Duration::from_secs(10);
+/// How long the others' heartbeats may take to say that they are ready for a step.
+const HEARD: Duration = Duration::from_secs(10);
 
 /// Between two looks at what they say.
 const LOOK: Duration = Duration::from_millis(100);
@@ -88,7 +89,8 @@ fn members() -> Result<BTreeMap<u32, String>, Failure> {
             "this node is in no cluster; join one with cluster join",
         ));
     }
-    let up = s.nodes.into_iter().filter(|n| n.state == NodeState::Up);
+    let is_member = |n: &Node| [NodeState::Up, NodeState::Shutdown].contains(&n.state);
+    let up = s.nodes.into_iter().filter(is_member);
     Ok(up.map(|n| (n.id, n.name)).collect())
 }
 
@@ -195,7 +197,7 @@ fn switch(print: u64, files: &KeyFiles) -> Result<u8, Failure> {
             ));
         }
     }
-    ics::switch_key(print).map_err(refused)?;
+    when_heard(|| ics::switch_key(print))?;
     // It may have taken the step when it was asked before, and the file not.
     if let (Some((Second::Old, _)), Some(secret)) = (own()?.second, staged) {
         // Refused if it is another one than that in use.
@@ -206,18 +208,23 @@ fn switch(print: u64, files: &KeyFiles) -> Result<u8, Failure> {
 }
 
 fn drop_old(print: u64, files: &KeyFiles) -> Result<u8, Failure> {
-    let start = Instant::now();
-    loop {
-        match ics::drop_key(print) {
-            // What the others use is in their next heartbeats.
-            Err(Error::Refused(r)) if r.errno == Errno::EAGAIN && start.elapsed() < SWITCH => {
-                std::thread::sleep(LOOK);
-            }
-            r => break r.map_err(refused)?,
-        }
-    }
+    when_heard(|| ics::drop_key(print))?;
     files.drop_old()?;
     Ok(0)
+}
+
+/// Takes a step that the kernel refuses with EAGAIN until it has heard that every member is ready for it: each node hears
+/// that in the others' next heartbeats, at a time of its own.
+fn when_heard(step: impl Fn() -> Result<(), Error>) -> Result<(), Failure> {
+    let start = Instant::now();
+    loop {
+        match step() {
+            Err(Error::Refused(r)) if r.errno == Errno::EAGAIN && start.elapsed() < HEARD => {
+                std::thread::sleep(LOOK);
+            }
+            r => return r.map_err(refused),
+        }
+    }
 }
 
 /// What a rotation is to end with, by what all say: every node with this key alone. A key that was given is staged here,
@@ -304,7 +311,7 @@ fn wait_for(is_enough: impl Fn(&[Key]) -> bool) -> Result<Vec<Key>, Failure> {
     let start = Instant::now();
     loop {
         let keys = ask()?;
-        if is_enough(&keys) || start.elapsed() > SWITCH {
+        if is_enough(&keys) || start.elapsed() > HEARD {
             return Ok(keys);
         }
         std::thread::sleep(LOOK);

@@ -19,9 +19,12 @@ mod key;
 mod keyfiles;
 mod migrate;
 mod node;
+mod noded;
 mod onnode;
+mod shutdown;
 mod status;
 mod syscalls;
+mod table;
 mod wgnet;
 mod wgtab;
 mod wireguard;
@@ -99,6 +102,13 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
                 let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
                 node::show(word, m.get_flag("json"))
             }
+            Some(("shutdown", m)) => shutdown::run(m),
+            Some(("add" | "remove" | "votes", _)) => table::change(m),
+            Some(("finish", m)) => table::finish(m),
+            Some(("cancel", m)) => table::cancel(m),
+            Some(("stage", m)) => table::stage(m),
+            Some(("unstage", m)) => table::unstage(m),
+            Some(("settle", m)) => table::settle(m),
             Some(("fence", m)) => fence::by_hand(m),
             Some(("confirm-down", m)) => fence::confirm_down(m),
             _ => Err(Failure::usage("no command given; see cluster node --help")),
@@ -109,7 +119,9 @@ fn dispatch(name: &str, m: &clap::ArgMatches) -> Result<u8, Failure> {
         "key" => key::run(m),
         "wireguard" => wireguard::run(m),
         "fenced" => fenced::run(m),
+        "noded" => noded::run(m),
         "clusternode_num" => node::number(),
+        "clusternode_shutdown" => shutdown::run(m),
         "clustername" => node::cluster_name(),
         "clusternode_getstate" => node::state(m),
         "migrate" => migrate::migrate(m),

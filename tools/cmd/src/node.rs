@@ -15,7 +15,7 @@ use cluster::netlink::Node;
 use cluster::netlink::Status;
 use serde::Serialize;
 
-const NOT_JOINED: &str = "this node is in no cluster; join one with cluster join";
+pub(crate) const NOT_JOINED: &str = "this node is in no cluster; join one with cluster join";
 
 pub(crate) fn number() -> Result<u8, Failure> {
     let n = netlink::status()?
@@ -218,6 +218,8 @@ mod tests {
             fence: netlink::FenceState::None,
             detection_ms: None,
             judgement_ms: None,
+            is_witness: false,
+            tables: cluster::netlink::Tables::default(),
         };
         let s = Status {
             name: String::new(),
@@ -226,6 +228,8 @@ mod tests {
             master: None,
             this_node: None,
             state: NodeState::Up,
+            tables: cluster::netlink::Tables::default(),
+            settled: true,
             nodes: vec![node(1, "one"), node(2, "twin"), node(3, "twin"), node(4, "1")],
         };
         for (word, want) in [
@@ -275,6 +279,7 @@ mod tests {
             id: 5,
             time_ns: 0,
             node: 2,
+            incarnation: 9,
             from: NodeState::ComingUp,
             to: NodeState::Up,
             cause: history::Cause::Found,

@@ -60,13 +60,14 @@ fn table(s: &Status) -> String {
     out += &format!("  {:>4}  {:width$}  {:9}  INCARNATION\n", "NODE", "NAME", "STATE");
     for n in &s.nodes {
         let here = if s.this_node == Some(n.id) { '*' } else { ' ' };
+        let witness = if n.is_witness { "  witness" } else { "" };
         let incarnation = if n.incarnation == 0 {
             "-".to_owned()
         } else {
             n.incarnation.to_string()
         };
         out += &format!(
-            "{here} {:>4}  {:width$}  {:9}  {incarnation}\n",
+            "{here} {:>4}  {:width$}  {:9}  {incarnation}{witness}\n",
             n.id,
             n.name,
             n.state.name()
@@ -95,6 +96,8 @@ mod tests {
             master: Some(1),
             this_node: Some(2),
             state: NodeState::Up,
+            tables: cluster::netlink::Tables::default(),
+            settled: true,
             nodes: vec![
                 Node {
                     id: 1,
@@ -104,6 +107,8 @@ mod tests {
                     fence: FenceState::None,
                     detection_ms: None,
                     judgement_ms: None,
+                    is_witness: false,
+                    tables: cluster::netlink::Tables::default(),
                 },
                 Node {
                     id: 2,
@@ -113,6 +118,8 @@ mod tests {
                     fence: FenceState::Wanted,
                     detection_ms: Some(2100),
                     judgement_ms: None,
+                    is_witness: true,
+                    tables: cluster::netlink::Tables::default(),
                 },
             ],
         }
@@ -122,7 +129,7 @@ mod tests {
     fn json_has_the_promised_fields() {
         assert_eq!(
             json(&status()).expect("json"),
-            r#"{"name":"west","view":4,"quorate":true,"master":1,"nodes":[{"id":1,"name":"one","state":"UP","incarnation":77,"fence":"none","detection_ms":null,"judgement_ms":null},{"id":2,"name":"second","state":"GOINGDOWN","incarnation":0,"fence":"wanted","detection_ms":2100,"judgement_ms":null}]}"#
+            r#"{"name":"west","view":4,"quorate":true,"master":1,"nodes":[{"id":1,"name":"one","state":"UP","incarnation":77,"fence":"none","detection_ms":null,"judgement_ms":null,"witness":false},{"id":2,"name":"second","state":"GOINGDOWN","incarnation":0,"fence":"wanted","detection_ms":2100,"judgement_ms":null,"witness":true}]}"#
         );
         let s = Status {
             nodes: vec![],
@@ -143,7 +150,7 @@ mod tests {
             "Cluster west, view 4, quorate, master node 1\n\n  \
              NODE  NAME    STATE      INCARNATION\n     \
              1  one     UP         77\n*    \
-             2  second  GOINGDOWN  -\n\n\
+             2  second  GOINGDOWN  -  witness\n\n\
              Node 2 is lost and not known to be off: nobody acts on its death before its fence agent says so, or \
              cluster node confirm-down 2\n"
         );

@@ -143,6 +143,7 @@ impl Table {
                 addresses: (0..r.addresses.len()).map(|l| self.address(r.node, l)).collect(),
                 votes: r.votes,
                 is_witness: r.is_witness,
+                place: r.place,
             })
         };
         rows.iter().map(one).collect()

@@ -490,6 +490,7 @@ mod tests {
             id: 7,
             time_ns: 3_000_000_004,
             node: 2,
+            incarnation: 9,
             from: NodeState::Up,
             to: NodeState::GoingDown,
             cause: Cause::Lost,

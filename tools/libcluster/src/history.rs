@@ -37,6 +37,7 @@ pub(crate) enum History {
     Up = 10,
     Master = 11,
     SignalMode = 12,
+    Incarnation = 13,
 }
 impl neli::consts::genl::NlAttrType for History {}
 
@@ -54,7 +55,7 @@ pub(crate) enum InfoAttr {
 }
 impl neli::consts::genl::NlAttrType for InfoAttr {}
 
-type HistoryAttrs = GenlBuffer<History, Buffer>;
+pub(crate) type HistoryAttrs = GenlBuffer<History, Buffer>;
 
 /// The signal that [`signal`] asks for.
 pub const SIGCLUSTER: i32 = 63;
@@ -137,6 +138,8 @@ pub struct Transition {
     pub time_ns: u64,
     /// The node.
     pub node: u32,
+    /// Its life; 0: not known.
+    pub incarnation: u64,
     /// Its state before.
     pub from: NodeState,
     /// Its state after.
@@ -389,7 +392,7 @@ fn decode_event(cmd: u8, attrs: &HistoryAttrs) -> Result<Option<Event>, Error> {
 }
 
 fn decode_transition(attrs: &HistoryAttrs) -> Result<Transition, Error> {
-    let (mut id, mut time_ns, mut node) = (0, 0, 0);
+    let (mut id, mut time_ns, mut node, mut incarnation) = (0, 0, 0, 0);
     let (mut from, mut to, mut cause) = (None, None, None);
     let state = |n| NodeState::from_wire(n).map_err(broken);
     for a in attrs.iter() {
@@ -400,6 +403,7 @@ fn decode_transition(attrs: &HistoryAttrs) -> Result<Transition, Error> {
             History::From => from = Some(state(a.get_payload_as().map_err(broken)?)?),
             History::To => to = Some(state(a.get_payload_as().map_err(broken)?)?),
             History::Cause => cause = Some(Cause::from_wire(a.get_payload_as().map_err(broken)?)?),
+            History::Incarnation => incarnation = a.get_payload_as().map_err(broken)?,
             // A newer kernel may say more.
             _ => {}
         }
@@ -409,6 +413,7 @@ fn decode_transition(attrs: &HistoryAttrs) -> Result<Transition, Error> {
             id,
             time_ns,
             node,
+            incarnation,
             from,
             to,
             cause,
@@ -439,10 +444,12 @@ mod tests {
     fn events_are_read() {
         let mut b = b"\x0c\0\x01\0\0\x11\x80\x03\0\0\0\0\x0c\0\x02\0\x05\0\0\0\0\0\0\0".to_vec();
         b.extend(words(&[(3, 2), (4, 2), (5, 4), (6, 4), (99, 7)]));
+        b.extend(b"\x0c\0\x0d\0\x09\0\0\0\0\0\0\0");
         let t = Transition {
             id: 0x0380_1100,
             time_ns: 5,
             node: 2,
+            incarnation: 9,
             from: NodeState::Up,
             to: NodeState::GoingDown,
             cause: Cause::Lost,
@@ -492,10 +499,11 @@ mod tests {
                 ("up", u16::from(History::Up).into()),
                 ("master", u16::from(History::Master).into()),
                 ("signal-mode", u16::from(History::SignalMode).into()),
+                ("incarnation", u16::from(History::Incarnation).into()),
             ])
         );
         assert_eq!(
-            numbers(&spec, "  -\n    name: info\n", "operations:", "        "),
+            numbers(&spec, "  -\n    name: info\n", "  -\n    name: shutdown\n", "        "),
             list(&[
                 ("node", u16::from(InfoAttr::Node).into()),
                 ("state", u16::from(InfoAttr::State).into()),
@@ -530,7 +538,7 @@ mod tests {
         for c in Cause::ALL {
             assert_eq!(serde_json::to_value(c).expect("json"), c.name());
         }
-        let modes = numbers(&spec, "name: signal-mode\n", "attribute-sets:", "        ");
+        let modes = numbers(&spec, "name: signal-mode\n", "  # A planned shutdown", "        ");
         assert_eq!(
             modes.iter().map(|(n, _)| n.as_str()).zip(0u32..).collect::<Vec<_>>(),
             [

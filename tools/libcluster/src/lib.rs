@@ -6,5 +6,7 @@
 //! its own: each question is a netlink socket that is closed again, so that the program can go on to move to another node.
 
 pub mod capi;
+pub mod cleaner;
 pub mod history;
 pub mod netlink;
+pub mod shutdown;

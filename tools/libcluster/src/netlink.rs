@@ -56,9 +56,16 @@ pub(crate) enum Op {
     FenceDone = 21,
     FenceConfirm = 22,
     FenceWanted = 23,
+    Shutdown = 24,
+    ShutdownState = 25,
+    TableStage = 26,
+    TableUnstage = 27,
+    TableSettle = 28,
     Signal = 30,
     Transition = 31,
     View = 32,
+    Cleaner = 33,
+    Cleaned = 34,
 }
 impl neli::consts::genl::Cmd for Op {}
 
@@ -79,6 +86,12 @@ pub(crate) enum Clms {
     Fence = 42,
     NextKey = 43,
     OldKey = 44,
+    Generation = 45,
+    NextNode = 46,
+    NextGeneration = 47,
+    Table = 48,
+    Staged = 49,
+    Settled = 50,
 }
 impl neli::consts::genl::NlAttrType for Clms {}
 
@@ -96,6 +109,9 @@ pub(crate) enum NodeAttr {
     JudgementMs = 42,
     Votes = 43,
     Witness = 44,
+    Place = 45,
+    Table = 46,
+    Staged = 47,
 }
 impl neli::consts::genl::NlAttrType for NodeAttr {}
 
@@ -214,6 +230,21 @@ pub struct Node {
     pub detection_ms: Option<u32>,
     /// From then until it was judged dead, fencing included.
     pub judgement_ms: Option<u32>,
+    /// It has a vote, and no processes.
+    #[serde(rename = "witness")]
+    pub is_witness: bool,
+    /// Its tables, as it says.
+    #[serde(skip)]
+    pub tables: Tables,
+}
+
+/// Digests of a node's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tables {
+    /// The one in force there; 0: it was not heard.
+    pub in_force: u64,
+    /// The one that is staged; 0: none.
+    pub staged: u64,
 }
 
 /// The answer to a status request. What the kernel left out, as it does before a join, is empty or 0.
@@ -231,6 +262,10 @@ pub struct Status {
     pub this_node: Option<u32>,
     /// Its state.
     pub state: NodeState,
+    /// Its tables.
+    pub tables: Tables,
+    /// Its files are known to have the one in force.
+    pub settled: bool,
     /// All nodes of the table, by number.
     pub nodes: Vec<Node>,
 }
@@ -250,6 +285,17 @@ pub struct JoinNode {
     pub votes: u8,
     /// It has a vote, and no processes.
     pub is_witness: bool,
+    /// Its place in the table.
+    pub place: u32,
+}
+
+/// A table of nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// How many changes it has seen.
+    pub generation: u64,
+    /// Its rows.
+    pub nodes: Vec<JoinNode>,
 }
 
 /// What a join tells of fencing.
@@ -269,7 +315,9 @@ pub struct JoinRequest {
     /// The node that joins.
     pub this_node: u32,
     /// The table.
-    pub nodes: Vec<JoinNode>,
+    pub table: Table,
+    /// The one that is staged.
+    pub next_table: Option<Table>,
     /// The cluster key.
     pub key: Vec<u8>,
     /// The one that is staged.
@@ -358,6 +406,36 @@ pub fn status() -> Result<Status, Error> {
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub fn join(req: &JoinRequest) -> Result<(), Error> {
     Family::open(FAMILY)?.request(Op::Join, encode_join(req)?).map(|_| ())
+}
+
+/// Has this node know the table that is to follow.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message.
+pub fn stage_table(table: &Table) -> Result<(), Error> {
+    let attrs = encode_table(table)?.into_iter().collect();
+    Family::open(FAMILY)?.request(Op::TableStage, attrs).map(|_| ())
+}
+
+/// Gives it up.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message.
+pub fn unstage_table() -> Result<(), Error> {
+    Family::open(FAMILY)?
+        .request(Op::TableUnstage, ClmsAttrs::new())
+        .map(|_| ())
+}
+
+/// Says that the files of this node have the table in force, which this is; or only asks whether this is in force on all members.
+///
+/// # Errors
+/// [`Error::NoModule`], and the refusal with the kernel's message: EAGAIN not on all, EINVAL it is another.
+pub fn settle_table(table: &Table, asks: bool) -> Result<(), Error> {
+    let mut attrs = encode_table(table)?;
+    attrs.push(attr(Clms::Settled, u8::from(!asks))?);
+    let attrs = attrs.into_iter().collect();
+    Family::open(FAMILY)?.request(Op::TableSettle, attrs).map(|_| ())
 }
 
 /// Leaves; returns when every other node has taken note.
@@ -655,8 +733,24 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
         out.push(attr(Clms::FenceDigest, fence.digest)?);
         out.push(attr(Clms::FenceTimeoutMs, fence.timeout_ms)?);
     }
-    for row in &req.nodes {
-        let mut nest = attr(Clms::Node, Buffer::new())?;
+    out.extend(encode_table(&req.table)?);
+    if let Some(next) = &req.next_table {
+        out.push(attr(Clms::NextGeneration, next.generation)?);
+        out.extend(encode_rows(Clms::NextNode, &next.nodes)?);
+    }
+    Ok(out.into_iter().collect())
+}
+
+fn encode_table(table: &Table) -> Result<Vec<Nlattr<Clms, Buffer>>, Error> {
+    let mut out = vec![attr(Clms::Generation, table.generation)?];
+    out.extend(encode_rows(Clms::Node, &table.nodes)?);
+    Ok(out)
+}
+
+fn encode_rows(what: Clms, rows: &[JoinNode]) -> Result<Vec<Nlattr<Clms, Buffer>>, Error> {
+    let mut out = Vec::new();
+    for row in rows {
+        let mut nest = attr(what, Buffer::new())?;
         nest = nest.nest(&attr(NodeAttr::Id, row.node)?).map_err(broken)?;
         nest = nest.nest(&attr(NodeAttr::Name, row.name.as_str())?).map_err(broken)?;
         for a in &row.addresses {
@@ -673,9 +767,10 @@ fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {
         if row.is_witness {
             nest = nest.nest(&attr(NodeAttr::Witness, 1u32)?).map_err(broken)?;
         }
+        nest = nest.nest(&attr(NodeAttr::Place, row.place)?).map_err(broken)?;
         out.push(nest);
     }
-    Ok(out.into_iter().collect())
+    Ok(out)
 }
 
 fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
@@ -686,6 +781,8 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
         master: None,
         this_node: None,
         state: NodeState::NeverUp,
+        tables: Tables::default(),
+        settled: false,
         nodes: Vec::new(),
     };
     for a in attrs.iter() {
@@ -696,6 +793,9 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
             Clms::Master => s.master = Some(a.get_payload_as().map_err(broken)?).filter(|&n| n != 0),
             Clms::ThisNode => s.this_node = Some(a.get_payload_as().map_err(broken)?).filter(|&n| n != 0),
             Clms::State => s.state = NodeState::from_wire(a.get_payload_as().map_err(broken)?).map_err(broken)?,
+            Clms::Table => s.tables.in_force = a.get_payload_as().map_err(broken)?,
+            Clms::Staged => s.tables.staged = a.get_payload_as().map_err(broken)?,
+            Clms::Settled => s.settled = a.get_payload_as::<u8>().map_err(broken)? != 0,
             Clms::Node => {
                 let h = a.get_attr_handle::<NodeAttr>().map_err(broken)?;
                 let mut n = Node {
@@ -706,6 +806,8 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
                     fence: FenceState::None,
                     detection_ms: None,
                     judgement_ms: None,
+                    is_witness: false,
+                    tables: Tables::default(),
                 };
                 for b in h.iter() {
                     match b.nla_type().nla_type() {
@@ -726,6 +828,9 @@ fn decode_status(attrs: &ClmsAttrs) -> Result<Status, Error> {
                         }
                         NodeAttr::DetectionMs => n.detection_ms = not_zero(b.get_payload_as().map_err(broken)?),
                         NodeAttr::JudgementMs => n.judgement_ms = not_zero(b.get_payload_as().map_err(broken)?),
+                        NodeAttr::Witness => n.is_witness = b.get_payload_as::<u32>().map_err(broken)? != 0,
+                        NodeAttr::Table => n.tables.in_force = b.get_payload_as().map_err(broken)?,
+                        NodeAttr::Staged => n.tables.staged = b.get_payload_as().map_err(broken)?,
                         // A newer kernel may say more.
                         _ => {}
                     }
@@ -801,11 +906,19 @@ pub(crate) mod tests {
             is_fenced: false,
             votes: 3,
             is_witness: true,
+            place: 5,
         };
         let req = JoinRequest {
             name: "west".to_owned(),
             this_node: 2,
-            nodes: vec![row],
+            table: Table {
+                generation: 1,
+                nodes: vec![row.clone()],
+            },
+            next_table: Some(Table {
+                generation: 2,
+                nodes: vec![JoinNode { votes: 4, ..row }],
+            }),
             key: b"0123456789abcdef".to_vec(),
             next_key: None,
             old_key: Some(b"fedcba9876543210".to_vec()),
@@ -818,11 +931,19 @@ pub(crate) mod tests {
         want.extend(b"\x14\0\x07\x000123456789abcdef"); // key
         want.extend(b"\x14\0\x2c\x00fedcba9876543210"); // old-key
         want.extend(b"\x08\0\x08\0\xb8\x0b\0\0"); // detect-ms
-        want.extend(b"\x34\0\x06\x80"); // node, nested
-        want.extend(b"\x08\0\x01\0\x02\0\0\0"); // id
-        want.extend(b"\x08\0\x02\0two\0"); // name
-        want.extend(b"\x08\0\x05\0\x0a\0\0\x02\x08\0\x05\0\x0a\0\x01\x02"); // addresses
-        want.extend(b"\x08\0\x2b\0\x03\0\0\0\x08\0\x2c\0\x01\0\0\0"); // votes, witness
+        want.extend(b"\x0c\0\x2d\0\x01\0\0\0\0\0\0\0"); // generation
+        for (what, votes) in [(6, 3), (0x2e, 4)] {
+            if what == 0x2e {
+                want.extend(b"\x0c\0\x2f\0\x02\0\0\0\0\0\0\0"); // next-generation
+            }
+            want.extend([0x3c, 0, what, 0x80]); // node, nested
+            want.extend(b"\x08\0\x01\0\x02\0\0\0"); // id
+            want.extend(b"\x08\0\x02\0two\0"); // name
+            want.extend(b"\x08\0\x05\0\x0a\0\0\x02\x08\0\x05\0\x0a\0\x01\x02"); // addresses
+            want.extend([8, 0, 0x2b, 0, votes, 0, 0, 0]); // votes
+            want.extend(b"\x08\0\x2c\0\x01\0\0\0"); // witness
+            want.extend(b"\x08\0\x2d\0\x05\0\0\0"); // place
+        }
         assert_eq!(bytes(&encode_join(&req).expect("a request")), want);
     }
 
@@ -839,12 +960,14 @@ pub(crate) mod tests {
         b.extend(b"\x08\0\x28\0\x02\0\0\0\x08\0\x29\0\x34\x08\0\0\x08\0\x2a\0\0\0\0\0"); // the rest of it
         b.extend(b"\x1c\0\x06\0\x08\0\x01\0\x02\0\0\0\x08\0\x02\0two\0\x08\0\x03\0\x02\0\0\0"); // no nested flag
         b.extend(b"\x08\0\x09\0\x02\0\0\0"); // state
+        b.extend(b"\x0c\0\x30\0\x08\0\0\0\0\0\0\0\x05\0\x32\0\x01\0\0\0"); // table, settled
         let s = parse(&b).expect("a status");
         assert_eq!(
             (s.name.as_str(), s.view, s.quorate, s.master, s.this_node),
             ("west", 7, true, Some(1), Some(2))
         );
         assert_eq!(s.state, NodeState::Up);
+        assert_eq!((s.tables.in_force, s.tables.staged, s.settled), (8, 0, true));
         assert_eq!(
             s.nodes,
             [
@@ -856,6 +979,8 @@ pub(crate) mod tests {
                     fence: FenceState::None,
                     detection_ms: None,
                     judgement_ms: None,
+                    is_witness: false,
+                    tables: Tables::default(),
                 },
                 Node {
                     id: 3,
@@ -865,6 +990,8 @@ pub(crate) mod tests {
                     fence: FenceState::Wanted,
                     detection_ms: Some(2100),
                     judgement_ms: None,
+                    is_witness: false,
+                    tables: Tables::default(),
                 },
             ]
         );
@@ -942,6 +1069,12 @@ pub(crate) mod tests {
                 ("fence", u16::from(Clms::Fence).into()),
                 ("next-key", u16::from(Clms::NextKey).into()),
                 ("old-key", u16::from(Clms::OldKey).into()),
+                ("generation", u16::from(Clms::Generation).into()),
+                ("next-node", u16::from(Clms::NextNode).into()),
+                ("next-generation", u16::from(Clms::NextGeneration).into()),
+                ("table", u16::from(Clms::Table).into()),
+                ("staged", u16::from(Clms::Staged).into()),
+                ("settled", u16::from(Clms::Settled).into()),
             ])
         );
         assert_eq!(
@@ -958,6 +1091,9 @@ pub(crate) mod tests {
                 ("judgement-ms", u16::from(NodeAttr::JudgementMs).into()),
                 ("votes", u16::from(NodeAttr::Votes).into()),
                 ("witness", u16::from(NodeAttr::Witness).into()),
+                ("place", u16::from(NodeAttr::Place).into()),
+                ("table", u16::from(NodeAttr::Table).into()),
+                ("staged", u16::from(NodeAttr::Staged).into()),
             ])
         );
         assert_eq!(
@@ -985,9 +1121,16 @@ pub(crate) mod tests {
                 ("fence-done", u8::from(Op::FenceDone).into()),
                 ("fence-confirm", u8::from(Op::FenceConfirm).into()),
                 ("fence-wanted", u8::from(Op::FenceWanted).into()),
+                ("shutdown", u8::from(Op::Shutdown).into()),
+                ("shutdown-state", u8::from(Op::ShutdownState).into()),
+                ("table-stage", u8::from(Op::TableStage).into()),
+                ("table-unstage", u8::from(Op::TableUnstage).into()),
+                ("table-settle", u8::from(Op::TableSettle).into()),
                 ("signal", u8::from(Op::Signal).into()),
                 ("transition", u8::from(Op::Transition).into()),
                 ("view", u8::from(Op::View).into()),
+                ("cleaner", u8::from(Op::Cleaner).into()),
+                ("cleaned", u8::from(Op::Cleaned).into()),
             ])
         );
         let states: Vec<_> = NodeState::ALL.iter().map(|s| s.name().to_lowercase()).collect();
