@@ -8,17 +8,18 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of the state machine, below `clms/`.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "state.rs",
     "state/lease.rs",
     "state/proposals.rs",
     "state/input.rs",
     "state/says.rs",
+    "state/table.rs",
     "state/together.rs",
 ];
 
 /// What runs it, below `src/`.
-const WORLDS: [&str; 4] = ["world", "faults", "shapes", "leaving"];
+const WORLDS: [&str; 6] = ["world", "faults", "shapes", "leaving", "tables", "work"];
 
 fn main() {
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo says where this is");

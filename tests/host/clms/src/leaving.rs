@@ -20,6 +20,9 @@ pub(crate) fn cut_off(seed: u64) -> Option<String> {
         w.cut[p * n + leaver] = true;
     }
     w.run(w.now + 3 * SECOND);
+    if w.wrong.is_some() {
+        return w.wrong;
+    }
     (w.left[leaver] != 1).then(|| format!("seed {seed}: node {leaver} of {n} waits"))
 }
 

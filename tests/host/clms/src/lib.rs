@@ -34,6 +34,12 @@ mod scale;
 mod shapes;
 
 #[cfg(test)]
+mod tables;
+
+#[cfg(test)]
+mod work;
+
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]

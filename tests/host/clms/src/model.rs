@@ -7,7 +7,7 @@
 //! So every interleaving of time-outs is covered, and the bounds are those of the budget, printed with the result.
 
 use crate::places::Places;
-use crate::state::{Core, Effect, Heartbeat, Known, Phase, Says, Times, View};
+use crate::state::{Core, Effect, Heartbeat, Known, Phase, Row, Says, Times, View};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const N: usize = 3;
@@ -70,9 +70,9 @@ impl World {
     fn start(&mut self, i: usize) {
         self.incarnations += 1;
         let incarnation = self.incarnations;
-        let known = vec![Known::default(); N];
+        let known = vec![Known::new(Row::default()); N];
         self.nodes[i] = Some(Node {
-            core: Core::new(i, known, incarnation, TIMES, 0, 0),
+            core: Core::new(i, known, 1, incarnation, TIMES, 0, 0),
             incarnation,
             history: Vec::new(),
         });

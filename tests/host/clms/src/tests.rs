@@ -5,7 +5,7 @@
 use crate::shapes::Outcome;
 use crate::state::Times;
 use crate::world::Broken;
-use crate::{faults, leaving, shapes};
+use crate::{faults, leaving, shapes, tables, work};
 
 /// How many worlds a test runs; `SEEDS` says more.
 fn seeds() -> u64 {
@@ -24,20 +24,16 @@ fn faults_of_every_kind_do_no_harm() {
 
 #[test]
 fn of_any_cuts_one_set_that_hears_each_other_goes_on() {
-    let (mut best, mut other, mut torn) = (0, 0, 0);
+    let (mut best, mut torn) = (0, 0);
     for seed in 0..seeds() {
         match shapes::run(seed) {
-            Ok(Outcome::Whole(true)) => best += 1,
-            Ok(Outcome::Whole(false)) => other += 1,
+            Ok(Outcome::Whole) => best += 1,
             Ok(Outcome::Torn) => torn += 1,
             Ok(Outcome::Gone) => {}
             Err(what) => panic!("{what}"),
         }
     }
-    println!(
-        "{} worlds: the best set went on in {best}, another in {other}; {torn} were torn",
-        seeds()
-    );
+    println!("{} worlds: the best set went on in {best}; {torn} were torn", seeds());
     assert!(best > 0 && torn > 0);
 }
 
@@ -48,6 +44,35 @@ fn who_wants_out_does_not_wait_for_ever() {
         assert_eq!(leaving::together(seed), None);
         assert_eq!(leaving::comes_back(seed), None);
         assert_eq!(leaving::reborn(seed), None);
+    }
+}
+
+#[test]
+fn who_has_another_table_does_no_harm_and_comes_back() {
+    for seed in 0..seeds() {
+        assert_eq!(tables::apart(seed), None);
+        assert_eq!(tables::alone(seed), None);
+        assert_eq!(tables::in_part(seed), None);
+    }
+}
+
+#[test]
+fn the_table_changes_under_faults_of_every_kind() {
+    let mut changed = 0;
+    for seed in 0..seeds() {
+        match tables::run(seed, TIMES) {
+            Ok(n) => changed += n.saturating_sub(1),
+            Err(what) => panic!("{what}"),
+        }
+    }
+    println!("{} worlds: {changed} other tables were in force", seeds());
+    assert!(changed > 0);
+}
+
+#[test]
+fn heartbeats_cost_what_is_new() {
+    for seed in 0..3 {
+        assert_eq!(work::run(seed), None);
     }
 }
 
@@ -91,6 +116,8 @@ macro_rules! found {
 }
 
 found! {
+    searches_at_each_heartbeat: work, work::run, "rows";
+    who_left_goes_on: leaving, leaving::cut_off, "though it has left";
     begins_at_once: leaving, leaving::reborn, "without it";
     nobody_is_given_up: shapes, shapes::wrong, "the teams are";
     lowest_member_leads: shapes, shapes::wrong, "the teams are";
@@ -98,4 +125,10 @@ found! {
     all_leavers_go: leaving, leaving::together, "waits";
     leavers_are_apart_from_who_promised: leaving, leaving::together, "have left";
     who_may_not_begin_hears_all: leaving, leaving::comes_back, "comes in";
+    two_votes_at_once: tables, tables::apart, "view";
+    stages_before_it_is_settled: tables, tables::apart, "view";
+    majority_of_the_old_table: tables, tables::wrong, "no majority";
+    switches_when_some_have_staged: tables, tables::wrong, "no peace";
+    goes_back_though_one_has_switched: tables, tables::in_part, "no view";
+    settles_when_it_alone_has_switched: tables, tables::alone, "not back";
 }

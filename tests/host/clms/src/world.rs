@@ -3,16 +3,20 @@
 //! Machines with clocks, and a network that loses, delays, doubles and cuts: everything from one seed.
 //!
 //! After each step it holds: of nodes that act, views of one number are one view, and each is in the views of those that
-//! are ahead of it; a view has a majority.
+//! are ahead of it; a view has a majority; a life that is left out of a view which all its members took over is in no later
+//! one; who has left does nothing any more.
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::state::{Answer, Core, Effect, Heartbeat, Known, Millis, Phase, Row, Says, Times, View};
+use super::state::{Answer, Change, Core, Effect, Heartbeat, Input, Known, Millis, Phase, Row, Says, Times, View};
 use crate::places::Places;
 use crate::sent::Sent;
 
@@ -38,15 +42,83 @@ pub(crate) enum Broken {
     ComingCounts,
 }
 
+/// What a machine says, shared by all that heard it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Said<const W: usize>(Option<Rc<Says<W>>>);
+
+impl<const W: usize> Said<W> {
+    const NO_VIEW: View<W> = View {
+        id: 0,
+        members: Places::EMPTY,
+        digest: 0,
+        table: 0,
+    };
+
+    const NOTHING: Says<W> = Says {
+        phase: Phase::Joining,
+        table: 0,
+        staged: 0,
+        view: Self::NO_VIEW,
+        proposal: Self::NO_VIEW,
+        promised: 0,
+        promised_to: 0,
+        hears: Places::EMPTY,
+        over: Places::EMPTY,
+    };
+}
+
+impl<const W: usize> Borrow<Says<W>> for Said<W> {
+    fn borrow(&self) -> &Says<W> {
+        self.0.as_deref().unwrap_or(&Self::NOTHING)
+    }
+}
+
+/// A table of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Table {
+    /// How many changes it has seen: one that was changed back is another.
+    pub(crate) generation: u64,
+    /// By place.
+    pub(crate) rows: Vec<Option<Row>>,
+}
+
+pub(crate) type Tab = Rc<Table>;
+
+/// What a machine has of it when it starts: a table, and the one that is staged.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    pub(crate) tab: Tab,
+    pub(crate) next: Option<Tab>,
+}
+
+pub(crate) fn digest(tab: &Tab) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tab.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What becomes of a table, if it is one change.
+pub(crate) fn change(from: &Tab, to: &Tab) -> Option<Change> {
+    let mut places = (0..from.rows.len()).filter(|p| from.rows[*p] != to.rows[*p]);
+    let place = places.next().filter(|_| places.next().is_none())?;
+    (to.generation == from.generation + 1).then(|| Change {
+        table: digest(to),
+        place,
+        row: to.rows[place],
+    })
+}
+
 pub(crate) struct Machine<const W: usize> {
-    core: Core<Vec<Known<Rc<Says<W>>>>, W>,
+    core: Core<Vec<Known<Said<W>>>, W>,
     sent: Sent,
-    says: Rc<Says<W>>,
+    says: Said<W>,
     pub(crate) incarnation: u64,
     booted: Micros,
     /// Of a million: how much faster its clock is.
     drift: i64,
     paused: bool,
+    /// It is out, as it wished, and about to end.
+    has_left: bool,
     /// The last heartbeat taken from each: the transport drops older ones.
     news: Vec<(u64, u64)>,
     /// The lives of its view's members, in the order of the table.
@@ -82,7 +154,7 @@ struct Letter<const W: usize> {
     from: usize,
     incarnation: u64,
     seq: u64,
-    says: Rc<Says<W>>,
+    says: Said<W>,
     answer: Answer,
 }
 
@@ -94,17 +166,39 @@ struct Rejoin {
     quiet_until: Millis,
 }
 
+/// A view that some have taken over.
+struct Taken<const W: usize> {
+    view: View<W>,
+    lives: Vec<u64>,
+    by: Places<W>,
+}
+
+impl<const W: usize> Taken<W> {
+    fn is_whole(&self) -> bool {
+        self.by == self.view.members
+    }
+
+    fn has(&self, p: usize, life: u64) -> bool {
+        self.view.members.contains(p) && self.lives[p] == life
+    }
+}
+
 enum Event<const W: usize> {
     Beat(usize, u64),
     Boot(usize),
-    /// A machine that has left joins again.
+    /// A machine that has left ends.
+    Out(usize, u64),
+    /// It joins again.
     Join(usize, Rejoin),
     Letter(Letter<W>),
 }
 
 pub(crate) struct World<const W: usize> {
     pub(crate) now: Micros,
-    rows: Vec<Row>,
+    /// By place, as are the machines.
+    pub(crate) files: Vec<File>,
+    /// Every table that there was.
+    tabs: HashMap<u64, Tab>,
     times: Times,
     beat: Micros,
     pub(crate) network: Network,
@@ -119,11 +213,17 @@ pub(crate) struct World<const W: usize> {
     /// Directions that carry nothing.
     pub(crate) cut: Vec<bool>,
     lives: u64,
+    taken: Vec<Taken<W>>,
+    /// By life: the place in `taken` of the first view that it took over.
+    first: HashMap<u64, usize>,
     pub(crate) wrong: Option<String>,
     /// Messages beside the regular heartbeats.
     pub(crate) messages: u64,
     pub(crate) last_install: Micros,
     pub(crate) installs: u64,
+    /// Rows of the table that a machine has looked at between two ticks, at most, and the time of one heartbeat, at most.
+    pub(crate) most_work: usize,
+    pub(crate) longest: Duration,
     /// How often each has left as it wished.
     pub(crate) left: Vec<u32>,
 }
@@ -131,10 +231,22 @@ pub(crate) struct World<const W: usize> {
 impl<const W: usize> World<W> {
     /// A world of machines that have been on for long, one to each row.
     pub(crate) fn new(rows: Vec<Row>, times: Times, beat: Micros, network: Network, seed: u64) -> Self {
+        let rows = rows.into_iter().map(Some).collect();
+        Self::of_table(rows, times, beat, network, seed)
+    }
+
+    /// The same, where places may be vacant.
+    pub(crate) fn of_table(rows: Vec<Option<Row>>, times: Times, beat: Micros, network: Network, seed: u64) -> Self {
         let n = rows.len();
+        let tab = Rc::new(Table { generation: 0, rows });
+        let file = File {
+            tab: tab.clone(),
+            next: None,
+        };
         let mut w = Self {
             now: 3_600_000_000,
-            rows,
+            files: vec![file; n],
+            tabs: HashMap::from([(digest(&tab), tab)]),
             times,
             beat,
             network,
@@ -147,10 +259,14 @@ impl<const W: usize> World<W> {
             machines: (0..n).map(|_| None).collect(),
             cut: vec![false; if network.delay.1 == 0 { 0 } else { n * n }],
             lives: 0,
+            taken: Vec::new(),
+            first: HashMap::new(),
             wrong: None,
             messages: 0,
             last_install: 0,
             installs: 0,
+            most_work: 0,
+            longest: Duration::ZERO,
             left: vec![0; n],
         };
         for i in 0..n {
@@ -160,7 +276,7 @@ impl<const W: usize> World<W> {
     }
 
     fn n(&self) -> usize {
-        self.rows.len()
+        self.files.len()
     }
 
     fn push(&mut self, at: Micros, e: Event<W>) {
@@ -185,18 +301,24 @@ impl<const W: usize> World<W> {
             drift,
             quiet_until,
         } = how;
+        let File { tab, next } = self.files[i].clone();
+        if tab.rows[i].is_none() {
+            return;
+        }
         self.lives += 1;
-        let says = Rc::<Says<W>>::default();
-        let known = self.rows.iter().map(|r| Known::new(*r)).collect();
+        let says = Said::default();
+        let known = tab.rows.iter().map(|r| r.map_or_else(Known::default, Known::new)).collect();
         let clock = clock(self.now - booted, drift);
+        let next = next.and_then(|next| change(&tab, &next));
         let m = Machine {
-            core: Core::new(i, known, self.lives, self.times, clock, quiet_until),
+            core: Core::new(i, known, digest(&tab), self.lives, self.times, clock, quiet_until).with_next(next),
             sent: Sent::new(),
             says,
             incarnation: self.lives,
             booted,
             drift,
             paused: false,
+            has_left: false,
             news: vec![(0, 0); self.n()],
             lives: Vec::new(),
             history: Vec::new(),
@@ -261,6 +383,70 @@ impl<const W: usize> World<W> {
         }
     }
 
+    /// The table that a machine has, if it is a member.
+    pub(crate) fn tab(&self, i: usize) -> Option<Tab> {
+        let m = self.machines[i].as_ref().filter(|m| !m.paused && m.core.phase() != Phase::Joining)?;
+        self.tabs.get(&m.core.table()).cloned()
+    }
+
+    /// What the administrator's tool does on a machine: it writes the next table, and has the node stage it, unless it dies before.
+    pub(crate) fn stage(&mut self, i: usize, next: &Tab, dies: bool) -> bool {
+        let Some(c) = self.tab(i).and_then(|tab| change(&tab, next)) else {
+            return false;
+        };
+        self.tabs.insert(c.table, next.clone());
+        let now = self.now;
+        let Some(m) = self.machines[i].as_mut() else {
+            return false;
+        };
+        if m.core.may_stage(&c).is_err() {
+            return false;
+        }
+        self.files[i].next = Some(next.clone());
+        if !dies {
+            let e = m.core.take(Input::Stage(Some(c)), m.clock(now));
+            self.perform(i, e);
+        }
+        true
+    }
+
+    /// It gives up what is staged.
+    pub(crate) fn unstage(&mut self, i: usize) {
+        let now = self.now;
+        let Some(m) = self.machines[i].as_mut().filter(|m| !m.paused) else {
+            return;
+        };
+        if m.core.may_unstage().is_ok() && m.core.staged().is_some() {
+            let e = m.core.take(Input::Stage(None), m.clock(now));
+            self.files[i].next = None;
+            self.perform(i, e);
+        }
+    }
+
+    /// It has the node's next life begin with the table in force.
+    pub(crate) fn settle(&mut self, i: usize) {
+        let now = self.now;
+        let Some(tab) = self.tab(i) else { return };
+        let Some(m) = self.machines[i].as_mut() else { return };
+        if !m.core.is_settled() && m.core.may_settle().is_ok() {
+            self.files[i] = File { tab, next: None };
+            let e = m.core.take(Input::Settle, m.clock(now));
+            self.perform(i, e);
+        }
+    }
+
+    /// How many tables were in force.
+    pub(crate) fn tables(&self) -> usize {
+        let all: HashSet<_> = self.taken.iter().map(|t| t.view.table).collect();
+        all.len()
+    }
+
+    /// Whether a machine waits to join.
+    pub(crate) fn is_joining(&self, i: usize) -> bool {
+        let m = self.machines[i].as_ref();
+        m.is_some_and(|m| m.core.phase() == Phase::Joining)
+    }
+
     /// Sends what a machine says to one, or to all, as it is time or as there is news.
     fn send(&mut self, from: usize, to: Option<usize>, in_time: bool) {
         let now = self.now;
@@ -272,8 +458,8 @@ impl<const W: usize> World<W> {
             None => m.sent.news_to_all(clock),
         };
         let says = m.core.says();
-        if *m.says != says {
-            m.says = Rc::new(says);
+        if m.says.0.as_deref() != Some(&says) {
+            m.says = Said(Some(Rc::new(says)));
         }
         let (says, incarnation) = (m.says.clone(), m.incarnation);
         let all = match to {
@@ -328,7 +514,7 @@ impl<const W: usize> World<W> {
         let Some(m) = self.machines[l.to].as_mut().filter(|m| !m.paused) else {
             return;
         };
-        if (l.incarnation, l.seq) <= m.news[l.from] {
+        if (l.incarnation, l.seq) <= m.news[l.from] || !m.core.understands(l.says.borrow()) {
             return;
         }
         m.news[l.from] = (l.incarnation, l.seq);
@@ -347,11 +533,17 @@ impl<const W: usize> World<W> {
         };
         // There is a stream to whoever is heard.
         m.core.link_up(l.from, l.incarnation);
+        let begin = (m.news.len() <= 64).then(Instant::now);
         let e = m.core.heard(l.from, h, clock);
+        self.longest = self.longest.max(begin.map_or(Duration::ZERO, |b| b.elapsed()));
+        self.most_work = self.most_work.max(m.core.work());
         self.perform(l.to, e);
     }
 
     fn perform(&mut self, i: usize, e: Effect<W>) {
+        if e != Effect::None && self.machines[i].as_ref().is_some_and(|m| m.has_left) {
+            self.wrong = Some(format!("node {i} goes on though it has left: {e:?}"));
+        }
         match e {
             Effect::None => {}
             Effect::Say => {
@@ -371,17 +563,11 @@ impl<const W: usize> World<W> {
             }
             Effect::Left => {
                 self.left[i] += 1;
-                let Some(m) = self.machines[i].take() else { return };
-                let quiet_until = m.clock(self.now) + self.times.detect;
-                let how = Rejoin {
-                    booted: m.booted,
-                    drift: m.drift,
-                    quiet_until,
-                };
-                if self.restarts {
-                    let after = self.random.random_range(0..1_000_000);
-                    self.push(self.now + after, Event::Join(i, how));
-                }
+                let Some(m) = self.machines[i].as_mut() else { return };
+                m.has_left = true;
+                let life = m.incarnation;
+                let after = self.random.random_range(0..200_000);
+                self.push(self.now + after, Event::Out(i, life));
             }
             Effect::Stop(_) => {
                 self.crash(i);
@@ -393,17 +579,77 @@ impl<const W: usize> World<W> {
         }
     }
 
+    /// A machine that has left hears nobody any more.
+    fn out(&mut self, i: usize, life: u64) {
+        let Some(m) = self.machines[i].take_if(|m| m.incarnation == life) else {
+            return;
+        };
+        let quiet_until = m.clock(self.now) + self.times.detect;
+        let how = Rejoin {
+            booted: m.booted,
+            drift: m.drift,
+            quiet_until,
+        };
+        if self.restarts {
+            let after = self.random.random_range(0..1_000_000);
+            self.push(self.now + after, Event::Join(i, how));
+        }
+    }
+
     fn installed(&mut self, i: usize, view: View<W>) {
         self.last_install = self.now;
         self.installs += 1;
-        let votes = |set: &Places<W>| set.iter().map(|p| u32::from(self.rows[p].votes)).sum::<u32>();
-        let all: u32 = self.rows.iter().map(|r| u32::from(r.votes)).sum();
-        if votes(&view.members) * 2 <= all || !view.members.contains(i) {
+        let tab = self.tabs[&view.table].clone();
+        let votes = |p: usize| tab.rows[p].map_or(0, |r| u32::from(r.votes));
+        let all: u32 = (0..tab.rows.len()).map(votes).sum();
+        if view.members.iter().map(votes).sum::<u32>() * 2 <= all || !view.members.contains(i) {
             self.wrong = Some(format!("view {} has no majority, or not its own node", view.id));
+        }
+        let has = self.machines[i].as_ref().map(|m| m.core.table());
+        if has != Some(view.table) || view.members.iter().any(|p| tab.rows[p].is_none()) {
+            self.wrong = Some(format!("node {i} is in view {} with another table", view.id));
         }
         let Some(m) = self.machines[i].as_mut() else { return };
         m.history.push(view);
-        m.lives = (0..self.rows.len()).map(|p| m.core.incarnation(p)).collect();
+        m.lives = (0..self.files.len()).map(|p| m.core.incarnation(p)).collect();
+        let lives = m.lives.clone();
+        if self.n() < 64 {
+            self.take(i, view, lives);
+        }
+    }
+
+    /// Notes who took a view over, and holds it against all others.
+    fn take(&mut self, i: usize, view: View<W>, lives: Vec<u64>) {
+        let life = lives[i];
+        let is_it = |t: &Taken<W>| t.view == view && view.members.iter().all(|p| t.lives[p] == lives[p]);
+        let at = self.taken.iter().position(is_it).unwrap_or_else(|| {
+            self.taken.push(Taken {
+                view,
+                lives,
+                by: Places::EMPTY,
+            });
+            self.taken.len() - 1
+        });
+        self.taken[at].by.insert(i);
+        self.first.entry(life).or_insert(at);
+        for other in 0..self.taken.len() {
+            // A cluster of which nobody is left may have had larger numbers: what came about later in it is not meant.
+            let (x, y) = (at.min(other), at.max(other));
+            let (a, b) = (&self.taken[x], &self.taken[y]);
+            if a.view.id >= b.view.id || !a.is_whole() {
+                continue;
+            }
+            let comes_back = |p: &usize| {
+                let first = self.first.get(&b.lives[*p]);
+                !a.has(*p, b.lives[*p]) && first.is_some_and(|f| *f < x)
+            };
+            if let Some(p) = b.view.members.iter().find(comes_back) {
+                self.wrong = Some(format!(
+                    "node {p} is out of view {}, and in view {} again",
+                    a.view.id, b.view.id
+                ));
+            }
+        }
     }
 
     /// Of two nodes that act, either both are in one view, or who is behind is in the other's.
@@ -436,7 +682,7 @@ impl<const W: usize> World<W> {
 
     /// Runs until a time, or until something is wrong.
     pub(crate) fn run(&mut self, until: Micros) {
-        let is_small = self.n() <= 64;
+        let is_small = self.n() < 64;
         while let Some(Reverse((at, id))) = self.queue.peek().copied() {
             if at > until || self.wrong.is_some() {
                 break;
@@ -447,6 +693,7 @@ impl<const W: usize> World<W> {
                 Some(Event::Letter(l)) => self.arrive(l),
                 Some(Event::Boot(i)) if self.machines[i].is_none() => self.boot(i, 0),
                 Some(Event::Join(i, how)) if self.machines[i].is_none() => self.join(i, how),
+                Some(Event::Out(i, life)) => self.out(i, life),
                 Some(Event::Beat(i, life)) => self.beat(i, life),
                 Some(Event::Boot(_) | Event::Join(..)) | None => {}
             }
@@ -472,6 +719,16 @@ impl<const W: usize> World<W> {
         let e = m.core.tick(clock);
         self.perform(i, e);
         self.send(i, None, true);
+    }
+
+    /// Whether all machines that are members are in one view, and nobody else is in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let on = self.machines.iter().enumerate().filter_map(|(p, m)| Some((p, m.as_ref()?)));
+        let members: Vec<_> = on.filter(|(_, m)| m.core.phase() != Phase::Joining).collect();
+        let Some((_, first)) = members.first() else { return true };
+        let view = first.core.says().view;
+        let is_in = |p: usize, m: &Machine<W>| m.core.says().view == view && view.members.contains(p);
+        members.iter().all(|(p, m)| is_in(*p, m)) && view.members.len() == members.len()
     }
 
     /// The one view that all machines that are on are in, if there is one, and they are all.

@@ -34,7 +34,9 @@ impl Model for Small {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(RIGHT, |_, w: &World| w.wrong.is_none()),
-            Property::always(SETTLES, |m: &Small, w: &World| w.unsettled().is_none() || m.goes_on(w)),
+            Property::always(SETTLES, |m: &Small, w: &World| {
+                w.unsettled(&m.bounds).is_none() || m.goes_on(w)
+            }),
             Property::sometimes("all are answered", |m: &Small, w: &World| {
                 w.told.len() == m.bounds.wishes.iter().map(|n| usize::from(*n)).sum::<usize>()
             }),
@@ -58,7 +60,8 @@ impl Small {
         let start = std::time::Instant::now();
         let checker = self.checker().threads(1).spawn_bfs().join();
         println!(
-            "{name}: wishes {:?}, {} crashes, {} restarts, {} exclusions, {} doubles{}: {} states, depth {}, {} s",
+            "{name}{}: wishes {:?}, {} crashes, {} restarts, {} exclusions, {} doubles{}: {} states, depth {}, {} s",
+            if b.witnesses == 0 { "" } else { " and a witness" },
             b.wishes,
             b.crashes,
             b.restarts,
@@ -72,7 +75,7 @@ impl Small {
         for (property, path) in checker.discoveries() {
             if checker.discovery_classification(property).to_string() == "counterexample" {
                 let last = path.last_state();
-                println!("{property}: {:?} {:?}", last.wrong, last.unsettled());
+                println!("{property}: {:?} {:?}", last.wrong, last.unsettled(&b));
                 println!("{last:?}");
                 for a in path.into_actions() {
                     println!("  {a:?}");
@@ -97,12 +100,14 @@ fn small(name: &'static str, first: u64, wishes: [u8; N]) -> Small {
         name,
         bounds: Bounds {
             first,
+            witnesses: 0,
             wishes,
             crashes: 0,
             restarts: 0,
             exclusions: 0,
             doubles: 0,
             fenced: true,
+            replaced: false,
             broken: Broken::Nothing,
         },
     }
@@ -112,6 +117,18 @@ impl Small {
     /// Those who are out are heard all the same: the views' numbers are enough.
     fn unfenced(mut self) -> Self {
         self.bounds.fenced = false;
+        self
+    }
+
+    /// Whoever crashes is replaced by another node.
+    fn replaced(mut self) -> Self {
+        self.bounds.replaced = true;
+        self
+    }
+
+    /// The last node is a witness.
+    fn witness(mut self) -> Self {
+        self.bounds.witnesses = 4;
         self
     }
 
@@ -155,6 +172,12 @@ fn two_crashes_and_a_restart() {
 }
 
 #[test]
+fn another_node_comes_in_the_place_of_one_that_is_gone() {
+    small("three nodes", 7, [0, 2, 0]).replaced().faults(1, 1, 0, 0).holds();
+    small("three nodes", 7, [1, 1, 0]).replaced().faults(1, 1, 0, 0).holds();
+}
+
+#[test]
 fn one_is_taken_for_dead() {
     small("three nodes", 7, [1, 1, 0]).faults(0, 0, 1, 0).holds();
     small("three nodes", 7, [1, 0, 1]).faults(0, 0, 1, 1).holds();
@@ -186,7 +209,7 @@ fn a_master_that_commits_early_is_found() {
 fn a_master_that_asks_nobody_is_found() {
     small("a joiner that leads", 6, [0, 1, 1])
         .faults(1, 0, 0, 0)
-        .breaks(Broken::AsksNobody, RIGHT);
+        .breaks(Broken::AsksNobody, SETTLES);
 }
 
 #[test]
@@ -203,10 +226,15 @@ fn a_caller_that_asks_anew_is_found() {
 }
 
 #[test]
-fn views_without_a_common_member_are_found() {
+fn a_member_that_begins_anew_is_found() {
     small("a joiner", 3, [1, 0, 0])
         .faults(2, 1, 0, 0)
-        .breaks(Broken::AnyView, RIGHT);
+        .breaks(Broken::BeginsAnew, RIGHT);
+}
+
+#[test]
+fn where_nobody_has_the_records_nobody_leads() {
+    small("a joiner", 3, [1, 0, 0]).faults(2, 1, 0, 0).holds();
 }
 
 #[test]
@@ -214,4 +242,18 @@ fn a_caller_that_is_told_early_is_found() {
     small("three nodes", 7, [1, 1, 0])
         .faults(2, 1, 0, 0)
         .breaks(Broken::TellsEarly, RIGHT);
+}
+
+#[test]
+fn two_majorities_meet_in_a_witness() {
+    // View {0, w}, then {0, 1, w}, then {1, w}.
+    small("a joiner", 5, [1, 1, 0]).witness().faults(1, 0, 0, 0).holds();
+    small("a joiner", 5, [1, 1, 0]).witness().faults(0, 0, 1, 0).holds();
+    small("two nodes", 7, [0, 1, 0]).witness().faults(2, 1, 0, 0).holds();
+}
+
+#[test]
+fn a_witness_that_keeps_nothing_is_found() {
+    let s = small("a joiner", 5, [1, 0, 0]).witness().faults(1, 0, 0, 0);
+    s.breaks(Broken::WitnessesKeepNothing, SETTLES);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Three nodes that change one record. The membership is whoever it is: any views that keep what `clms` promises of them, which
+//! Three nodes that change one record, one of them perhaps a witness. The membership is whoever it is: any views that keep what `clms` promises of them, which
 //! each member takes over when it likes or leaves out. Messages come late, in any order and, if the world says so, twice.
 
 use std::collections::BTreeSet;
@@ -114,16 +114,20 @@ pub(crate) enum Broken {
     TakesOldViews,
     /// Who asks again does so under a new number.
     AsksAnew,
-    /// A view need have no member that was in the last one.
-    AnyView,
+    /// Who has nothing takes that for all there is.
+    BeginsAnew,
     /// The caller is told when the change is prepared.
     TellsEarly,
+    /// The records are those of the members that are no witness.
+    WitnessesKeepNothing,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// Members of the first view.
     pub(crate) first: Mask,
+    /// Who never leads, and wants nothing.
+    pub(crate) witnesses: Mask,
     /// Wishes of each node.
     pub(crate) wishes: [u8; N],
     pub(crate) crashes: u8,
@@ -134,6 +138,8 @@ pub(crate) struct Bounds {
     pub(crate) doubles: u8,
     /// Whether those who are out are not heard.
     pub(crate) fenced: bool,
+    /// Who comes in the place of one that has crashed is another node, whose clock is behind. Once.
+    pub(crate) replaced: bool,
     pub(crate) broken: Broken,
 }
 
@@ -222,7 +228,7 @@ impl World {
         };
         // The first view is taken over without incidents.
         for p in places(b.first) {
-            w.install(p, 0);
+            w.install(p, 0, b);
         }
         w.settle(b);
         w
@@ -252,10 +258,11 @@ impl World {
     fn promised(&self, p: Place) -> Option<usize> {
         let n = self.nodes[p].as_ref()?;
         let i = self.views.iter().rposition(|v| v.has(p, n.life))?;
-        (self.views[i].id > n.core.view()).then_some(i)
+        let is_open = self.views[i].installed & (1 << p) == 0;
+        (is_open && self.views[i].id > n.core.view()).then_some(i)
     }
 
-    fn may_form(&self, m: Mask, b: &Bounds) -> bool {
+    fn may_form(&self, m: Mask) -> bool {
         let last = self.latest();
         if m & !self.wanted() != 0 || m.count_ones() < QUORUM {
             return false;
@@ -269,10 +276,9 @@ impl World {
         if excluded > usize::from(self.exclusions) {
             return false;
         }
-        // What clms promises: of two views the later one has a member that was in the earlier one in the same life, if
-        // all members of the earlier one were in it. One is enough where each view has a majority.
-        let survives = |v: &View| v.installed != v.members || places(m).any(|p| v.has(p, self.lives[p]));
-        b.broken == Broken::AnyView || self.views.iter().all(survives)
+        // What clms promises is that a life which a view leaves out is in no later one. If none of its members was in a
+        // view before, it is another cluster.
+        places(m).any(|p| self.was_member(p))
     }
 
     pub(crate) fn actions(&self, b: &Bounds, actions: &mut Vec<Action>) {
@@ -305,7 +311,7 @@ impl World {
             }
         }
         for m in 1..1 << N {
-            if self.may_form(m, b) {
+            if self.may_form(m) {
                 actions.push(Action::Form(m));
             }
         }
@@ -363,7 +369,7 @@ impl World {
             }
             Action::Install(p) => {
                 let i = self.promised(p).unwrap();
-                self.install(p, i);
+                self.install(p, i, b);
             }
             Action::Crash(p) => {
                 self.crashes -= 1;
@@ -372,18 +378,35 @@ impl World {
             Action::Stop(p) => self.nodes[p] = None,
             Action::Restart(p) => {
                 self.restarts -= 1;
-                self.lives[p] += 1;
+                self.lives[p] = if b.replaced {
+                    self.lives[p] - 1
+                } else {
+                    self.lives[p] + 1
+                };
                 self.nodes[p] = Some(node(p, self.lives[p]));
             }
         }
         self.settle(b);
     }
 
-    fn install(&mut self, p: Place, i: usize) {
+    fn install(&mut self, p: Place, i: usize, b: &Bounds) {
         let v = &mut self.views[i];
         v.installed |= 1 << p;
         let n = self.nodes[p].as_mut().unwrap();
-        n.core.enter(v.id, v.members, v.members.trailing_zeros() as Place);
+        let leaders = v.members & !b.witnesses;
+        let members = if b.broken == Broken::WitnessesKeepNothing {
+            leaders
+        } else {
+            v.members
+        };
+        if members & (1 << p) != 0 {
+            n.core.enter(
+                v.id,
+                members,
+                leaders.trailing_zeros() as Place,
+                i == 0 || b.broken == Broken::BeginsAnew,
+            );
+        }
     }
 
     fn whole(&self, p: Place) -> Whole {
@@ -633,12 +656,17 @@ impl World {
     }
 
     /// What is not as it should be when nothing happens any more.
-    pub(crate) fn unsettled(&self) -> Option<&'static str> {
+    pub(crate) fn unsettled(&self, b: &Bounds) -> Option<&'static str> {
         let last = self.latest();
         let all = self.wanted() == last.members && places(last.members).all(|p| last.has(p, self.lives[p]));
         if !all || last.members & !self.live() != 0 {
             // Too few for a view.
             return (self.wanted().count_ones() >= QUORUM && self.is_survived()).then_some("no view");
+        }
+        if self.is_lost() {
+            // One of three may die at any time.
+            let may = self.is_gone() && b.crashes + b.exclusions > 1;
+            return (!may).then_some("nobody leads, for want of records");
         }
         for p in places(last.members) {
             let n = self.nodes[p].as_ref().unwrap();
@@ -655,11 +683,23 @@ impl World {
         None
     }
 
-    /// Whether those that remain have what there was.
+    fn was_member(&self, p: Place) -> bool {
+        self.nodes[p].as_ref().is_some_and(|n| n.core.view() != 0)
+    }
+
+    /// Whether some of those that remain were members.
     fn is_survived(&self) -> bool {
-        let m = self.wanted();
-        self.views
-            .iter()
-            .all(|v| v.installed != v.members || places(m).any(|p| v.has(p, self.lives[p])))
+        places(self.wanted()).any(|p| self.was_member(p))
+    }
+
+    /// Whether the master of the last view has found that nobody has the records.
+    fn is_lost(&self) -> bool {
+        let mut nodes = self.nodes.iter().flatten();
+        nodes.any(|n| n.core.is_lost() && n.core.view() == self.latest().id)
+    }
+
+    /// Whether nobody that remains has contents.
+    fn is_gone(&self) -> bool {
+        !places(self.live()).any(|p| self.nodes[p].as_ref().unwrap().core.is_ready())
     }
 }

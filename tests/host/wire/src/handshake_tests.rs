@@ -20,6 +20,7 @@ use crate::handshake::PROOF;
 use crate::keyring::Key;
 use crate::keyring::Keyring;
 use crate::net::Identity;
+use crate::release::Speaks;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::Rng;
@@ -48,6 +49,7 @@ fn identity(node: u32, cluster: u8, key: u8) -> Node {
             node: NodeId::new(node).unwrap(),
             incarnation: Incarnation(u64::from(node) + 100),
             cluster: [cluster; 16],
+            speaks: Speaks::HERE,
         },
         key: Key::new([key; 32]),
     }

@@ -18,6 +18,7 @@ use crate::keyring::Keyring;
 use crate::net::Identity;
 use crate::refused::Counters;
 use crate::refused::Refused;
+use crate::release::Speaks;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::Rng;
@@ -41,6 +42,7 @@ fn identity(node: u32, incarnation: u64, cluster: u8, key: u8) -> Node {
             node: NodeId::new(node).unwrap(),
             incarnation: Incarnation(incarnation),
             cluster: [cluster; 16],
+            speaks: Speaks::HERE,
         },
         keys: Keyring::new(Key::new([key; 32])),
     }
@@ -68,7 +70,9 @@ fn datagram(of: &Node, seq: u64) -> Vec<u8> {
         *b = (i as u64).wrapping_mul(seq) as u8 ^ of.me.node.number() as u8;
     }
     let keys = of.keys.towards(None);
-    Datagram::new(&of.me, keys, seq, answer(seq), &says).as_bytes().to_vec()
+    Datagram::new(&of.me, Speaks::HERE.newest, keys, seq, answer(seq), &says)
+        .as_bytes()
+        .to_vec()
 }
 
 /// Who said it, its number, and the bytes.
@@ -108,10 +112,11 @@ fn unpacked(mut bytes: &[u8]) -> Vec<&[u8]> {
 fn check(bytes: &[u8]) -> bool {
     let Node { me, keys } = identity(1, 7, 1, 1);
     let counters = Counters::default();
+    let version = u32::from(Speaks::HERE.newest).to_le_bytes();
     let mut newest = BTreeMap::new();
     let mut heard = 0;
     for datagram in unpacked(bytes) {
-        let count = || [Refused::Torn, Refused::Tag, Refused::Stale].map(|w| counters.count(w));
+        let count = || [Refused::Torn, Refused::Version, Refused::Tag, Refused::Stale].map(|w| counters.count(w));
         let before = count();
         let mut asked = None;
         // As `Net::news`.
@@ -132,15 +137,17 @@ fn check(bytes: &[u8]) -> bool {
 
         let truth = said().iter().find(|s| s.2 == datagram);
         let want = match (truth, asked) {
-            (None, None) if datagram.len() != LEN || datagram[..4] != *b"SSIB" => [1, 0, 0],
-            (None, None) => [0, 1, 0],
+            (None, None) if datagram.len() < 8 || datagram[..4] != *b"SSIB" => [1, 0, 0, 0],
+            (None, None) if datagram[4..8] != version => [0, 1, 0, 0],
+            (None, None) if datagram.len() != LEN => [1, 0, 0, 0],
+            (None, None) => [0, 0, 1, 0],
             (None, Some(_)) => panic!("a number is taken from what nobody said"),
-            (Some((node, ..)), _) if *node == me.node.number() => [0, 0, 1],
-            (Some(_), Some(Ordering::Less)) => [0, 0, 1],
-            (Some(_), Some(_)) => [0, 0, 0],
+            (Some((node, ..)), _) if *node == me.node.number() => [0, 0, 0, 1],
+            (Some(_), Some(Ordering::Less)) => [0, 0, 0, 1],
+            (Some(_), Some(_)) => [0; 4],
             (Some(_), None) => panic!("what was said is refused unread"),
         };
-        assert_eq!(counted, want, "torn, tag, stale");
+        assert_eq!(counted, want, "torn, version, tag, stale");
         let is_new = asked == Some(Ordering::Greater);
         assert_eq!(result.is_ok(), is_new);
         if let (Ok(h), Some((node, (incarnation, seq), bytes))) = (result, truth) {

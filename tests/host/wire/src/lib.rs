@@ -22,6 +22,8 @@ mod heartbeat;
 mod keyring;
 #[path = "../../../../clms/places.rs"]
 mod places;
+#[path = "../../../../ics/release.rs"]
+mod release;
 #[path = "../../../../ipc/rfile/proto.rs"]
 mod rfile;
 #[path = "../../../../clms/proto.rs"]
@@ -52,6 +54,7 @@ pub mod net {
         pub(crate) node: NodeId,
         pub(crate) incarnation: Incarnation,
         pub(crate) cluster: [u8; 16],
+        pub(crate) speaks: crate::release::Speaks,
     }
 }
 
@@ -89,6 +92,10 @@ pub mod refused {
         }
 
         pub(crate) fn refuse(&self, why: Refused, _: &Source, _: &dyn Display) {
+            self.0[why as usize].fetch_add(1, Relaxed);
+        }
+
+        pub(crate) fn tally(&self, why: Refused) {
             self.0[why as usize].fetch_add(1, Relaxed);
         }
 

@@ -13,16 +13,20 @@ use crate::says::decode;
 use crate::says::encode;
 use crate::says::LEN;
 use crate::state;
+use crate::state::Change;
 use crate::state::Effect;
 use crate::state::Heartbeat;
 use crate::state::Known;
 use crate::state::Phase;
+use crate::state::Row;
 use crate::state::Times;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::Rng;
 
 const TABLE: u64 = 99;
+/// The one that this node has staged: without the last node.
+const NEXT: u64 = 100;
 const NODES: usize = 5;
 const THIS: usize = 1;
 /// From whom, of which life, how long after the one before, what it answers, what it supports.
@@ -37,7 +41,13 @@ type View = state::View<1>;
 type Core = state::Core<Vec<Known<Says>>, 1>;
 
 fn core() -> Core {
-    Core::new(THIS, vec![Known::default(); NODES], 7, TIMES, BEGIN, 0)
+    let next = Change {
+        table: NEXT,
+        place: NODES - 1,
+        row: None,
+    };
+    let known = vec![Known::new(Row::default()); NODES];
+    Core::new(THIS, known, TABLE, 7, TIMES, BEGIN, 0).with_next(Some(next))
 }
 
 const fn places(word: u64) -> Places<1> {
@@ -63,11 +73,11 @@ fn heartbeat(head: &[u8; HEAD], says: Says, now: u64) -> Heartbeat<Says> {
     }
 }
 
-/// Whether this is understood, read by hand.
-fn is_sound(b: &[u8; LEN], table: u64) -> bool {
+/// Whether this is read, read by hand.
+fn is_sound(b: &[u8; LEN]) -> bool {
     let u64_at = |at: usize| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
     let is_phase = (1..=3).contains(&b[0]) && b[1..4] == [0; 3];
-    is_phase && u64_at(8) == table && [16, 40, 64].iter().all(|at| u64_at(*at) <= LARGEST)
+    is_phase && [24, 56, 88].iter().all(|at| u64_at(*at) <= LARGEST)
 }
 
 /// The others, when they last answered with support, and what this node has made of it.
@@ -86,6 +96,7 @@ impl Watched {
             assert!(v.id > self.view, "view {} after {}", v.id, self.view);
             assert!(members & (1 << THIS) != 0 && members & !self.heard == 0, "{members:#b}");
             assert!(members.count_ones() as usize > NODES / 2, "{members:#b} is no majority");
+            assert_eq!(v.table, self.core.table(), "of another table");
             self.view = v.id;
         }
         matches!(effect, Effect::Stop(_) | Effect::Left)
@@ -119,11 +130,13 @@ fn check(bytes: &[u8]) -> bool {
         let says: &[u8; LEN] = says.try_into().unwrap();
         now += u64::from(head[2]) * 8;
         let place = usize::from(head[0]) % (NODES + 2);
-        let table = u64::from_le_bytes(says[8..16].try_into().unwrap());
-        assert_eq!(decode(says, table ^ 1), None, "of another table");
-        assert_eq!(decode(says, TABLE).is_some(), is_sound(says, TABLE));
-        if let Some(s) = decode(says, TABLE) {
-            assert_eq!(decode(&encode(&s, TABLE), TABLE), Some(s));
+        assert_eq!(decode(says).is_some(), is_sound(says));
+        let understood = |s: &Says| [s.table, s.staged].iter().any(|t| [TABLE, NEXT].contains(t));
+        // Once it goes by the next table it does not know this one any more.
+        let was = node.core.table();
+        if let Some(s) = decode(says).filter(|s| node.core.understands(s)) {
+            assert!(understood(&s) && [TABLE, NEXT].contains(&was));
+            assert_eq!(decode(&encode(&s)), Some(s));
             let h = heartbeat(head, s, now);
             if let (Some(sent), true) = (h.answers, place < NODES && place != THIS) {
                 node.heard |= 1 << place;
@@ -151,6 +164,7 @@ fn view(rng: &mut SmallRng) -> View {
         id: *ids.choose(rng).unwrap(),
         members: places(*members.choose(rng).unwrap()),
         digest: rng.random_range(0..3),
+        table: *[TABLE, TABLE, NEXT, rng.random()].choose(rng).unwrap(),
     }
 }
 
@@ -176,6 +190,8 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
         let all = places((1 << NODES) - 1);
         let says = Says {
             phase: *phases.choose(rng).unwrap(),
+            table: *[TABLE, TABLE, NEXT, rng.random()].choose(rng).unwrap(),
+            staged: *[0, NEXT, rng.random()].choose(rng).unwrap(),
             view: *views.choose(rng).unwrap(),
             proposal: *views.choose(rng).unwrap(),
             promised: *[own.proposal.id, own.promised, rng.random(), 0].choose(rng).unwrap(),
@@ -191,7 +207,7 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
         let _ = core.heard(place, heartbeat(&head, says, now), now);
         let _ = core.tick(now);
         out.extend(head);
-        out.extend(encode(&says, TABLE));
+        out.extend(encode(&says));
     }
     out
 }
@@ -224,6 +240,9 @@ fn views_come_by_answers_and_support() {
         ("no_answers", false),
         ("a_view_of_too_few", false),
         ("a_view_with_the_silent", false),
+        ("a_view_of_the_next_table", true),
+        ("a_view_of_no_table", false),
+        ("the_next_table_and_who_goes", false),
     ] {
         let file = format!("{}/corpus/says/{name}", env!("CARGO_MANIFEST_DIR"));
         assert_eq!(check(&std::fs::read(file).unwrap()), is_view, "{name}");
@@ -234,24 +253,26 @@ fn views_come_by_answers_and_support() {
 #[test]
 #[ignore]
 fn write_corpus() {
-    type Part = ([u8; HEAD], Says, u64);
+    type Part = ([u8; HEAD], Says);
     let pack = |parts: &[Part]| -> Vec<u8> {
-        let pack = |(head, says, table): &Part| [&head[..], &encode(says, *table)].concat();
+        let pack = |(head, says): &Part| [&head[..], &encode(says)].concat();
         parts.iter().flat_map(pack).collect()
     };
     // Each answers what this node has just sent; `has` supports it in that view.
-    let of = |place: u8, says: Says| ([place, 1, 1, 1, 0], says, TABLE);
+    let of = |place: u8, says: Says| ([place, 1, 1, 1, 0], says);
     let has = |place: u8, view: View| -> Part {
         let says = Says {
             phase: Phase::Up,
+            table: view.table,
             view,
             promised: view.id,
             ..Says::default()
         };
-        ([place, 1, 1, 1, 1], says, TABLE)
+        ([place, 1, 1, 1, 1], says)
     };
     // Nodes 0, 2 and 3 join and hear each other; node 0 leads. Its proposals have the digest that this node expects.
     let joining = Says {
+        table: TABLE,
         hears: places(0b01111),
         ..Says::default()
     };
@@ -259,6 +280,7 @@ fn write_corpus() {
     let other = |id, members: u64| View {
         id,
         members: places(members),
+        table: TABLE,
         digest: [(0, 1), (1, 7), (2, 1), (3, 1), (4, 0)]
             .into_iter()
             .filter(|(p, _)| members & (1 << p) != 0)
@@ -278,23 +300,24 @@ fn write_corpus() {
         let then = [of(0, proposes(v)), has(0, v), has(2, v)];
         pack(&[&first[..], &then, more].concat())
     };
-    let later = |wait: u8, (mut head, says, table): Part| {
+    let later = |wait: u8, (mut head, says): Part| {
         head[2] = wait;
-        (head, says, table)
+        (head, says)
     };
     let bent = |at: usize, to: u8| {
         let mut all = pack(&[of(0, joining)]);
         all[HEAD + at] = to;
         all
     };
-    let no_support = |(mut head, says, table): Part| {
+    let no_support = |(mut head, says): Part| {
         head[4] = 0;
-        (head, says, table)
+        (head, says)
     };
-    let no_answer = |(mut head, says, table): Part| {
+    let no_answer = |(mut head, says): Part| {
         head[3] = 0;
-        (head, says, table)
+        (head, says)
     };
+    let next = |v: View| View { table: NEXT, ..v };
     // This node leads 2 and 3, and then 4, all of whom promise it whatever has that number.
     let led = |number: u64| {
         let hears = places(0b11110);
@@ -305,7 +328,7 @@ fn write_corpus() {
                 promised_to: THIS,
                 ..joins
             };
-            ([place, 1, 1, 1, 3], says, TABLE)
+            ([place, 1, 1, 1, 3], says)
         };
         let alone = [of(2, joins), of(3, joins)];
         let first = if number == 1 { of(3, joins) } else { promises(3) };
@@ -324,7 +347,7 @@ fn write_corpus() {
                 v,
                 &[
                     of(0, {
-                        let (_, says, _) = has(0, v);
+                        let (_, says) = has(0, v);
                         let proposal = other(2, 0b1111);
                         Says {
                             proposal,
@@ -384,7 +407,27 @@ fn write_corpus() {
         ),
         (
             "another_table",
-            pack(&[([0, 1, 1, 1, 0], joining, TABLE + 1), of(2, joining)]),
+            pack(&[
+                of(
+                    0,
+                    Says {
+                        table: NEXT + 1,
+                        ..joining
+                    },
+                ),
+                of(2, joining),
+            ]),
+        ),
+        ("a_view_of_the_next_table", view(next(v), &[])),
+        ("a_view_of_no_table", view(View { table: NEXT + 1, ..v }, &[])),
+        ("a_view_without_the_next_one", {
+            let (head, says) = has(0, next(v));
+            view(v, &[(head, says), has(0, other(2, 0b10101))])
+        }),
+        ("the_next_table_and_who_goes", view(next(other(1, 0b10111)), &[])),
+        (
+            "two_tables",
+            view(next(v), &[has(0, next(v)), of(2, joining), has(0, next(v)), has(2, next(v))]),
         ),
         ("of_itself_and_nobody", pack(&[has(1, v), has(5, v), has(6, v)])),
         ("over_for_all", {

@@ -3,6 +3,8 @@
 //! What decoders use of the kernel crate, for the host. No more than that: a decoder that needs a lock or a socket does
 //! not compile here.
 
+pub use core::fmt;
+
 pub mod error {
     /// A negative errno.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

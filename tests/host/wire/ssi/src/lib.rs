@@ -8,6 +8,17 @@ pub mod ids;
 #[path = "../../../../../rust/wire.rs"]
 pub mod wire;
 
+/// As in `rust/trace.rs`.
+pub mod trace {
+    pub struct Request {
+        pub class: u8,
+        pub service: u16,
+        pub op: u16,
+        pub xid: u64,
+        pub bytes: usize,
+    }
+}
+
 pub mod cred {
     use zerocopy_derive::*;
 
@@ -18,8 +29,6 @@ pub mod cred {
 }
 
 pub mod crypto {
-    use poly1305::universal_hash::KeyInit;
-    use poly1305::universal_hash::UniversalHash;
     use siphasher::sip::SipHasher24;
 
     pub fn mac<const N: usize>(key: &[u8; 32], parts: &[&[u8]]) -> [u8; N] {
@@ -31,37 +40,27 @@ pub mod crypto {
     }
 
     pub struct FrameKey {
-        multiplier: [u8; 16],
-        pads: [SipHasher24; 2],
+        body: SipHasher24,
+        frame: SipHasher24,
     }
 
     impl FrameKey {
         pub const TAG: usize = 16;
+        pub const HEAD: usize = 64;
 
         pub fn new(key: &[u8; 32]) -> Self {
-            let pads: [u8; 32] = mac(key, &[b"OpenSSI frames: pads"]);
-            let half = |at: usize| {
-                let key = pads[at..at + 16].try_into().expect("16 bytes");
-                SipHasher24::new_with_key(&key)
-            };
+            let of = |name: &[u8]| SipHasher24::new_with_key(&mac(key, &[name]));
             Self {
-                multiplier: mac(key, &[b"OpenSSI frames: multiplier"]),
-                pads: [half(0), half(16)],
+                body: of(b"OpenSSI frames: bodies"),
+                frame: of(b"OpenSSI frames: tags"),
             }
         }
 
-        pub fn tag(&self, number: u64, parts: &[&[u8]]) -> [u8; Self::TAG] {
-            let mut key = [0; 32];
-            let (multiplier, pad) = key.split_at_mut(16);
-            multiplier.copy_from_slice(&self.multiplier);
-            for (to, half) in pad.chunks_exact_mut(8).zip(&self.pads) {
-                to.copy_from_slice(&half.hash(&number.to_le_bytes()).to_le_bytes());
-            }
-            let mut sum = poly1305::Poly1305::new(&key.into());
-            for part in parts {
-                sum.update_padded(part);
-            }
-            sum.finalize().into()
+        pub fn tag(&self, head: &[u8; Self::HEAD], body: &[u8]) -> [u8; Self::TAG] {
+            let all = [&head[..], &self.body.hash(body).to_le_bytes()].concat();
+            let mut tag = [0; Self::TAG];
+            tag[..8].copy_from_slice(&self.frame.hash(&all).to_le_bytes());
+            tag
         }
     }
 
