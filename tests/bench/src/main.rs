@@ -9,13 +9,17 @@
 mod curves;
 mod detect;
 mod hooks;
+mod members;
 mod nodes;
+mod peers;
 mod report;
 mod rig;
 mod stats;
+mod stressed;
 mod view_change;
 
 use clap::Parser;
+use curves::Kind;
 use report::Report;
 use std::path::Path;
 use std::path::PathBuf;
@@ -39,6 +43,9 @@ const NAMES: &[&str] = &[
     "freeze_64m",
     "detect",
     "view_change",
+    "view_change_simulated",
+    "stress_3s",
+    "stress_1s",
     "hook_getpid",
     "hook_kill",
     "hook_fork",
@@ -70,6 +77,9 @@ struct Args {
     /// `--detect-ms` of the join in `detect`
     #[arg(long, default_value_t = 350, value_parser = clap::value_parser!(u32).range(300..=60_000))]
     detect_ms: u32,
+    /// How long `stress_*` keeps all processors busy
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    stress_seconds: u32,
     /// Root of the checkout
     #[arg(long, default_value = ".")]
     top: PathBuf,
@@ -110,8 +120,10 @@ fn main() -> ExitCode {
         .filter(|n| args.names.is_empty() || args.names.iter().any(|w| w == n))
         .collect();
     let (hooks, others): (Vec<&str>, Vec<&str>) = wanted.into_iter().partition(|n| n.starts_with("hook_"));
-    let (membership, nodes): (Vec<&str>, Vec<&str>) =
-        others.into_iter().partition(|n| ["detect", "view_change"].contains(n));
+    let (membership, others): (Vec<&str>, Vec<&str>) = others
+        .into_iter()
+        .partition(|n| *n == "detect" || n.starts_with("view_change"));
+    let (stressed, nodes): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|n| n.starts_with("stress_"));
 
     let mut reports: Vec<Report> = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
@@ -128,8 +140,10 @@ fn main() -> ExitCode {
             args.samples,
         ));
     }
-    if membership.contains(&"view_change") {
-        take((Vec::new(), view_change::run(&args.top)));
+    for (name, kind) in [("view_change", Kind::Real), ("view_change_simulated", Kind::Simulated)] {
+        if membership.contains(&name) {
+            take((Vec::new(), view_change::run(&args.top, kind)));
+        }
     }
     if membership.contains(&"detect") {
         let plan = detect::Plan {
@@ -138,6 +152,9 @@ fn main() -> ExitCode {
             detect_ms: args.detect_ms,
         };
         take(detect::run(&args.top, plan));
+    }
+    if !stressed.is_empty() {
+        take(stressed::run(&args.top, &stressed, args.stress_seconds));
     }
     if !hooks.is_empty() {
         take(hooks::run(&args.top, &hooks, args.blocks));

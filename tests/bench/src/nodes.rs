@@ -3,6 +3,9 @@
 //! Benchmarks between two nodes: node 1 measures, node 2 is the other.
 
 use crate::Problem;
+use crate::peers;
+use crate::peers::Calls;
+use crate::peers::Over;
 use crate::report::GoalIs;
 use crate::report::Report;
 use crate::rig;
@@ -16,8 +19,6 @@ use std::path::Path;
 const BIN: &str = "/usr/lib/ssi-tests";
 const ECHO_PORT: u16 = 7701;
 const COPY_PORT: u16 = 7702;
-const KSOCK_PORT: u16 = 7703;
-const KSOCK: &str = "/sys/kernel/debug/ksock_echo";
 const TIMING: &str = "/sys/kernel/debug/ssi/ics_timing";
 /// Samples of the raw round trip before and after.
 const DRIFT_SAMPLES: u32 = 500;
@@ -47,6 +48,16 @@ struct Bench {
     peer_name: &'static str,
     goal: Option<f64>,
     goal_p99: Option<f64>,
+    /// Further peers, without a goal.
+    others: Vec<(&'static str, Side)>,
+}
+
+impl Bench {
+    /// Ours, the peer, the others.
+    fn sides(&self) -> Vec<&Side> {
+        let others = self.others.iter().map(|(_, side)| side);
+        [&self.ours, &self.peer].into_iter().chain(others).collect()
+    }
 }
 
 pub(crate) fn run(
@@ -83,15 +94,12 @@ struct Session {
 impl Session {
     fn open(top: &Path, instance: Option<&Path>, names: &[&str]) -> Result<Self, Problem> {
         let rig = Rig::open(top, instance)?;
+        let tab = rig.sh(1, 20, "cat /etc/clustertab")?;
+        let on =
+            |node: &str| address(&tab, node).ok_or_else(|| format!("no address of node {node} in clustertab:\n{tab}"));
+        let other = on("2")?;
         if names.iter().any(|n| n.starts_with("ics_")) {
-            for node in [1, 2] {
-                rig.sh(
-                    node,
-                    20,
-                    &format!("lsmod | grep -q ^ksock_echo || insmod {BIN}/ksock_echo.ko"),
-                )?;
-            }
-            rig.sh(2, 20, &format!("echo listen {KSOCK_PORT} >{KSOCK}"))?;
+            peers::start(&rig, [&on("1")?, &other])?;
         }
         let start = |command: String| rig.sh(2, 30, &rig::background(&command));
         start(format!("{BIN}/tcpecho server {ECHO_PORT}"))?;
@@ -103,8 +111,6 @@ impl Session {
             .nth(1)
             .ok_or_else(|| format!("sigecho peer said {peer:?}"))?
             .to_owned();
-        let tab = rig.sh(1, 20, "cat /etc/clustertab")?;
-        let other = address(&tab, "2").ok_or_else(|| format!("no address of node 2 in clustertab:\n{tab}"))?;
         let mut env = BTreeMap::new();
         let facts = rig.sh(1, 20, "uname -rv; nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo")?;
         for (key, value) in ["kernel", "cpus", "memory"].iter().zip(facts.lines()) {
@@ -123,30 +129,34 @@ impl Session {
     fn measure(&self, name: &str, blocks: u32, samples: u32) -> Result<Report, Problem> {
         let b = self.bench(name, samples)?;
         let first = self.round_trip()?;
-        let (mut ours, mut peer) = (Vec::new(), Vec::new());
-        for i in 0..blocks {
-            // A B, B A, A B, ...
-            for mine in [i % 2 == 0, i % 2 != 0] {
-                if mine {
-                    ours.push(self.block(&b.ours)?);
-                } else {
-                    peer.push(self.block(&b.peer)?);
-                }
-            }
+        let sides = b.sides();
+        let mut taken: Vec<Vec<Pair>> = vec![Vec::new(); sides.len()];
+        for n in (0..blocks).flat_map(|i| in_turn(i, sides.len())) {
+            taken[n].push(self.block(sides[n])?);
         }
         let last = self.round_trip()?;
         // A freeze is one sample per block: the blocks are the distribution.
-        let of = |side: &Side, v: &[Pair]| match side {
+        let of = |(side, v): (&&Side, &Vec<Pair>)| match side {
             Side::Timed(_) => Pair::of_blocks(v),
             Side::Freeze(_) => Pair::of_samples(&v.iter().map(|p| p.p50).collect::<Vec<_>>()),
         };
-        let (o, p) = of(&b.ours, &ours).zip(of(&b.peer, &peer)).ok_or("no samples")?;
+        let figures: Vec<Pair> = sides
+            .iter()
+            .zip(&taken)
+            .map(of)
+            .collect::<Option<_>>()
+            .ok_or("no samples")?;
+        let [o, p, others @ ..] = figures.as_slice() else {
+            return Err("no samples".to_owned());
+        };
         // What was measured is of some use to who looks for a cause, and of none as a result.
         stats::check_drift(first, last).map_err(|e| {
+            let us = |p: &Pair| format!("{:.0}", p.p50 / 1e3);
+            let peers: Vec<String> = figures[1..].iter().map(us).collect();
             format!(
-                "{e} (it was {:.0} us against {:.0} us, ratio {:.2})",
-                o.p50 / 1e3,
-                p.p50 / 1e3,
+                "{e} (it was {} us against {} us, ratio {:.2})",
+                us(o),
+                peers.join(", "),
                 o.p50 / p.p50
             )
         })?;
@@ -157,16 +167,18 @@ impl Session {
         );
         let us = 1e3;
         let goal = b.goal.map(|g| (GoalIs::Ratio, g));
+        let others = b.others.iter().zip(others).map(|((name, _), p)| (*name, p.scaled(us)));
         Ok(Report::new(
             name,
             "us",
             o.scaled(us),
             (b.peer_name, p.scaled(us)),
             goal,
-            ours.len(),
+            blocks as usize,
             &env,
         )
-        .with_p99(b.goal_p99))
+        .with_p99(b.goal_p99)
+        .with_others(others))
     }
 
     fn bench(&self, name: &str, samples: u32) -> Result<Bench, Problem> {
@@ -179,6 +191,7 @@ impl Session {
             peer_name: "TCP copy of the memory",
             goal,
             goal_p99: None,
+            others: Vec::new(),
         };
         let freeze = |mib: u32| Bench {
             ours: Side::Freeze(freeze_script(mib)),
@@ -186,23 +199,26 @@ impl Session {
             peer_name: "TCP copy of the memory",
             goal: None,
             goal_p99: None,
+            others: Vec::new(),
         };
-        // So many at once, so often each, so many bytes there and back.
-        let calls = |threads: u32, count: u32, there: u32, back: u32, goal, goal_p99| {
+        let calls = |callers: u32, count: u32, there: u32, back: u32, goal, goal_p99| {
             let count = count.max(10);
+            let calls = Calls {
+                callers,
+                count,
+                there,
+                back,
+            };
+            let side = |over: Over| Side::Timed(over.command(other, calls));
             Bench {
                 ours: Side::Timed(format!(
-                    "echo 2 {threads} {count} {there} {back} >{TIMING} && cat {TIMING}"
+                    "echo 2 {callers} {count} {there} {back} >{TIMING} && cat {TIMING}"
                 )),
-                // An echo has at least a byte.
-                peer: Side::Timed(format!(
-                    "echo time {other} {KSOCK_PORT} {threads} {count} {} {} >{KSOCK} && cat {KSOCK}",
-                    there.max(1),
-                    back.max(1)
-                )),
-                peer_name: "echo between kernel sockets",
+                peer: side(Over::Tcp),
+                peer_name: Over::Tcp.name(),
                 goal: Some(goal),
                 goal_p99,
+                others: Over::beside(calls).into_iter().map(|o| (o.name(), side(o))).collect(),
             }
         };
         // A rate of 0.9 is a time of 1 / 0.9.
@@ -220,6 +236,7 @@ impl Session {
                 peer_name: "TCP echo of one byte",
                 goal: Some(2.5),
                 goal_p99: None,
+                others: Vec::new(),
             },
             "onnode_true" => Bench {
                 ours: Side::Timed(format!("{BIN}/forkexec -n {} -o 2", samples.div_ceil(10))),
@@ -227,6 +244,7 @@ impl Session {
                 peer_name: "local fork+exec+wait",
                 goal: None,
                 goal_p99: None,
+                others: Vec::new(),
             },
             "migrate_1m" => migrate(1, 20, None),
             "migrate_16m" => migrate(16, 10, None),
@@ -263,6 +281,11 @@ impl Session {
     fn last_json<T: for<'a> Deserialize<'a>>(&self, script: &str) -> Result<T, Problem> {
         read_json(&self.rig.sh(1, 300, script)?)
     }
+}
+
+/// In which order the sides of block `i` run: A B C, C B A, A B C, ...
+fn in_turn(i: u32, sides: usize) -> impl Iterator<Item = usize> {
+    (0..sides).map(move |n| if i.is_multiple_of(2) { n } else { sides - 1 - n })
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(out: &str) -> Result<T, Problem> {
@@ -302,6 +325,13 @@ mod tests {
         assert_eq!(address(tab, "2").as_deref(), Some("10.73.1.2"));
         assert_eq!(address(tab, "3"), None);
         assert_eq!(address("2", "2"), None);
+    }
+
+    #[test]
+    fn blocks_alternate() {
+        let order = |sides| (0..3).flat_map(|i| in_turn(i, sides)).collect::<Vec<_>>();
+        assert_eq!(order(2), [0, 1, 1, 0, 0, 1]);
+        assert_eq!(order(4), [0, 1, 2, 3, 3, 2, 1, 0, 0, 1, 2, 3]);
     }
 
     #[test]

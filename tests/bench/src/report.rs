@@ -27,6 +27,16 @@ pub(crate) struct Peer {
     pub(crate) figures: Pair,
 }
 
+/// A further peer, whose figures are told and not judged.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Other {
+    #[serde(flatten)]
+    pub(crate) peer: Peer,
+    /// Ours divided by its, of the medians and of the 99th percentiles.
+    pub(crate) ratio: f64,
+    pub(crate) ratio_p99: f64,
+}
+
 /// One benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Report {
@@ -34,7 +44,9 @@ pub(crate) struct Report {
     pub(crate) unit: &'static str,
     pub(crate) better: &'static str,
     pub(crate) ours: Pair,
+    /// Whom the goal is about.
     pub(crate) peer: Option<Peer>,
+    pub(crate) peers: Vec<Other>,
     /// Of the medians.
     pub(crate) ratio: Option<f64>,
     pub(crate) goal: Option<f64>,
@@ -75,9 +87,10 @@ impl Report {
                 name: peer.to_owned(),
                 figures,
             }),
-            ratio: Some(ratio),
+            peers: Vec::new(),
+            ratio: Some(ratio).filter(|r| r.is_finite()),
             goal: goal.map(|g| g.1),
-            ratio_p99: Some(ours.p99 / figures.p99),
+            ratio_p99: Some(ours.p99 / figures.p99).filter(|r| r.is_finite()),
             goal_p99: None,
             goal_is: goal.map_or(GoalIs::Ratio, |g| g.0),
             met,
@@ -101,6 +114,7 @@ impl Report {
             better: "lower",
             ours,
             peer: None,
+            peers: Vec::new(),
             ratio: None,
             goal: Some(goal.p50),
             ratio_p99: None,
@@ -121,6 +135,19 @@ impl Report {
         self
     }
 
+    /// Also tells of these.
+    pub(crate) fn with_others<'a>(mut self, others: impl Iterator<Item = (&'a str, Pair)>) -> Self {
+        self.peers.extend(others.map(|(name, figures)| Other {
+            peer: Peer {
+                name: name.to_owned(),
+                figures,
+            },
+            ratio: self.ours.p50 / figures.p50,
+            ratio_p99: self.ours.p99 / figures.p99,
+        }));
+        self
+    }
+
     /// Writes `build/bench/<name>.json` below `top`.
     pub(crate) fn save(&self, top: &Path) -> Result<(), String> {
         let dir = top.join("build/bench");
@@ -131,7 +158,7 @@ impl Report {
     }
 }
 
-/// All of them, aligned, one per line.
+/// All of them, aligned, one per line, and below it one for each further peer.
 pub(crate) fn table(reports: &[Report]) -> String {
     if reports.is_empty() {
         return String::new();
@@ -160,15 +187,28 @@ pub(crate) fn table(reports: &[Report]) -> String {
             r.peer.as_ref().map_or("-".to_owned(), |p| figure(p.figures.p50)),
             r.peer.as_ref().map_or("-".to_owned(), |p| figure(p.figures.p99)),
             r.unit.to_owned(),
-            match (r.ratio, r.ratio_p99.filter(|_| r.goal_p99.is_some())) {
-                (None, _) => "-".to_owned(),
-                (Some(a), None) => format!("{a:.4}"),
-                (Some(a), Some(b)) => format!("{a:.4}, {b:.4}"),
-            },
+            r.ratio.map_or("-".to_owned(), |a| {
+                ratios(a, r.ratio_p99.filter(|_| r.goal_p99.is_some()))
+            }),
             goal,
             met.to_owned(),
             r.peer.as_ref().map_or("-".to_owned(), |p| p.name.clone()),
         ]);
+        rows.extend(r.peers.iter().map(|o| {
+            let nothing = String::new;
+            [
+                nothing(),
+                nothing(),
+                nothing(),
+                figure(o.peer.figures.p50),
+                figure(o.peer.figures.p99),
+                r.unit.to_owned(),
+                ratios(o.ratio, r.goal_p99.map(|_| o.ratio_p99)),
+                "-".to_owned(),
+                "-".to_owned(),
+                o.peer.name.clone(),
+            ]
+        }));
     }
     let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(String::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..10).map(width).collect();
@@ -186,6 +226,11 @@ pub(crate) fn table(reports: &[Report]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Of the medians and, where that counts, of the 99th percentiles.
+fn ratios(p50: f64, p99: Option<f64>) -> String {
+    p99.map_or(format!("{p50:.4}"), |p99| format!("{p50:.4}, {p99:.4}"))
 }
 
 fn figure(v: f64) -> String {
@@ -248,7 +293,7 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("build/bench/hook_getpid.json")).expect("a file");
         let v: serde_json::Value = serde_json::from_str(&text).expect("json");
         for key in [
-            "name", "unit", "better", "ours", "peer", "ratio", "goal", "met", "runs", "env",
+            "name", "unit", "better", "ours", "peer", "peers", "ratio", "goal", "met", "runs", "env",
         ] {
             assert!(v.get(key).is_some(), "{key}");
         }
@@ -257,6 +302,55 @@ mod tests {
         assert_eq!(v["peer"]["p50"], 100.0);
         assert_eq!(v["ratio"], 2.0);
         assert_eq!(v["met"], true);
+    }
+
+    #[test]
+    fn further_peers_are_told_and_not_judged() {
+        let p = |v| Pair { p50: v, p99: v * 4.0 };
+        let plain = report(100.0, 200.0, Some((GoalIs::Ratio, 1.25))).with_p99(Some(2.0));
+        let r = plain
+            .clone()
+            .with_others([("echo over X", p(50.0)), ("NULL over Y", p(400.0))].into_iter());
+        // Slower than X by more than the goal, and still met.
+        assert_eq!((r.met, r.ratio, &r.peer), (Some(true), Some(0.5), &plain.peer));
+        let v = serde_json::to_value(&r).expect("json");
+        assert_eq!(v["peer"]["name"], "unpatched");
+        for (i, name, p50, ratio, ratio_p99) in [
+            (0, "echo over X", 50.0, 2.0, 1.0),
+            (1, "NULL over Y", 400.0, 0.25, 0.125),
+        ] {
+            let o = &v["peers"][i];
+            assert_eq!(o["name"], name);
+            assert_eq!(o["p50"], p50);
+            assert_eq!(o["p99"], p50 * 4.0);
+            assert_eq!(o["ratio"], ratio);
+            assert_eq!(o["ratio_p99"], ratio_p99);
+        }
+        assert_eq!(v["peers"][2], serde_json::Value::Null);
+        assert_eq!(
+            serde_json::to_value(&plain).expect("json")["peers"],
+            serde_json::json!([])
+        );
+
+        let t = table(&[r, plain]);
+        let lines: Vec<Vec<&str>> = t.lines().map(|l| l.split_whitespace().collect()).collect();
+        let x = [
+            "50.00",
+            "200.00",
+            "instructions",
+            "2.0000,",
+            "1.0000",
+            "-",
+            "-",
+            "echo",
+            "over",
+            "X",
+        ];
+        assert_eq!(lines[2], x, "{t}");
+        assert_eq!(lines[3].last(), Some(&"Y"), "{t}");
+        assert_eq!(lines.len(), 5, "{t}");
+        let at = |line: usize, what: &str| t.lines().nth(line).and_then(|l| l.find(what));
+        assert_eq!(at(1, "unpatched"), at(2, "echo over X"), "{t}");
     }
 
     #[test]

@@ -24,14 +24,14 @@ impl Rig {
                 dir: d.to_owned(),
                 ours: false,
             },
-            None => Self::start(top, &["-n", "2"])?,
+            None => Self::start(top, "busybox", &["-n", "2"])?,
         };
         rig.call(&["status"])?;
         Ok(rig)
     }
 
-    /// Starts nodes of our own, on the plain kernel with the small root, with more options of `rig up`.
-    pub(crate) fn start(top: &Path, options: &[&str]) -> Result<Self, Problem> {
+    /// Starts nodes of our own, on the plain kernel with that root, with more options of `rig up`.
+    pub(crate) fn start(top: &Path, root: &str, options: &[&str]) -> Result<Self, Problem> {
         let rig = Self {
             program: top.join("tests/rig/rig"),
             dir: top.join("build/rig-bench"),
@@ -44,7 +44,7 @@ impl Rig {
             "--tie",
             &tie,
             "--root",
-            "busybox",
+            root,
             "--kernel",
             "plain",
             "--timeout",
@@ -99,6 +99,12 @@ impl Rig {
             "-c",
             script,
         ])
+    }
+
+    /// Starts a shell script on `node` that nobody waits for.
+    pub(crate) fn start_on(&self, node: u32, script: &str) -> Result<(), Problem> {
+        self.call(&["exec", "--bg", &node.to_string(), "--", "sh", "-c", script])
+            .map(drop)
     }
 
     fn call(&self, args: &[&str]) -> Result<String, Problem> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `view_change`: what a change of the view costs, with up to 512 simulated nodes.
+//! What a change of the view costs: `view_change` with 2 to 8 nodes of the rig, `view_change_simulated` with up to 4096.
+
+mod real;
 
 use crate::Problem;
 use crate::curves;
@@ -9,12 +11,17 @@ use crate::curves::Point;
 use std::path::Path;
 use std::process::Command;
 
-pub(crate) fn run(top: &Path) -> Vec<Problem> {
-    let done = simulated(top).and_then(|points| curves::replace(top, Kind::Simulated, &points));
+/// With nodes of the rig, or simulated: `view_change`, `view_change_simulated`.
+pub(crate) fn run(top: &Path, kind: Kind) -> Vec<Problem> {
+    let points = match kind {
+        Kind::Real => real::points(top),
+        Kind::Simulated => simulated(top),
+    };
+    let done = points.and_then(|p| curves::replace(top, kind, &p));
     done.err().map(|e| format!("view_change: {e}")).into_iter().collect()
 }
 
-/// Has the simulations of `tests/host/clms` run, those of hundreds of nodes too: minutes.
+/// Has the simulations of `tests/host/clms` run, those of thousands of nodes too: ten minutes, and 3 GiB.
 fn simulated(top: &Path) -> Result<Vec<Point>, Problem> {
     let out = Command::new("cargo")
         .args(["test", "--quiet", "--locked", "--manifest-path"])
