@@ -6,11 +6,11 @@ BENCH ?=
 T ?= 10m
 PREFIX ?= /usr/local
 
-.PHONY: help setup kernel modules tools programs rig demo test test-long soak fuzz bench check docs install clean
+.PHONY: help setup kernel modules tools programs rig demo test test-long soak fuzz bench check docs install install-system clean
 .DEFAULT_GOAL := help
 
 help:			## this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:			## install or unpack what the build and the tests need
 	@tools/build/setup.sh
@@ -61,6 +61,9 @@ docs: tools		## man pages and completions into build/docs
 
 install: tools		## commands, libcluster, man pages and completions below PREFIX (default /usr/local); DESTDIR= goes before it
 	@tools/build/tools.sh --install $(DESTDIR)$(PREFIX)
+
+install-system: modules	## modules of KERNEL, joining in the initramfs, units of systemd: for this machine, or below DESTDIR=
+	@tools/build/tools.sh --install-system "$(DESTDIR)/" $(KERNEL)
 
 clean:			## remove what was built in this checkout; caches stay
 	rm -rf build

@@ -62,6 +62,15 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "ics_forgotten_connections",
+        promise: "after firewalls have forgotten all TCP connections between the nodes calls go on over new ones within 20 s, \
+                  and the view stays",
+        faults: "TCP of connections begun before is lost, everywhere",
+        seconds: 60,
+        run: forgotten,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "clms_loss_30_is_safe",
         promise: "with 30 % of all frames lost a node dies and comes back: no two nodes have different views of one number",
         faults: "loss of 30 %, everywhere; power cut of node 1, the master",
@@ -174,6 +183,29 @@ fn bent(c: &Context) -> Result<()> {
     // A handshake that is bent fails at both ends.
     ensure!(n > 0 && tags > 0 && tags + others <= 2 * n, "{n} bent, {tags} wrong tags, {others} other refusals");
     Ok(())
+}
+
+fn forgotten(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &c.all(), 10)?;
+    calls(c)?;
+    everywhere(c, Change::Forget)?;
+    let start = Instant::now();
+    // An end with nothing under way looks by itself whether the other one is there, on either stream; only the node with the
+    // higher number connects.
+    let (to, from) = (1, c.nodes);
+    let each = format!("echo \"{to} 1 10 $bytes 4 0\" >{FILE}");
+    let both = format!("for bytes in 1000 100000; do {each} & done; wait; cat {FILE}");
+    let said = c.sh_for(Duration::from_secs(60), from, &both)?;
+    // The two runs share their counts.
+    ensure!(said.contains(" errors 0 "), "node {from}: {said}");
+    calls(c)?;
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(20), "calls took {took:?}");
+    let n = counted(c, |l| l.forgotten)?;
+    ensure!(n > 0, "no frame was lost");
+    calls(c)?;
+    c.heal()?;
+    same("the view", cluster::agree(c, &c.all(), 5)?, before)
 }
 
 fn loss_30(c: &Context) -> Result<()> {

@@ -157,7 +157,7 @@ fn seen(c: &Context, node: u32, lost: u32) -> Result<(String, String, Option<u64
 }
 
 /// Waits until these nodes have lost `lost` and wait for its fencing.
-fn waiting(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
+pub(crate) fn waiting(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
     for node in nodes {
         c.until(&format!("node {node}: node {lost} GOINGDOWN"), 10, || {
             let (state, fence, ..) = seen(c, *node, lost)?;
@@ -169,7 +169,7 @@ fn waiting(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
 }
 
 /// Makes sure that for some time nobody acts on the death of `lost`.
-fn unjudged(c: &Context, nodes: &[u32], lost: u32, time: Duration) -> Result<()> {
+pub(crate) fn unjudged(c: &Context, nodes: &[u32], lost: u32, time: Duration) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < time {
         for node in nodes {
@@ -181,7 +181,7 @@ fn unjudged(c: &Context, nodes: &[u32], lost: u32, time: Duration) -> Result<()>
     Ok(())
 }
 
-fn judged(lost: u32) -> String {
+pub(crate) fn judged(lost: u32) -> String {
     format!("node {lost} is judged dead")
 }
 
@@ -196,7 +196,7 @@ fn wait_judged(c: &Context, nodes: &[u32], lost: u32) -> Result<()> {
 }
 
 /// Waits until the text of a console has these words in this order.
-fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
+pub(crate) fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
     c.until(&format!("node {node}: {words:?}, in this order"), 10, || {
         let text = c.console(node);
         let mut rest = Some(&text[..]);

@@ -62,6 +62,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "a joiner that leads is brought up to date; who gives it the contents, or takes them, dies meanwhile: nothing is lost",
         faults: "power cut of node 1, panic of node 2 or 3",
         expected: &["failpoint"],
+        long: true,
         seconds: 300,
         run: bringing_up,
         ..Case::DEFAULT

@@ -15,6 +15,7 @@ use crate::context::same;
 use crate::places::Places;
 use crate::runner::Case;
 use crate::state;
+use crate::state::Change;
 use crate::state::Effect;
 use crate::state::Heartbeat;
 use crate::state::Input;
@@ -25,7 +26,7 @@ use crate::state::Times;
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "clms_replay",
-    promise: "the steps that three nodes took while one died, came back and another left have the same effects on the host",
+    promise: "the steps that three nodes took while one died, came back, votes changed and another left have the same effects on the host",
     faults: "power cut of node 3",
     join: false,
     fresh: true,
@@ -59,6 +60,7 @@ fn view<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<View> {
         id: number(words)?,
         members: set(words)?,
         digest: number(words)?,
+        table: number(words)?,
     })
 }
 
@@ -70,6 +72,8 @@ fn says<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Says> {
             3 => Phase::Leaving,
             n => bail!("phase {n}"),
         },
+        table: number(words)?,
+        staged: number(words)?,
         view: view(words)?,
         proposal: view(words)?,
         promised: number(words)?,
@@ -79,11 +83,37 @@ fn says<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Says> {
     })
 }
 
+/// The row of a place; `None`: it is vacant.
+fn row(word: &str) -> Result<Option<Row>> {
+    if word == "-" {
+        return Ok(None);
+    }
+    let votes = word.trim_end_matches('w').parse()?;
+    Ok(Some(Row {
+        votes,
+        is_witness: word.ends_with('w'),
+    }))
+}
+
+fn change<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Option<Change>> {
+    let table = match words.next().context("too short")? {
+        "-" => return Ok(None),
+        w => w.parse()?,
+    };
+    Ok(Some(Change {
+        table,
+        place: place(words)?,
+        row: row(words.next().context("too short")?)?,
+    }))
+}
+
 fn input<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Input<Says>> {
     Ok(match words.next().context("no input")? {
         "tick" => Input::Tick,
         "leave" => Input::Leave,
         "stay" => Input::Stay,
+        "settle" => Input::Settle,
+        "stage" => Input::Stage(change(words)?),
         "up" => Input::LinkUp(place(words)?, number(words)?),
         "lost" => Input::LinkLost(place(words)?, number(words)?),
         "heard" => {
@@ -114,16 +144,16 @@ fn join(line: &str) -> Result<Core> {
     let w = &mut words;
     let (this, incarnation) = (place(w)?, number(w)?);
     let times = Times::new(number(w)?, number(w)?);
-    let (now, quiet_until) = (number(w)?, number(w)?);
-    let row = |word: &str| {
-        let votes = word.trim_end_matches('w').parse()?;
-        Ok(Known::new(Row {
-            votes,
-            is_witness: word.ends_with('w'),
-        }))
-    };
-    let known = words.map(row).collect::<Result<Vec<_>>>()?;
-    Ok(Core::new(this, known, incarnation, times, now, quiet_until))
+    let (now, quiet_until, table) = (number(w)?, number(w)?, number(w)?);
+    let (mut known, mut next) = (Vec::new(), None);
+    while let Some(word) = words.next() {
+        if word == "next" {
+            next = change(&mut words)?;
+        } else {
+            known.push(row(word)?.map_or_else(Known::default, Known::new));
+        }
+    }
+    Ok(Core::new(this, known, table, incarnation, times, now, quiet_until).with_next(next))
 }
 
 /// Takes all steps again; gives their number and those of the views that came into force.
@@ -176,11 +206,14 @@ fn replays(c: &Context) -> Result<()> {
     record(3, "on")?;
     c.background(3, &["cluster", "join"])?;
     cluster::agree(c, &[1, 2, 3], 20)?;
+    // Another table, with which the other two are a majority still.
+    let out = c.exec(1, &["cluster", "node", "votes", "2", "0"])?;
+    ensure!(out.code == 0, "{out:?}");
     let out = c.exec(2, &["cluster", "leave"])?;
     ensure!(out.code == 0, "{out:?}");
     let last = cluster::agree(c, &[1, 3], 10)?;
-    // First four views of node 1: all, without 3, with it, without 2. Promises that came to nothing have had numbers too.
-    for (node, least) in [(1, 4), (2, 3), (3, 2)] {
+    // First five views of node 1: all, without 3, with it, with another table, without 2. Promises that came to nothing have had numbers too.
+    for (node, least) in [(1, 5), (2, 4), (3, 3)] {
         record(node, "off")?;
         let text = c.sh(node, &format!("cat {FILE}"))?;
         ensure!(!text.ends_with("full\n"), "node {node}: more steps than there is room for");

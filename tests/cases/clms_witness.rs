@@ -5,6 +5,7 @@
 use anyhow::Result;
 use anyhow::ensure;
 use rig::control::Change;
+use rig::control::Event;
 use rig::control::Power;
 use rig::spawn::Started;
 
@@ -14,6 +15,9 @@ use crate::context::same;
 use crate::runner::Case;
 
 const NO_QUORUM: &str = "node stops itself: its lease has ended: too few members are heard";
+
+/// What is known of records on a node, see `clms/registry/debugfs.rs`.
+const RECORDS: &str = "/sys/kernel/debug/ssi/registry";
 
 const CASE: Case = Case {
     join: false,
@@ -46,6 +50,14 @@ pub(crate) const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "clms_witness_carries_records",
+        promise: "two majorities that meet in the witness alone have the same records: one node dies as the other one comes",
+        faults: "panic of node 1",
+        expected: &["failpoint"],
+        run: carries_records,
+        ..CASE
+    },
+    Case {
         name: "clms_votes_refused",
         promise: "a table without votes, or whose witnesses could decide alone, is refused by name; who has other votes in it is not heard, and named",
         run: refused,
@@ -72,6 +84,13 @@ fn with_witness(c: &Context) -> Result<cluster::Status> {
     let all = cluster::agree(c, &[1, 2, 3], 30)?;
     same("members", all.members(), [1, 2, 3])?;
     same("master", all.master, Some(1))?;
+    for node in c.all() {
+        let text = c.sh(node, "cluster status --json")?;
+        let s: serde_json::Value = serde_json::from_str(&text)?;
+        let is_witness = |n: &serde_json::Value| n["witness"] == (n["id"] == 3);
+        ensure!(s["nodes"].as_array().is_some_and(|n| n.len() == 3 && n.iter().all(is_witness)), "{text}");
+        ensure!(c.sh(node, "cluster status")?.matches("witness").count() == 1, "cluster status of node {node}");
+    }
     // Those who run processes do not see it.
     let out = c.exec(1, &["onnode", "3", "true"])?;
     ensure!(out.code == 125, "onnode of the witness: {out:?}");
@@ -118,6 +137,29 @@ fn pair_is_cut(c: &Context) -> Result<()> {
     c.until("node 2 restarts", 15, || Ok((c.boots(2)? > boots[1]).then_some(())))?;
     same("the witness", goes_on(c, 3, &all, &[1, 3])?.view, two.view)?;
     same("boots", [c.boots(1)?, c.boots(3)?], [boots[0], boots[2]])
+}
+
+fn carries_records(c: &Context) -> Result<()> {
+    for node in c.all() {
+        table(c, node, ["", "", "witness"])?;
+    }
+    join(c, 1)?;
+    join(c, 3)?;
+    let two = cluster::agree(c, &[1, 3], 30)?;
+    c.sh(1, &format!("echo set kept here >{RECORDS}"))?;
+    let kept = |node: u32| Ok(c.sh(node, &format!("cat {RECORDS}"))?.contains("record kept 1 here").then_some(()));
+    for node in [1, 3] {
+        c.until(&format!("node {node} has the record"), 10, || kept(node))?;
+    }
+    // Node 1 is told how far node 2 is, which has nothing yet, and dies.
+    c.client.failpoint(1, "Registry.Report.serve=panic@1")?;
+    let boots = c.boots(1)?;
+    join(c, 2)?;
+    c.wait(1, Event::Down, boots)?;
+    same("the master", goes_on(c, 2, &two, &[2, 3])?.master, Some(2))?;
+    c.until("node 2 has the record", 10, || kept(2))?;
+    c.sh(2, &format!("echo set kept2 here >{RECORDS}"))?;
+    same("who is told to serve on the witness", c.sh(3, &format!("grep -c serves {RECORDS} || true"))?, "0")
 }
 
 fn refused(c: &Context) -> Result<()> {

@@ -32,6 +32,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "the same if the link goes on in one direction, whichever",
         faults: "one link of two is cut from node 1 to 2, and from 2 to 1",
         links: 2,
+        long: true,
         seconds: 120,
         run: pulled_one_way,
         ..Case::DEFAULT
@@ -112,6 +113,15 @@ fn pull(c: &Context, link: u32, ways: &[(Option<u32>, Option<u32>)]) -> Result<(
     other
 }
 
+/// How often node 1 or 2 has said that a link to the other one is silent.
+fn silences(c: &Context, link: u32) -> Result<u64> {
+    let said = |node: u32| -> Result<u64> {
+        let n = c.sh(node, &format!("dmesg | grep -c 'ssi_ics: node {}: link {link} is silent' || true", 3 - node))?;
+        n.trim().parse().with_context(|| n.clone())
+    };
+    Ok(said(1)? + said(2)?)
+}
+
 /// What node 1 says of its links to node 2: states, streams that there were, requests that were sent again.
 fn said(c: &Context) -> Result<([String; 2], u64, u64)> {
     let all = cluster::ics(c, 1)?;
@@ -140,7 +150,7 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
     let calls = c.background(1, &["sh", "-c", &script])?;
     // Those that are not timed are over.
     let link = busy(c, since, BULK * (CALLS / 10 + 5))?;
-    let before = said(c)?;
+    let (before, silent) = (said(c)?, silences(c, 3 - link)?);
     pull(c, link, ways)?;
     let status = c.until("the calls are done", 60, || {
         let out = c.sh(1, "cat /tmp/timed 2>/dev/null; true")?;
@@ -164,7 +174,12 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
         Ok((!now.0.contains(&"silent".to_owned())).then_some(now))
     })?;
     let used = if link == 1 { ["idle", "used"] } else { ["used", "idle"] };
-    same("links", states, used)?;
+    // A busy host may keep the other one silent for three periods as well: then the streams have moved once more.
+    if states != used {
+        let again = silences(c, 3 - link)? - silent;
+        println!("# link {} was silent {again} times too", 3 - link);
+        ensure!(again > 0, "links: got {states:?}, want {used:?}");
+    }
     ensure!(streams > before.1 && resent > before.2, "{streams} streams, {resent} sent again, before {before:?}");
     println!(
         "# link {link} pulled: longest call {} ms, of {n} signals none lost",

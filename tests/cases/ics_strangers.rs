@@ -38,7 +38,7 @@ except ValueError:
 K = mac(b'OpenSSI cluster key, version 1..', key)
 CLUSTER = mac(b'OpenSSI cluster name, version 1.', open('/run/cluster/clustername', 'rb').read().strip())[:16]
 
-def siphash(key, number):
+def siphash(key, data):
     k0, k1 = struct.unpack('<QQ', key)
     v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
     M = (1 << 64) - 1
@@ -50,22 +50,18 @@ def siphash(key, number):
             v[2] = (v[2] + v[3]) & M; v[3] = rotate(v[3], 16) ^ v[2]
             v[0] = (v[0] + v[3]) & M; v[3] = rotate(v[3], 21) ^ v[0]
             v[2] = (v[2] + v[1]) & M; v[1] = rotate(v[1], 17) ^ v[2]; v[2] = rotate(v[2], 32)
-    for word in (number, 8 << 56):
+    end = bytes(-(len(data) + 1) % 8) + bytes([len(data) % 256])
+    for (word,) in struct.iter_unpack('<Q', data + end):
         v[3] ^= word
         rounds(2)
         v[0] ^= word
     v[2] ^= 0xff
     rounds(4)
     return v[0] ^ v[1] ^ v[2] ^ v[3]
-def frame_tag(key, seq, *parts):
-    r = int.from_bytes(mac(key, b'OpenSSI frames: multiplier', n=16), 'little') & 0x0ffffffc0ffffffc0ffffffc0fffffff
-    pads = mac(key, b'OpenSSI frames: pads')
-    data = b''.join(p + bytes(-len(p) % 16) for p in parts)
-    sum = 0
-    for i in range(0, len(data), 16):
-        sum = (sum + int.from_bytes(data[i:i + 16] + b'\1', 'little')) * r % ((1 << 130) - 5)
-    sum += siphash(pads[:16], seq) + (siphash(pads[16:], seq) << 64)
-    return (sum % (1 << 128)).to_bytes(16, 'little')
+def frame_tag(key, head, body):
+    bodies, tags = (mac(key, b'OpenSSI frames: ' + w, n=16) for w in (b'bodies', b'tags'))
+    sum = siphash(tags, head + siphash(bodies, body).to_bytes(8, 'little'))
+    return sum.to_bytes(8, 'little') + bytes(8)
 
 def connect():
     s = socket.create_connection(NODE, timeout=20)
@@ -88,9 +84,10 @@ def torn(s):
     # Node 1 may have said, before it read anything, that none of its calls are open.
     if got and (len(got) != 80 or got[4:8] != bytes(4) or got[52] != 4):
         raise SystemExit('answered with %r' % got)
+VERSION = 8
 def admit(node, incarnation, key=K):
     s = connect()
-    a = struct.pack('<4sI16sIIQ16sI16s', b'SSIH', 5, CLUSTER, node, 1, incarnation, os.urandom(16), 0, bytes(16))
+    a = struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, node, 1, incarnation, os.urandom(16), 0, bytes(16))
     s.sendall(a)
     b = exactly(s, 76)
     proof = exactly(s, 32)
@@ -102,9 +99,9 @@ def frame(key, seq, body=b'\0\0\0\0', length=None):
     # A request of Echo.EchoL1.
     size = len(body) if length is None else length
     head = struct.pack('<4sIQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
-    return head + body + frame_tag(key, seq, head, body)
-def heartbeat(node, incarnation, seq, key=K):
-    d = struct.pack('<4sIQQQQQ16s192s', b'SSIB', node, incarnation, seq, 0, 0, 0, CLUSTER, b'')
+    return head + body + frame_tag(key, head, body)
+def heartbeat(node, incarnation, seq, key=K, version=VERSION):
+    d = struct.pack('<4sIIQQQQQ16s192s', b'SSIB', version, node, incarnation, seq, 0, 0, 0, CLUSTER, b'')
     return d + mac(key, b'H', d, n=16)
 def tell(datagram):
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(datagram, NODE)
@@ -118,6 +115,14 @@ elif step == 'half a hello':
     s = connect()
     s.sendall(b'SSIH')
     s.shutdown(socket.SHUT_WR)
+    torn(s)
+elif step == 'another release':
+    # Whatever follows in a version that nobody knows yet.
+    s = connect()
+    s.sendall(struct.pack('<4sHH', b'SSIH', VERSION + 2, VERSION + 1))
+    hello = exactly(s, 76)
+    if struct.unpack('<4sHH', hello[:8]) != (b'SSIH', VERSION, VERSION):
+        raise SystemExit('answered with %r' % hello)
     torn(s)
 elif step == 'wrong key':
     torn(admit(3, 1000, key=b'k' * 32)[0])
@@ -158,6 +163,19 @@ elif step == 'too long':
     s, key = admit(3, 1004)
     s.sendall(frame(key, 1, length=0x7fffffff))
     torn(s)
+elif step == 'half a head':
+    s, key = admit(3, 1005)
+    s.sendall(frame(key, 1)[:10])
+    torn(s)
+elif step == 'longer than it is':
+    s, key = admit(3, 1005)
+    s.sendall(frame(key, 1, length=4096 + 4))
+    torn(s)
+elif step == 'much longer than it is':
+    # Too long for the softirq.
+    s, key = admit(3, 1005)
+    s.sendall(frame(key, 1, length=65536 + 4))
+    torn(s)
 elif step == 'old incarnation':
     s, key = admit(3, 1003)
     s.sendall(frame(key, 1))
@@ -174,6 +192,8 @@ elif step == 'heartbeat with a wrong key':
     tell(heartbeat(2, member, 1 << 40, key=b'k' * 32))
 elif step == 'half a heartbeat':
     tell(heartbeat(2, member, 1 << 40)[:100])
+elif step == 'heartbeat of another release':
+    tell(heartbeat(2, member, 1 << 40, version=VERSION + 1))
 elif step == 'heartbeat of an old life':
     tell(heartbeat(2, member - 1, 1 << 40))
 elif step == 'heartbeat from before':
@@ -186,6 +206,7 @@ else:
 const STEPS: &[(&str, &str, &[&str])] = &[
     ("garbage", "admission", &["from 10.73.1.3:", "no hello"]),
     ("half a hello", "admission", &["from 10.73.1.3:", "half of one"]),
+    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 9 to 10 ", "this node version 8:"]),
     ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
     ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),
     ("wrong tag", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
@@ -194,11 +215,16 @@ const STEPS: &[(&str, &str, &[&str])] = &[
     ("changed body", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
     ("wrong number", "replay", &["from node 3 at 10.73.1.3:", "out of its order"]),
     ("too long", "torn", &["from node 3 at 10.73.1.3:", "too long"]),
+    ("half a head", "torn", &["from node 3 at 10.73.1.3:", "end does not come"]),
+    ("longer than it is", "torn", &["from node 3 at 10.73.1.3:", "end does not come"]),
+    ("much longer than it is", "torn", &["from node 3 at 10.73.1.3:", "end does not come"]),
     ("old incarnation", "stale", &["from node 3 at 10.73.1.3:", "old incarnation"]),
     ("old life of a member", "stale", &["from node 2 at 10.73.1.3:", "old incarnation"]),
     ("heartbeat with a wrong tag", "tag", &["from 10.73.1.3:", "heartbeat"]),
     ("heartbeat with a wrong key", "tag", &["from 10.73.1.3:", "heartbeat"]),
     ("half a heartbeat", "torn", &["from 10.73.1.3:", "no heartbeat"]),
+    // Counted only: the handshake names it.
+    ("heartbeat of another release", "version", &[]),
     ("heartbeat of an old life", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
     ("heartbeat from before", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
 ];

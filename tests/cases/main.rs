@@ -18,7 +18,7 @@ mod views;
 #[rustfmt::skip]
 mod places;
 #[path = "../../clms/state.rs"]
-#[allow(dead_code, clippy::all)]
+#[allow(dead_code, unused_imports, clippy::all)]
 #[rustfmt::skip]
 mod state;
 
@@ -49,17 +49,25 @@ cases! {
     clms_bad_network
     clms_pause
     clms_clocks
+    clms_memory
+    clms_cleanup
     clms_no_single_point
     clms_fencing
+    clms_fencing_ipmi
+    clms_initramfs
     clms_registry
+    clms_shutdown
+    clms_table
     clms_transitions
     clms_witness
     ics_calls
     ics_strangers
+    ics_releases
     ics_links
     ics_stats
     ics_keys
     ics_wireguard
+    tracepoints
     vproc_signals
     vproc_proc_files
     vproc_onnode

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build.sh           builds the guest test programs, static, into build/programs
+# build.sh           builds the guest test programs, static, into build/programs, and copies those that are scripts
 # build.sh --check   also runs on this machine what can run on one machine
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,6 +19,8 @@ for src in "$here"/*.c; do
 		mv "$bin.tmp" "$bin"
 	fi
 done
+
+install -C -m 755 "$here"/scripts/* "$out"
 
 # Programs that use libcluster are built as anybody would: with what pkg-config says, against an installed tree. Each twice,
 # NAME with the shared library, which lies beside it in guests, and NAME-static without.

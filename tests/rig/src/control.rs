@@ -118,6 +118,8 @@ pub enum Change {
     Heal,
     /// Nothing passes.
     Cut,
+    /// TCP passes only on connections begun since.
+    Forget,
     /// Frames are lost.
     Loss(Chance),
     /// Frames come late.

@@ -4,7 +4,7 @@
 
 /// An archive being written.
 #[derive(Debug, Default)]
-pub(crate) struct Archive {
+pub struct Archive {
     out: Vec<u8>,
     inode: u32,
 }
@@ -33,27 +33,27 @@ impl Archive {
     }
 
     /// Adds a directory.
-    pub(crate) fn dir(&mut self, name: &str) {
+    pub fn dir(&mut self, name: &str) {
         self.entry(name, 0o040_755, (0, 0), b"");
     }
 
     /// Adds a file.
-    pub(crate) fn file(&mut self, name: &str, mode: u32, data: &[u8]) {
+    pub fn file(&mut self, name: &str, mode: u32, data: &[u8]) {
         self.entry(name, 0o100_000 | mode, (0, 0), data);
     }
 
     /// Adds a symbolic link.
-    pub(crate) fn link(&mut self, name: &str, target: &str) {
+    pub fn link(&mut self, name: &str, target: &str) {
         self.entry(name, 0o120_777, (0, 0), target.as_bytes());
     }
 
     /// Adds a character device.
-    pub(crate) fn device(&mut self, name: &str, mode: u32, major: u32, minor: u32) {
+    pub fn device(&mut self, name: &str, mode: u32, major: u32, minor: u32) {
         self.entry(name, 0o020_000 | mode, (major, minor), b"");
     }
 
     /// The whole archive.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         self.inode = 0;
         self.entry("TRAILER!!!", 0, (0, 0), b"");
         self.out

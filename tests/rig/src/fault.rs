@@ -5,6 +5,7 @@
 //! One [`Lane`] per ordered pair of nodes and link. Each has a random generator of its own, seeded from the
 //! instance's seed and the lane's name, so that its decisions do not depend on what other lanes carry.
 
+use std::collections::HashSet;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ impl Chance {
 pub struct Faults {
     /// Nothing passes.
     pub cut: bool,
+    /// Of TCP only what belongs to connections begun since passes, as through a firewall that has forgotten the others.
+    pub forget: bool,
     /// Chance that a frame is lost.
     pub loss: Chance,
     /// Every frame waits so long ...
@@ -69,6 +72,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Lost because the lane is cut.
     pub cut: u64,
+    /// Lost as they belong to a connection that is forgotten.
+    pub forgotten: u64,
     /// Lost by chance.
     pub lost: u64,
     /// Lost because the receiver does not take its frames.
@@ -144,6 +149,8 @@ pub struct Lane {
     pub counters: Counters,
     rng: Rng,
     last_due: Option<Instant>,
+    /// Ports and addresses of the connections begun while others are forgotten.
+    begun: HashSet<[u8; 12]>,
 }
 
 impl Lane {
@@ -157,6 +164,7 @@ impl Lane {
             counters: Counters::default(),
             rng,
             last_due: None,
+            begun: HashSet::new(),
         }
     }
 
@@ -167,6 +175,10 @@ impl Lane {
         self.counters.bytes += frame.len() as u64;
         if f.cut {
             self.counters.cut += 1;
+            return Vec::new();
+        }
+        if f.forget && self.is_forgotten(frame) {
+            self.counters.forgotten += 1;
             return Vec::new();
         }
         if self.rng.hit(f.loss) {
@@ -189,6 +201,16 @@ impl Lane {
                 }
             })
             .collect()
+    }
+
+    fn is_forgotten(&mut self, frame: &[u8]) -> bool {
+        let Some((connection, is_first)) = connection(frame) else {
+            return false;
+        };
+        if is_first {
+            self.begun.insert(connection);
+        }
+        !self.begun.contains(&connection)
     }
 
     /// When a copy is to arrive. Frames keep their order but for those that are held back on purpose.
@@ -252,6 +274,17 @@ fn transport(frame: &[u8]) -> Option<(usize, std::ops::Range<usize>)> {
         17 if end >= start + 8 => Some((start + 6, start + 8..end)),
         _ => None,
     }
+}
+
+/// Which TCP connection a frame is of, and whether it begins one.
+fn connection(frame: &[u8]) -> Option<([u8; 12], bool)> {
+    let (sum_at, _) = transport(frame).filter(|_| frame[23] == 6)?;
+    let segment = sum_at - 16;
+    let mut c = [0; 12];
+    c[..8].copy_from_slice(&frame[26..34]);
+    c[8..].copy_from_slice(&frame[segment..segment + 4]);
+    let is_syn = frame[segment + 13] & 2 != 0;
+    Some((c, is_syn))
 }
 
 fn payload(frame: &[u8]) -> Option<std::ops::Range<usize>> {
@@ -374,6 +407,27 @@ mod tests {
         });
         assert!((0..100).all(|_| l.pass(Instant::now(), &FRAME).is_empty()));
         assert_eq!(l.counters.cut, 100);
+    }
+
+    #[test]
+    fn only_connections_begun_since_pass() {
+        let mut l = lane(Faults::default());
+        let mut tcp = ip_frame(6, b"data");
+        let udp = ip_frame(17, b"data");
+        assert_eq!(l.pass(Instant::now(), &tcp).len(), 1);
+        l.faults.forget = true;
+        assert_eq!(l.pass(Instant::now(), &tcp).len(), 0);
+        assert_eq!(l.pass(Instant::now(), &udp).len(), 1);
+        let mut other = tcp.clone();
+        other[34 + 1] = 9;
+        other[34 + 13] = 2;
+        assert_eq!(l.pass(Instant::now(), &other).len(), 1);
+        other[34 + 13] = 0;
+        assert_eq!(l.pass(Instant::now(), &other).len(), 1);
+        assert_eq!(l.pass(Instant::now(), &tcp).len(), 0);
+        tcp[34 + 13] = 2;
+        assert_eq!(l.pass(Instant::now(), &tcp).len(), 1);
+        assert_eq!(l.counters.forgotten, 2);
     }
 
     #[test]

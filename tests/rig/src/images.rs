@@ -35,6 +35,7 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "bc",
     "strace",
     "stress-ng",
+    "corosync",
     "openssh-client",
     "openssh-server",
     "psmisc",
@@ -52,7 +53,21 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "dbench",
     "tmux",
     "expect",
+    "ipmitool",
+    "openipmi",
+    "initramfs-tools-core",
 ];
+
+/// The package of `fence_ipmilan`: Debian 12 has all agents in one, whose dependencies are those of all.
+fn fence_package(suite: &str) -> &'static str {
+    match suite {
+        "bookworm" => "fence-agents",
+        _ => "fence-agents-ipmilan",
+    }
+}
+
+/// What one of those brings along for somebody's cloud, 78 MB.
+const DEBIAN_WITHOUT: &[&str] = &["/usr/lib/python3/dist-packages/botocore/data/*"];
 
 /// Raise when the recipes below change.
 const RECIPE: u32 = 2;
@@ -74,6 +89,7 @@ const DIRS: &[&str] = &[
     "sys",
     "tmp",
     "usr/bin",
+    "usr/lib/modules",
     "usr/lib/openssi",
     "usr/sbin",
     "var/tmp",
@@ -338,10 +354,11 @@ pub fn initramfs(places: &Places, agent: &Path, modules: &[PathBuf], cluster: Op
     })
 }
 
-const ETC_LINKS: [(&str, &str); 4] = [
+const ETC_LINKS: [(&str, &str); 5] = [
     ("clustertab", "/run/cluster/clustertab"),
     ("clustername", "/run/cluster/clustername"),
     ("cluster.key", "/run/cluster/key"),
+    ("cluster", "/run/cluster"),
     ("mtab", "/proc/self/mounts"),
 ];
 
@@ -463,6 +480,11 @@ fn uris_of_line(line: &str) -> Vec<&str> {
     }
 }
 
+/// All packages, as mmdebstrap wants them.
+fn debian_packages(suite: &str) -> String {
+    [DEBIAN_PACKAGES, &[fence_package(suite)]].concat().join(",")
+}
+
 /// The Debian root. An ordinary user can make it as well: mmdebstrap then works in a user namespace.
 ///
 /// # Errors
@@ -472,7 +494,8 @@ pub fn debian_root(places: &Places) -> Result<PathBuf> {
     let furnishing = furnishing(&places.tool_names());
     let mut hash = Hash::new("debian");
     hash.text(&suite);
-    hash.text(&DEBIAN_PACKAGES.join(" "));
+    hash.text(&debian_packages(&suite));
+    hash.text(&DEBIAN_WITHOUT.join(" "));
     hash.text(&furnishing);
     cached(places, &format!("debian-{}.squashfs", hash.name()), |new| {
         eprintln!("rig: making the Debian root from {mirror} ({suite}); this takes some minutes, once");
@@ -498,7 +521,8 @@ fn bootstrap(places: &Places, mirror: &str, suite: &str, furnishing: &str, tar: 
     let log = places.cache.join("mmdebstrap.log");
     let done = Command::new("mmdebstrap")
         .arg("--variant=minbase")
-        .arg(format!("--include={}", DEBIAN_PACKAGES.join(",")))
+        .arg(format!("--include={}", debian_packages(suite)))
+        .args(DEBIAN_WITHOUT.iter().map(|p| format!("--dpkgopt=path-exclude={p}")))
         .arg(format!("--customize-hook={DEBIAN_FINISH}{furnishing}"))
         .args([suite.as_ref(), tar.as_os_str(), mirror.as_ref()])
         .env_remove("TMPDIR")
@@ -513,7 +537,7 @@ fn bootstrap(places: &Places, mirror: &str, suite: &str, furnishing: &str, tar: 
     Ok(())
 }
 
-/// The cluster's tools and the guest test programs, as far as they are built.
+/// The cluster's tools and the guest test programs, as far as they are built, and the agent, for an initramfs that is not ours.
 ///
 /// # Errors
 /// mksquashfs fails.
@@ -523,6 +547,8 @@ pub fn tools(places: &Places) -> Result<PathBuf> {
     if let Some(path) = &cluster {
         hash.file(path)?;
     }
+    let agent = places.top.join("build/bin/rig-agent");
+    hash.file(&agent)?;
     let programs = places.top.join("build/programs");
     if programs.is_dir() {
         hash.tree(&programs)?;
@@ -535,6 +561,7 @@ pub fn tools(places: &Places) -> Result<PathBuf> {
         if let Some(path) = &cluster {
             fs::copy(path, tree.join("bin/cluster"))?;
         }
+        fs::copy(&agent, tree.join("bin/rig-agent"))?;
         if programs.is_dir() {
             for entry in fs::read_dir(&programs)?.flatten().filter(|e| e.path().is_file()) {
                 fs::copy(entry.path(), tree.join("tests").join(entry.file_name()))?;

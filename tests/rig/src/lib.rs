@@ -7,7 +7,7 @@
 
 pub mod client;
 pub mod control;
-mod cpio;
+pub mod cpio;
 pub mod fault;
 pub mod images;
 mod kvm;

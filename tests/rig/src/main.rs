@@ -202,6 +202,11 @@ enum Command {
         #[command(flatten)]
         pair: Pair,
     },
+    /// Of TCP only connections begun since pass, as through a firewall that forgot the others
+    Forget {
+        #[command(flatten)]
+        pair: Pair,
+    },
     /// Only frames from A to B pass, none back
     Oneway {
         #[command(flatten)]
@@ -461,6 +466,7 @@ fn run(cli: Cli) -> Result<i32> {
             on: state == "on",
         }),
         Command::Cut { pair } => fault(pair, true, Change::Cut),
+        Command::Forget { pair } => fault(pair, true, Change::Forget),
         Command::Oneway { pair } => {
             let back = Pair {
                 a: pair.b,

@@ -95,7 +95,14 @@ pub(crate) fn start(setup: &Setup, dir: &Path, node: u32) -> Result<Vm> {
         "console=ttyS0 panic=-1 tsc=nowatchdog {} ssi.node={node} ssi.nodes={} ssi.links={} {}",
         setup.cmdline, setup.nodes, setup.links, setup.append
     );
-    let mut args = common_args(&setup.accel, &setup.kernel_image, &setup.initramfs, cmdline.trim());
+    let own = |text: &str| text.replace("{node}", &node.to_string());
+    let initramfs = own(&setup.initramfs.to_string_lossy());
+    let mut args = common_args(
+        &setup.accel,
+        &setup.kernel_image,
+        Path::new(&initramfs),
+        own(cmdline.trim()).as_str(),
+    );
     let mut arg = |a: &str, b: String| args.extend([a.into(), b.into()]);
     arg("-name", format!("node{node}"));
     arg("-smp", setup.smp.to_string());

@@ -449,6 +449,7 @@ impl Supervisor {
                     self.switch.change(a, b, l, |f| match change {
                         Change::Heal => *f = Default::default(),
                         Change::Cut => f.cut = true,
+                        Change::Forget => f.forget = true,
                         Change::Loss(c) => f.loss = c,
                         Change::Delay(delay, jitter) => (f.delay, f.jitter) = (delay, jitter),
                         Change::Dup(c) => f.dup = c,

@@ -135,6 +135,9 @@ pub struct Up {
     /// Which kernel
     #[arg(long, value_enum, default_value_t = Kernel::Plain)]
     pub kernel: Kernel,
+    /// Boot from this initramfs, which goes to the root itself (implies --no-modules); {node} in it is the node's number
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
     /// Load no modules (implies --no-join)
     #[arg(long)]
     pub no_modules: bool,
@@ -150,7 +153,7 @@ pub struct Up {
     /// A disk of every node, or one that all share: NAME:SIZE[:shared]; /dev/disk/NAME in the guest
     #[arg(long = "disk", value_name = "SPEC")]
     pub disks: Vec<Disk>,
-    /// Added to the kernel's command line
+    /// Added to the kernel's command line; {node} in it is the node's number
     #[arg(long, value_name = "STR", default_value = "", allow_hyphen_values = true)]
     pub append: String,
     /// Nodes are fenced when they are lost: by the rig, through `cluster fenced` and the agent fence_rig
@@ -180,6 +183,7 @@ impl Default for Up {
             root: Root::Busybox,
             overlay: None,
             kernel: Kernel::Plain,
+            initrd: None,
             no_modules: false,
             smp: None,
             mem: None,
@@ -205,7 +209,7 @@ pub struct Setup {
     pub kernel: Kernel,
     /// Its file.
     pub kernel_image: PathBuf,
-    /// The initramfs.
+    /// The initramfs, the rig's or that of each node.
     pub initramfs: PathBuf,
     /// Read-only images by name.
     pub images: Vec<(String, PathBuf)>,
@@ -253,6 +257,10 @@ fn boot_seconds(nodes: u32, is_debug: bool) -> u64 {
     few + 20 * u64::from(nodes.saturating_sub(3))
 }
 
+/// What an initramfs that is not the rig's is told: where the root is, that the rig's agent is there, and the address.
+const ROOTED: &str = " root=/dev/vda rootfstype=squashfs ro init=/usr/lib/openssi/bin/rig-agent rig.rooted net.ifnames=0 \
+                      ip=10.73.1.{node}:::255.255.255.0:node{node}:eth0:off";
+
 /// What the kernel of every guest is told.
 fn cmdline(is_debug: bool, accel: &str) -> String {
     // A case lasts seconds: what hangs longer than this hangs for good.
@@ -279,7 +287,7 @@ fn cmdline(is_debug: bool, accel: &str) -> String {
 impl Up {
     fn setup(&self, places: &Places) -> Result<Setup> {
         let is_debug = self.kernel == Kernel::Debug;
-        let with_modules = !self.no_modules && self.kernel != Kernel::Unpatched;
+        let with_modules = !self.no_modules && self.initrd.is_none() && self.kernel != Kernel::Unpatched;
         let join = with_modules && !self.no_join;
         let kernel_image = places.kernel(self.kernel.name())?;
         let modules = if with_modules {
@@ -303,13 +311,17 @@ impl Up {
         }
         let seed = self.seed.unwrap_or_else(some_seed);
         let accel = kvm::accel(places, &kernel_image, &initramfs);
+        let mut cmdline = cmdline(is_debug, accel);
+        if self.initrd.is_some() {
+            cmdline.push_str(ROOTED);
+        }
         let mut key_rng = Rng::new(seed ^ u64::from(std::process::id()) << 32);
         Ok(Setup {
             nodes: self.nodes,
             kernel: self.kernel,
             accel: accel.to_owned(),
             kernel_image,
-            initramfs,
+            initramfs: self.initrd.clone().unwrap_or(initramfs),
             images,
             disks: self.disks.clone(),
             smp: self.smp.unwrap_or(if is_debug { 2 } else { 1 }),
@@ -319,7 +331,7 @@ impl Up {
                 (true, _) => 768,
             }),
             links: self.links,
-            cmdline: cmdline(is_debug, accel),
+            cmdline,
             append: self.append.clone(),
             modules: with_modules,
             join,

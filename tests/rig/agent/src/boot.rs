@@ -49,6 +49,11 @@ fn mount(source: &str, target: &str, fstype: &str, flags: MsFlags, data: &str) -
         .map_err(|e| format!("mount {fstype} {source} on {target}: {e}"))
 }
 
+/// Whether an initramfs that is not the rig's has gone to the root already: what it mounts is there, and the network.
+pub(crate) fn is_rooted() -> bool {
+    fs::read_to_string("/proc/cmdline").is_ok_and(|l| l.split_whitespace().any(|w| w == "rig.rooted"))
+}
+
 /// Number after the last `name=` on the kernel command line.
 fn parameter(name: &str) -> Option<u32> {
     let line = fs::read_to_string("/proc/cmdline").ok()?;
@@ -60,35 +65,16 @@ fn parameter(name: &str) -> Option<u32> {
 /// The mounts that everything needs, and the port.
 pub(crate) fn early() -> Result<Port, String> {
     let nosuid = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount("proc", "/proc", "proc", nosuid, "")?;
-    mount("sysfs", "/sys", "sysfs", nosuid, "")?;
-    if fs::read_to_string("/proc/cmdline").is_ok_and(|l| l.split_whitespace().any(|w| w == "rig.probe")) {
-        eprintln!("rig-agent: probe ok");
-        let _ = nix::sys::reboot::reboot(RebootMode::RB_POWER_OFF);
+    if !is_rooted() {
+        mounts(nosuid)?;
     }
-    for dir in ["/dev/pts", "/dev/shm"] {
-        fs::create_dir_all(dir).map_err(|e| format!("{dir}: {e}"))?;
-    }
-    mount(
-        "devpts",
-        "/dev/pts",
-        "devpts",
-        MsFlags::empty(),
-        "mode=620,ptmxmode=666,gid=5",
-    )?;
+    fs::create_dir_all("/dev/shm").map_err(|e| format!("/dev/shm: {e}"))?;
     mount(
         "tmpfs",
         "/dev/shm",
         "tmpfs",
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         "mode=1777",
-    )?;
-    mount(
-        "tmpfs",
-        "/run",
-        "tmpfs",
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        "mode=755",
     )?;
     // What a configuration may lack.
     let _ = mount("debugfs", "/sys/kernel/debug", "debugfs", nosuid, "");
@@ -104,6 +90,31 @@ pub(crate) fn early() -> Result<Port, String> {
     }
     disks();
     Port::open()
+}
+
+/// What every initramfs mounts.
+fn mounts(nosuid: MsFlags) -> Result<(), String> {
+    mount("proc", "/proc", "proc", nosuid, "")?;
+    mount("sysfs", "/sys", "sysfs", nosuid, "")?;
+    if fs::read_to_string("/proc/cmdline").is_ok_and(|l| l.split_whitespace().any(|w| w == "rig.probe")) {
+        eprintln!("rig-agent: probe ok");
+        let _ = nix::sys::reboot::reboot(RebootMode::RB_POWER_OFF);
+    }
+    fs::create_dir_all("/dev/pts").map_err(|e| format!("/dev/pts: {e}"))?;
+    mount(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        MsFlags::empty(),
+        "mode=620,ptmxmode=666,gid=5",
+    )?;
+    mount(
+        "tmpfs",
+        "/run",
+        "tmpfs",
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        "mode=755",
+    )
 }
 
 /// `/dev/disk/NAME` for every virtio disk that was given a name.
@@ -141,7 +152,9 @@ pub(crate) fn late(port: &mut Port) -> Result<(), String> {
 
     port.stage("network")?;
     nix::unistd::sethostname(format!("node{node}")).map_err(|e| format!("sethostname: {e}"))?;
-    network(node, parameter("ssi.links").unwrap_or(1))?;
+    if !is_rooted() {
+        network(node, parameter("ssi.links").unwrap_or(1))?;
+    }
     cluster_files(&config)?;
     if config.modules {
         port.stage("modules")?;
@@ -248,8 +261,35 @@ fn fenced() -> Result<(), String> {
     fs::write("/run/rig/fenced.pid", format!("{}\n", child.id())).map_err(err)
 }
 
+/// Mounts what belongs into the root, which is at `top`.
+fn furnish(top: &str) -> Result<(), String> {
+    if Path::new("/dev/disk/overlay").exists() {
+        mount(
+            "/dev/disk/overlay",
+            &format!("{top}/overlay"),
+            "squashfs",
+            MsFlags::MS_RDONLY,
+            "",
+        )?;
+    }
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    for (dir, mode) in [("tmp", "1777"), ("var/tmp", "1777"), ("root", "700")] {
+        mount("tmpfs", &format!("{top}/{dir}"), "tmpfs", safe, &format!("mode={mode}"))?;
+    }
+    mount(
+        "shared",
+        &format!("{top}/shared"),
+        "9p",
+        safe,
+        "trans=virtio,version=9p2000.L,cache=none,msize=131072,access=client",
+    )
+}
+
 /// Goes from the initramfs to the root image.
 fn root() -> Result<(), String> {
+    if is_rooted() {
+        return furnish("");
+    }
     let ro = MsFlags::MS_RDONLY;
     let io = |what: &str| {
         let what = what.to_owned();
@@ -259,26 +299,7 @@ fn root() -> Result<(), String> {
     if Path::new("/dev/disk/tools").exists() {
         mount("/dev/disk/tools", "/sysroot/usr/lib/openssi", "squashfs", ro, "")?;
     }
-    if Path::new("/dev/disk/overlay").exists() {
-        mount("/dev/disk/overlay", "/sysroot/overlay", "squashfs", ro, "")?;
-    }
-    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    for (dir, mode) in [("tmp", "1777"), ("var/tmp", "1777"), ("root", "700")] {
-        mount(
-            "tmpfs",
-            &format!("/sysroot/{dir}"),
-            "tmpfs",
-            safe,
-            &format!("mode={mode}"),
-        )?;
-    }
-    mount(
-        "shared",
-        "/sysroot/shared",
-        "9p",
-        safe,
-        "trans=virtio,version=9p2000.L,cache=none,msize=131072,access=client",
-    )?;
+    furnish("/sysroot")?;
     for dir in ["dev", "proc", "sys", "run"] {
         let (from, to) = (format!("/{dir}"), format!("/sysroot/{dir}"));
         nix::mount::mount(

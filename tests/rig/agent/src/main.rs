@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         eprintln!("rig-agent: is pid 1 of a test guest and nothing else");
         return ExitCode::from(2);
     }
-    boot::console();
+    if !boot::is_rooted() {
+        boot::console();
+    }
     match boot::early() {
         Err(e) => {
             eprintln!("rig-agent: {e}");

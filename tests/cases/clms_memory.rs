@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Nodes whose threads get no memory.
+
+use crate::cluster;
+use crate::context::Context;
+use crate::context::same;
+use crate::runner::Case;
+use rig::up::Kernel;
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+pub(crate) const CASES: &[Case] = &[Case {
+    name: "clms_allocations_fail",
+    promise: "while one in 20 allocations of the threads of transport and membership fails, but of those that begin later, on every \
+              node, nobody is taken for dead and calls end; afterwards none fails",
+    faults: "failslab, fail_page_alloc, everywhere",
+    kernel: Kernel::Debug,
+    fresh: true,
+    long: true,
+    // The kernel tells where a larger allocation failed.
+    expected: &["Call Trace:"],
+    seconds: 300,
+    run: allocations_fail,
+    ..Case::DEFAULT
+}];
+
+const ECHO: &str = "/sys/kernel/debug/ssi/ics_echo";
+
+/// Failures that are allowed: enough for all.
+const ROOM: u64 = 1_000_000;
+
+/// Has allocations of the threads fail; `$1` is that, in percent.
+const FAIL: &str = "for f in failslab fail_page_alloc; do cd /sys/kernel/debug/$f; echo Y >task-filter; echo N >ignore-gfp-wait; \
+                    echo 1 >interval; echo 0 >verbose; echo 1000000 >times; echo $1 >probability; done; \
+                    echo 0 >/sys/kernel/debug/fail_page_alloc/min-order; n=0; \
+                    for d in /proc/[0-9]*; do case $(cat $d/comm 2>/dev/null) in \
+                    ics_*|clms_*) echo 1 >$d/make-it-fail && n=$((n + 1));; esac; done; echo $n";
+
+/// Calls to `$1` until /tmp/enough is there, and what came of each round. What makes them has memory, what answers has not.
+const CALLS: &str = "while ! [ -e /tmp/enough ]; do \
+                     echo $1 1 50 1000 2 0 >/sys/kernel/debug/ssi/ics_echo && cat /sys/kernel/debug/ssi/ics_echo || echo failed; \
+                     echo $1 1 5 100000 2 0 >/sys/kernel/debug/ssi/ics_echo && cat /sys/kernel/debug/ssi/ics_echo || echo failed; \
+                     done >/tmp/calls; echo end >>/tmp/calls";
+
+fn allocations_fail(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 20)?;
+    let set = |node: u32, percent: u32| c.sh(node, &format!("set -- {percent}; {FAIL}"));
+    for node in c.all() {
+        let threads: u32 = set(node, 5)?.trim().parse()?;
+        ensure!(threads >= 8, "node {node}: {threads} threads");
+        c.background(node, &["sh", "-c", CALLS, "sh", &(node % 3 + 1).to_string()])?;
+    }
+    let rounds = |node: u32| -> Result<usize> { Ok(c.sh(node, "cat /tmp/calls")?.lines().count()) };
+    for node in c.all() {
+        c.until("15 rounds", 120, || Ok((rounds(node)? >= 15).then_some(())))?;
+    }
+    for node in c.all() {
+        let left = c.sh(node, "cat /sys/kernel/debug/failslab/times")?;
+        set(node, 0)?;
+        let failed = ROOM - left.trim().parse::<u64>().with_context(|| left.clone())?;
+        ensure!(failed > 100, "node {node}: {failed} allocations failed");
+        c.sh(node, "touch /tmp/enough")?;
+        let calls = c.until("the calls are done", 60, || {
+            let text = c.sh(node, "cat /tmp/calls")?;
+            Ok(text.ends_with("end").then_some(text))
+        })?;
+        let good = calls.lines().filter(|l| l.contains(" errors 0 ")).count();
+        println!("# node {node}: {failed} allocations failed, of {} rounds {good} had no error", calls.lines().count() - 1);
+        ensure!(good >= 5, "node {node}: {calls}");
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 10)?, before)?;
+    for (from, to) in [(1, 2), (2, 3), (3, 1)] {
+        for bytes in [1000, 100_000] {
+            let said = c.sh(from, &format!("echo {to} 1 50 {bytes} 2 0 >{ECHO} && cat {ECHO}"))?;
+            ensure!(said.starts_with("calls 100 errors 0 "), "node {from}: {said}");
+        }
+    }
+    Ok(())
+}
