@@ -60,6 +60,9 @@ fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
     Ok(v)
 }
 
+/// So often a join begins anew with a later life, as others know a later one of this node. An earlier machine is over after one.
+const LATER_LIVES: usize = 4;
+
 /// Rows as they are given.
 fn rows(given: KVec<JoinNode<'_>>) -> Result<KVec<(Place, Row)>> {
     let mut rows = KVec::new();
@@ -76,6 +79,70 @@ fn rows(given: KVec<JoinNode<'_>>) -> Result<KVec<(Place, Row)>> {
         rows.push((n.place, row), GFP_KERNEL)?;
     }
     Ok(rows)
+}
+
+/// What a join gives.
+///
+/// # Errors
+/// `EINVAL` this node has no row, or a table cannot be; `ENOMEM`.
+fn join_args(j: &Join<'_>) -> table::Answer<JoinArgs> {
+    let this = j.this().ok_or(Refusal(
+        EINVAL,
+        Some(c"this node's number is not between 1 and 1022: correct clustertab"),
+    ))?;
+    let detect_ms = match j.detect_ms() {
+        0 => thread::DETECT_MS,
+        ms if ms < MIN_DETECT_MS => {
+            return Err(Refusal(
+                EINVAL,
+                Some(c"detection in less than 300 ms would take slow nodes for dead"),
+            ))
+        }
+        ms if ms > MAX_DETECT_MS => {
+            return Err(Refusal(
+                EINVAL,
+                Some(c"detection in more than 60 s: calls to the dead would wait so long"),
+            ))
+        }
+        ms => ms,
+    };
+    let common = Common {
+        detect_ms,
+        fence_digest: j.fence_digest(),
+    };
+    let table = Table::new(rows(j.nodes()?)?, j.generation(), common)?;
+    if table.place(this).is_none() {
+        return Err(Refusal(
+            EINVAL,
+            Some(c"this node is not in clustertab: add its row on every node"),
+        ));
+    }
+    let next_rows = rows(j.next_nodes()?)?;
+    let next = if next_rows.is_empty() {
+        None
+    } else {
+        let next = Table::new(next_rows, j.next_generation(), common)?;
+        if next.place(this).is_none() {
+            return Err(Refusal(
+                EINVAL,
+                Some(c"this node is not in clustertab.next: it is being removed"),
+            ));
+        }
+        Some((table.change_to(&next)?, next))
+    };
+    Ok(JoinArgs {
+        name: copy(j.name())?,
+        key: copy(j.key())?,
+        next_key: copy(j.next_key())?,
+        old_key: copy(j.old_key())?,
+        this,
+        table,
+        next,
+        common,
+        fence: FenceArgs {
+            timeout_ms: j.fence_timeout_ms(),
+        },
+    })
 }
 
 impl Answerer for Family {
@@ -104,68 +171,19 @@ impl Answerer for Family {
     }
 
     fn join(j: &Join<'_>) -> core::result::Result<(), Refusal> {
-        let this = j.this().ok_or(Refusal(
-            EINVAL,
-            Some(c"this node's number is not between 1 and 1022: correct clustertab"),
-        ))?;
-        let detect_ms = match j.detect_ms() {
-            0 => thread::DETECT_MS,
-            ms if ms < MIN_DETECT_MS => {
-                return Err(Refusal(
-                    EINVAL,
-                    Some(c"detection in less than 300 ms would take slow nodes for dead"),
-                ))
+        let mut result = thread::join(join_args(j)?);
+        for _ in 0..LATER_LIVES {
+            if result != Err(ESTALE) {
+                break;
             }
-            ms if ms > MAX_DETECT_MS => {
-                return Err(Refusal(
-                    EINVAL,
-                    Some(c"detection in more than 60 s: calls to the dead would wait so long"),
-                ))
-            }
-            ms => ms,
-        };
-        let common = Common {
-            detect_ms,
-            fence_digest: j.fence_digest(),
-        };
-        let table = Table::new(rows(j.nodes()?)?, j.generation(), common)?;
-        if table.place(this).is_none() {
-            return Err(Refusal(
-                EINVAL,
-                Some(c"this node is not in clustertab: add its row on every node"),
-            ));
+            result = thread::join(join_args(j)?);
         }
-        let next_rows = rows(j.next_nodes()?)?;
-        let next = if next_rows.is_empty() {
-            None
-        } else {
-            let next = Table::new(next_rows, j.next_generation(), common)?;
-            if next.place(this).is_none() {
-                return Err(Refusal(
-                    EINVAL,
-                    Some(c"this node is not in clustertab.next: it is being removed"),
-                ));
-            }
-            Some((table.change_to(&next)?, next))
-        };
-        let args = JoinArgs {
-            name: copy(j.name())?,
-            key: copy(j.key())?,
-            next_key: copy(j.next_key())?,
-            old_key: copy(j.old_key())?,
-            this,
-            table,
-            next,
-            common,
-            fence: FenceArgs {
-                timeout_ms: j.fence_timeout_ms(),
-            },
-        };
-        thread::join(args).map_err(|e| {
+        result.map_err(|e| {
             let why = match e {
                 e if e == EALREADY => Some(c"this node has joined: see cluster status"),
                 e if e == EADDRINUSE => Some(c"the cluster's port is in use on this node"),
                 e if e == EINTR => Some(c"interrupted before a majority of the nodes was there"),
+                e if e == ESTALE => Some(c"another machine joins under this node's number"),
                 _ => None,
             };
             Refusal(e, why)

@@ -234,7 +234,7 @@ static QUIET_UNTIL_MS: Atomic<u64> = Atomic::new(0);
 static LAST_INCARNATION: Atomic<u64> = Atomic::new(0);
 
 /// The time of day, so that a machine that was off has a later one than before; but whoever set the clock back since the
-/// last join is no earlier life. Called under `clms::running`.
+/// last join is no earlier life, nor is one whose earlier life the others know to be later. Called under `clms::running`.
 fn new_incarnation() -> Incarnation {
     let last = LAST_INCARNATION.load(Relaxed);
     let n = ssi::machine::wall_clock_ns().max(last.saturating_add(1));
@@ -439,6 +439,24 @@ impl Membership {
         }
     }
 
+    /// A node has heard a later life of this one, which has booted with its clock behind its last join: nobody who knows that
+    /// life hears this one. It begins a life after it, unless it is a member already.
+    fn give_way(&self, later: Incarnation) {
+        {
+            let heart = self.heart.lock();
+            let mut done = self.done.lock();
+            if heart.core.phase() != Phase::Joining || done.joined.is_some() {
+                return;
+            }
+            done.joined = Some(Err(ESTALE));
+        }
+        pr_info!("the others know a later life of this node, whose clock is behind: it begins one after that\n");
+        // The next join waits for the end of this one, and that for the thread that runs here.
+        let last = LAST_INCARNATION.load(Relaxed);
+        LAST_INCARNATION.store(last.max(later.0), Relaxed);
+        self.changed.notify_all();
+    }
+
     /// Remembers who was a member when, and who leaves by its own wish, until it stays or is a member again.
     fn note_phase(&self, place: usize, incarnation: Incarnation, says: &Says) {
         let mut done = self.done.lock();
@@ -537,6 +555,9 @@ impl ics::LinkObserver for Links {
     fn heartbeat(&self, h: &ics::Heartbeat) {
         let Some(m) = current() else { return };
         let Some(p) = m.place(h.node) else { return };
+        if let Some(later) = h.later {
+            m.give_way(later);
+        }
         let says = proto::decode(&h.says);
         match says.filter(|says| m.heart.lock().core.understands(says)) {
             Some(says) => {
@@ -570,7 +591,8 @@ pub(crate) fn replica() -> Option<Arc<Replica>> {
 /// Joins. Sleeps until this node is a member, or a signal comes.
 ///
 /// # Errors
-/// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; those of the transport and of observers.
+/// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; `ESTALE` others know a later life of this node, and the
+/// next join is a later one than that; those of the transport and of observers.
 pub(crate) fn join(args: JoinArgs) -> Result {
     let mut running = RUNNING.lock();
     if running.is_some() {

@@ -50,6 +50,8 @@ pub struct Heartbeat {
     pub answers: Option<u64>,
     /// Number of the view in which its sender supports this node as a member; 0: it does not.
     pub supports: u64,
+    /// The life of this node that its sender heard last, if that is a later one than this.
+    pub later: Option<Incarnation>,
     /// What it says.
     pub says: [u8; SAYS],
     /// Which keys its sender has.
@@ -61,7 +63,7 @@ pub struct Heartbeat {
 pub struct Answer {
     /// The life of that node whose heartbeat came last; 0: none.
     pub incarnation: Incarnation,
-    /// Number of that heartbeat.
+    /// Number of that heartbeat; 0: it is not answered.
     pub seq: u64,
     /// Number of the view in which that life is supported as a member; 0: it is not.
     pub supports: u64,
@@ -102,10 +104,10 @@ pub(crate) const LEN: usize = core::mem::size_of::<Datagram>();
 const SIGNED: usize = LEN - 16;
 
 impl Datagram {
-    /// One of this node's, in that version, with a key and what goes with it.
+    /// One of this node's to another, in that version, with a key and what goes with it.
     pub(crate) fn new(
         me: &Identity,
-        version: u16,
+        (to, version): (NodeId, u16),
         (key, keys): (Key, Said),
         seq: u64,
         answer: Answer,
@@ -127,13 +129,15 @@ impl Datagram {
             second_is: Le64::new(second_is),
             tag: [0; 16],
         };
-        d.tag = d.sign(&key);
+        d.tag = d.sign(&key, to);
         d
     }
 
-    fn sign(&self, key: &Key) -> [u8; 16] {
+    /// The tag covers whom it is for: one for another node has a bad one.
+    fn sign(&self, key: &Key, to: NodeId) -> [u8; 16] {
         let signed = self.as_bytes().get(..SIGNED).unwrap_or(&[]);
-        crypto::mac(&key.secret, &[b"H", signed])
+        let to = Le32::new(to.number());
+        crypto::mac(&key.secret, &[b"H", to.as_bytes(), signed])
     }
 
     /// The second key that its sender hears.
@@ -179,7 +183,7 @@ impl Datagram {
             refuse(Refused::Torn, None, "no heartbeat");
             return Err(EBADMSG);
         };
-        let is_by = |k: &Key| d.cluster == me.cluster && crypto::equal(&d.tag, &d.sign(k));
+        let is_by = |k: &Key| d.cluster == me.cluster && crypto::equal(&d.tag, &d.sign(k, me.node));
         let node = NodeId::new(d.node.get());
         let key = match keys.find(is_by) {
             With::Heard(key) => key,
@@ -188,7 +192,7 @@ impl Datagram {
                 return Err(EBADMSG);
             }
             With::Nothing => {
-                let what = "a heartbeat of another cluster, or with another key";
+                let what = "a heartbeat of another cluster, for another node, or with another key";
                 refuse(Refused::Tag, None, what);
                 return Err(EBADMSG);
             }
@@ -208,13 +212,15 @@ impl Datagram {
                 return Err(ESTALE);
             }
         }
-        let is_answer = d.answer_incarnation.get() == me.incarnation.0 && d.answer_seq.get() != 0;
+        let known = Incarnation(d.answer_incarnation.get());
+        let is_answer = known == me.incarnation && d.answer_seq.get() != 0;
         Ok(Heartbeat {
             node,
             incarnation,
             seq: d.seq.get(),
             answers: is_answer.then(|| d.answer_seq.get()),
             supports: if is_answer { d.supports.get() } else { 0 },
+            later: (known > me.incarnation).then_some(known),
             says: d.says,
             keys: Said {
                 used: key.print,
@@ -256,30 +262,32 @@ mod tests {
     }
 
     /// One of node 2's to node 1.
-    fn datagram(me: &Identity, keys: Keyring) -> Datagram {
+    fn datagram(me: &Identity, keys: Keyring) -> Result<Datagram> {
         let answer = Answer {
             incarnation: Incarnation(7),
             seq: 9,
             supports: 4,
         };
-        Datagram::new(
+        let to = identity(1)?.node;
+        Ok(Datagram::new(
             me,
-            Speaks::HERE.newest,
+            (to, Speaks::HERE.newest),
             keys.towards(None),
             5,
             answer,
             &[3; SAYS],
-        )
+        ))
     }
 
     #[test]
     fn a_good_one_is_heard() -> Result {
-        let d = datagram(&identity(2)?, ring(1));
+        let d = datagram(&identity(2)?, ring(1))?;
         assert_eq!(d.as_bytes().len(), 276);
         let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
         let h = r?;
         assert_eq!((h.node.number(), h.incarnation.0, h.seq), (2, 7, 5));
         assert_eq!((h.answers, h.supports), (Some(9), 4));
+        assert!(h.later.is_none());
         assert_eq!(h.says, [3; SAYS]);
         assert_eq!(h.keys, ring(1).said());
         assert_eq!(n, [0, 0, 0]);
@@ -290,7 +298,7 @@ mod tests {
     fn keys_that_are_said_are_heard() -> Result {
         for what in [Second::Next, Second::Old] {
             let keys = ring(1).with(what, Key::new([2; 32]));
-            let d = datagram(&identity(2)?, keys);
+            let d = datagram(&identity(2)?, keys)?;
             let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
             assert_eq!(r?.keys, keys.said());
         }
@@ -307,7 +315,7 @@ mod tests {
             };
             let d = Datagram::new(
                 &identity(2)?,
-                Speaks::HERE.newest,
+                (identity(1)?.node, Speaks::HERE.newest),
                 ring(1).towards(None),
                 5,
                 answer,
@@ -316,13 +324,17 @@ mod tests {
             let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
             let h = r?;
             assert_eq!((h.answers, h.supports), (None, 0));
+            assert_eq!(
+                h.later.map(|i| i.0),
+                (incarnation > 7).then_some(incarnation)
+            );
         }
         Ok(())
     }
 
     #[test]
     fn every_byte_counts_for_the_tag() -> Result {
-        let d = datagram(&identity(2)?, ring(1));
+        let d = datagram(&identity(2)?, ring(1))?;
         let counters = Counters::new()?;
         for i in 0..LEN {
             let mut bytes = [0; LEN];
@@ -343,18 +355,22 @@ mod tests {
 
     #[test]
     fn others_are_refused() -> Result {
-        let good = datagram(&identity(2)?, ring(1));
-        let other_key = datagram(&identity(2)?, ring(2));
-        let reflected = datagram(&identity(1)?, ring(1));
+        let good = datagram(&identity(2)?, ring(1))?;
+        let other_key = datagram(&identity(2)?, ring(2))?;
+        let reflected = datagram(&identity(1)?, ring(1))?;
+        let mut for_another = datagram(&identity(2)?, ring(1))?;
+        let another = identity(3)?.node;
+        for_another.tag = for_another.sign(&Key::new([1; 32]), another);
         let short = good.as_bytes().get(..LEN - 1).unwrap_or(&[]);
         let mut long = [0; LEN + 1];
         for (to, from) in long.iter_mut().zip(good.as_bytes()) {
             *to = *from;
         }
-        let cases: [(&[u8], News, [u64; 3]); 7] = [
+        let cases: [(&[u8], News, [u64; 3]); 8] = [
             (good.as_bytes(), News::Old, [0, 0, 1]),
             (good.as_bytes(), News::Again, [0, 0, 0]),
             (other_key.as_bytes(), News::New, [0, 1, 0]),
+            (for_another.as_bytes(), News::New, [0, 1, 0]),
             (reflected.as_bytes(), News::New, [0, 0, 1]),
             (short, News::New, [1, 0, 0]),
             (&long, News::New, [1, 0, 0]),

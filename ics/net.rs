@@ -679,6 +679,19 @@ impl Net {
         }
     }
 
+    /// What is said to a node: `clms`'s answer, or that a later life of it was heard, which `clms` need not have understood.
+    fn answer(&self, node: NodeId, answer: Answer) -> Answer {
+        let heard = self.heard.lock();
+        match heard.iter().find(|h| h.0 == node) {
+            Some(h) if h.1 > answer.incarnation => Answer {
+                incarnation: h.1,
+                seq: 0,
+                supports: 0,
+            },
+            _ => answer,
+        }
+    }
+
     /// What a heartbeat is; a new one is the newest from then on.
     fn news(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> News {
         let mut heard = self.heard.lock();
@@ -933,7 +946,9 @@ pub fn send_heartbeat(node: NodeId, seq: u64, answer: Answer, says: &[u8; SAYS])
     if let Some(p) = net.peer(node) {
         // A release is followed by one that speaks its version too: the oldest is what both are likely to understand.
         let version = p.version().unwrap_or(net.me.speaks.oldest);
-        let d = Datagram::new(&net.me, version, net.key_towards(node), seq, answer, says);
+        let answer = net.answer(node, answer);
+        let keys = net.key_towards(node);
+        let d = Datagram::new(&net.me, (node, version), keys, seq, answer, says);
         net.transport.send_datagram(&p, d.as_bytes());
     }
 }

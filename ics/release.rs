@@ -20,8 +20,8 @@ pub(crate) struct Speaks {
 impl Speaks {
     /// Those of this release.
     pub(crate) const HERE: Self = Self {
-        oldest: 8,
-        newest: 8,
+        oldest: 9,
+        newest: 9,
     };
 
     /// As a hello has them. Before version 7 a hello had one version alone.

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use anyhow::ensure;
+use rig::control::Event;
+use rig::control::Power;
 
 use crate::cluster;
 use crate::context::Context;
@@ -28,6 +30,15 @@ pub(crate) const CASES: &[Case] = &[
         faults: "node 3 leaves; date -s there",
         seconds: 90,
         run: rejoin,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_joins_with_its_clock_behind",
+        promise: "a machine whose clock is behind its last join when it boots joins as a later life, at once",
+        faults: "node 3 joins with its clock an hour ahead, and is reset",
+        fresh: true,
+        seconds: 90,
+        run: behind,
         ..Case::DEFAULT
     },
 ];
@@ -76,4 +87,26 @@ fn rejoin(c: &Context) -> Result<()> {
         "{before:?} {back:?}"
     );
     same("refused by node 1", cluster::refused(c, 1)?, refused)
+}
+
+fn behind(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    c.sh(3, "cluster leave")?;
+    cluster::agree(c, &[1, 2], 10)?;
+    jump(c, 3, 3600)?;
+    c.sh(3, "cluster join")?;
+    let ahead = cluster::agree(c, &[1, 2, 3], 10)?;
+
+    let boots = c.boots(3)?;
+    c.power(3, Power::Reset)?;
+    c.wait(3, Event::Join, boots)?;
+    let back = cluster::agree(c, &[1, 2, 3], 10)?;
+    // By its clock it would be an hour less.
+    same(
+        "its life",
+        back.node(3)?.incarnation,
+        ahead.node(3)?.incarnation + 1,
+    )?;
+    let said = c.sh(3, "dmesg | grep -c 'know a later life of this node'")?;
+    same("lines that say why", said, "1".to_owned())
 }

@@ -84,7 +84,7 @@ def torn(s):
     # Node 1 may have said, before it read anything, that none of its calls are open.
     if got and (len(got) != 80 or got[4:8] != bytes(4) or got[52] != 4):
         raise SystemExit('answered with %r' % got)
-VERSION = 8
+VERSION = 9
 def admit(node, incarnation, key=K):
     s = connect()
     a = struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, node, 1, incarnation, os.urandom(16), 0, bytes(16))
@@ -100,9 +100,9 @@ def frame(key, seq, body=b'\0\0\0\0', length=None):
     size = len(body) if length is None else length
     head = struct.pack('<4sIQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
     return head + body + frame_tag(key, head, body)
-def heartbeat(node, incarnation, seq, key=K, version=VERSION):
+def heartbeat(node, incarnation, seq, key=K, version=VERSION, to=1):
     d = struct.pack('<4sIIQQQQQ16s192s', b'SSIB', version, node, incarnation, seq, 0, 0, 0, CLUSTER, b'')
-    return d + mac(key, b'H', d, n=16)
+    return d + mac(key, b'H', struct.pack('<I', to), d, n=16)
 def tell(datagram):
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(datagram, NODE)
 
@@ -196,6 +196,8 @@ elif step == 'heartbeat of another release':
     tell(heartbeat(2, member, 1 << 40, version=VERSION + 1))
 elif step == 'heartbeat of an old life':
     tell(heartbeat(2, member - 1, 1 << 40))
+elif step == 'heartbeat for another node':
+    tell(heartbeat(2, member, 1 << 40, to=3))
 elif step == 'heartbeat from before':
     tell(heartbeat(2, member, 1))
 else:
@@ -206,7 +208,7 @@ else:
 const STEPS: &[(&str, &str, &[&str])] = &[
     ("garbage", "admission", &["from 10.73.1.3:", "no hello"]),
     ("half a hello", "admission", &["from 10.73.1.3:", "half of one"]),
-    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 9 to 10 ", "this node version 8:"]),
+    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 10 to 11 ", "this node version 9:"]),
     ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
     ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),
     ("wrong tag", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
@@ -222,6 +224,7 @@ const STEPS: &[(&str, &str, &[&str])] = &[
     ("old life of a member", "stale", &["from node 2 at 10.73.1.3:", "old incarnation"]),
     ("heartbeat with a wrong tag", "tag", &["from 10.73.1.3:", "heartbeat"]),
     ("heartbeat with a wrong key", "tag", &["from 10.73.1.3:", "heartbeat"]),
+    ("heartbeat for another node", "tag", &["from 10.73.1.3:", "for another node"]),
     ("half a heartbeat", "torn", &["from 10.73.1.3:", "no heartbeat"]),
     // Counted only: the handshake names it.
     ("heartbeat of another release", "version", &[]),

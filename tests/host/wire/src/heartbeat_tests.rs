@@ -48,13 +48,14 @@ fn identity(node: u32, incarnation: u64, cluster: u8, key: u8) -> Node {
     }
 }
 
-/// What one of that number answers: the hearer's life, none, the life before, or no heartbeat of it.
+/// What one of that number answers: the hearer's life, none, the life before or after, or no heartbeat of it.
 fn answer(seq: u64) -> Answer {
     let (incarnation, answered, supports) = match seq {
         0 => (0, 0, 0),
         1 => (7, 9, 4),
         2 => (6, 9, 4),
         3 => (7, 0, 4),
+        4 => (8, 0, 0),
         n => (7, n, n),
     };
     Answer {
@@ -64,13 +65,18 @@ fn answer(seq: u64) -> Answer {
     }
 }
 
+/// One to node 1.
 fn datagram(of: &Node, seq: u64) -> Vec<u8> {
+    datagram_to(1, of, seq)
+}
+
+fn datagram_to(to: u32, of: &Node, seq: u64) -> Vec<u8> {
     let mut says = [0; SAYS];
     for (i, b) in says.iter_mut().enumerate() {
         *b = (i as u64).wrapping_mul(seq) as u8 ^ of.me.node.number() as u8;
     }
     let keys = of.keys.towards(None);
-    Datagram::new(&of.me, Speaks::HERE.newest, keys, seq, answer(seq), &says)
+    Datagram::new(&of.me, (NodeId::new(to).unwrap(), Speaks::HERE.newest), keys, seq, answer(seq), &says)
         .as_bytes()
         .to_vec()
 }
@@ -78,13 +84,13 @@ fn datagram(of: &Node, seq: u64) -> Vec<u8> {
 /// Who said it, its number, and the bytes.
 type Said = (u32, (Incarnation, u64), Vec<u8>);
 
-/// All that was ever said with the key.
+/// All that was ever said with the key to node 1.
 fn said() -> &'static [Said] {
     static SAID: OnceLock<Vec<Said>> = OnceLock::new();
     SAID.get_or_init(|| {
         let mut all = Vec::new();
         for (node, incarnation) in [(1, 7), (2, 7), (2, 9), (3, 7)] {
-            for seq in [0, 1, 2, 3, u64::MAX] {
+            for seq in [0, 1, 2, 3, 4, u64::MAX] {
                 let of = identity(node, incarnation, 1, 1);
                 all.push((node, (Incarnation(incarnation), seq), datagram(&of, seq)));
             }
@@ -156,6 +162,7 @@ fn check(bytes: &[u8]) -> bool {
             let is_mine = *seq == 1 || *seq == u64::MAX;
             let of = answer(*seq);
             assert_eq!(h.answers, is_mine.then_some(of.seq), "what it answers");
+            assert_eq!(h.later.map(|i| i.0), (*seq == 4).then_some(8), "a later life");
             assert_eq!(h.supports, if is_mine { of.supports } else { 0 });
             assert!(bytes.windows(SAYS).any(|w| w == h.says), "what it said");
             heard += 1;
@@ -175,6 +182,7 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
             3 => d.push(rng.random()),
             4 => d[rng.random_range(0..LEN)] ^= 1 << rng.random_range(0..8),
             5 => d = noise(rng, 300),
+            6 => d = datagram_to(3, &identity(2, 7, 1, 1), 3),
             _ => {}
         }
         all.push(d);
@@ -222,9 +230,13 @@ fn write_corpus() {
         ),
         ("stale", vec![s(2, 7, 1), s(2, 9, 1), s(2, 7, 2), s(2, 7, u64::MAX)]),
         ("answers_of_all_sorts", {
-            let seqs = [1, 2, 3, u64::MAX];
+            let seqs = [1, 2, 3, 4, u64::MAX];
             seqs.map(|seq| s(2, 7, seq)).to_vec()
         }),
+        (
+            "for_another_node",
+            vec![datagram_to(3, &identity(2, 7, 1, 1), 3), s(2, 7, 1)],
+        ),
         ("number_zero", vec![s(2, 7, 0), s(2, 7, 1)]),
         ("reflected", vec![s(1, 7, 1), s(2, 7, 1)]),
         ("truncated", vec![good[..LEN - 1].to_vec(), s(2, 7, 2)]),
