@@ -25,6 +25,7 @@ use kernel::uaccess::UserSliceReader;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::machine;
+use ssi::pages;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -75,7 +76,7 @@ fn echo(hold_ms: u32, tail: &[u8]) -> core::result::Result<KVVec<u8>, Error> {
     if kernel::current!().signal_pending() {
         return Err(EINTR);
     }
-    let mut out = KVVec::new();
+    let mut out = pages::with_capacity(tail.len())?;
     out.extend_from_slice(tail, GFP_KERNEL)?;
     Ok(out)
 }

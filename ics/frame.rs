@@ -4,6 +4,7 @@
 
 use kernel::prelude::*;
 use ssi::crypto;
+use ssi::crypto::BodySum;
 use ssi::crypto::FrameKey;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
@@ -93,6 +94,7 @@ pub(crate) struct Head {
 pub(crate) const MOVED: u32 = 0xffff_0001;
 
 const _: () = assert!(core::mem::size_of::<Head>() == FrameKey::HEAD);
+const _: () = assert!(MAX_BODY.div_ceil(FrameKey::PIECE) <= BodySum::PIECES);
 
 impl Head {
     /// A head with everything but its sequence number.
@@ -125,21 +127,26 @@ impl Head {
 
     /// Tag over head and body.
     pub(crate) fn tag(&self, key: &FrameKey, body: &[u8]) -> [u8; TAG] {
+        self.tag_of(key, &BodySum::of(key, body))
+    }
+
+    /// Tag over head and what the body comes to.
+    pub(crate) fn tag_of(&self, key: &FrameKey, body: &BodySum) -> [u8; TAG] {
         key.tag(zerocopy::transmute_ref!(self), body)
     }
 
-    /// Whether this head, with that body and tag, is frame `seq` of the stream whose key that is.
+    /// Whether this head, with a body of that sum and that tag, is frame `seq` of the stream whose key that is.
     ///
     /// # Errors
     /// See [`Bad`].
     pub(crate) fn check(
         &self,
         key: &FrameKey,
-        body: &[u8],
+        body: &BodySum,
         tag: &[u8; TAG],
         seq: u64,
     ) -> core::result::Result<(), Bad> {
-        if !crypto::equal(tag, &self.tag(key, body)) {
+        if !crypto::equal(tag, &self.tag_of(key, body)) {
             return Err(Bad::Tag);
         }
         if self.seq.get() != seq {
@@ -163,7 +170,7 @@ pub(crate) fn open<'a>(frame: &'a [u8], key: &FrameKey, seq: u64) -> Option<(Hea
     let (head, rest) = Head::read_from_prefix(frame).ok()?;
     let (body, tag) = rest.split_at_checked(head.len.get() as usize)?;
     let tag: &[u8; TAG] = tag.try_into().ok()?;
-    head.check(key, body, tag, seq).ok()?;
+    head.check(key, &BodySum::of(key, body), tag, seq).ok()?;
     Some((head, body))
 }
 
@@ -243,6 +250,49 @@ mod tests {
             0x98, 0x0c, 0x4e, 0xae, 0xca, 0xcf, 0x84, 0x13, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(h.tag(&key, &body), golden);
+    }
+
+    /// So many bytes, no two pieces alike.
+    fn long(len: usize) -> Result<KVVec<u8>> {
+        let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for i in 0..len {
+            body.extend_from_slice(&[(i % 251) as u8], GFP_KERNEL)?;
+        }
+        Ok(body)
+    }
+
+    #[test]
+    fn a_long_body_is_summed_by_pieces() -> Result {
+        let key = FrameKey::new(&[1u8; 32]);
+        let h = Head::new(Kind::Request, 7);
+        for len in [FrameKey::PIECE, FrameKey::PIECE + 1, MAX_BODY] {
+            let body = long(len)?;
+            let tag = h.tag(&key, &body);
+            let mut sum = BodySum::new();
+            for piece in body.chunks(FrameKey::PIECE) {
+                sum.add(&key, piece);
+            }
+            assert!(h.tag_of(&key, &sum) == tag);
+            for at in [0, FrameKey::PIECE - 1, len - 1] {
+                let (front, back) = body.split_at(at);
+                let mut other = KVVec::with_capacity(len, GFP_KERNEL)?;
+                other.extend_from_slice(front, GFP_KERNEL)?;
+                other.extend_from_slice(&[body[at] ^ 1], GFP_KERNEL)?;
+                other.extend_from_slice(back.get(1..).unwrap_or(&[]), GFP_KERNEL)?;
+                assert!(h.tag(&key, &other) != tag);
+            }
+        }
+        // Pieces in another order are another body.
+        let (body, mut sum) = (long(2 * FrameKey::PIECE)?, BodySum::new());
+        let (one, two) = body.split_at(FrameKey::PIECE);
+        sum.add(&key, two);
+        sum.add(&key, one);
+        assert!(h.tag_of(&key, &sum) != h.tag(&key, &body));
+        let golden: [u8; TAG] = [
+            0x74, 0x38, 0x06, 0x12, 0x2c, 0xad, 0x88, 0x0f, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(h.tag(&key, &body), golden);
+        Ok(())
     }
 
     #[test]

@@ -27,11 +27,14 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
+use ssi::crypto::BodySum;
 use ssi::crypto::FrameKey;
 use ssi::fifo::Fifo;
 use ssi::fifo::Node;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
+use ssi::net::How;
+use ssi::pages;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -58,6 +61,16 @@ impl Body {
             Self::Open(numbers) => numbers,
         }
     }
+
+    /// Whether the socket can send it without a copy: nobody writes to it any more.
+    fn is_of_pages(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Request(p) => pages::is_of_pages(&p.body),
+            Self::Reply(r) => pages::is_of_pages(&r.body),
+            Self::Open(numbers) => pages::is_of_pages(numbers),
+        }
+    }
 }
 
 /// What waits to be sent.
@@ -70,7 +83,8 @@ pub(crate) struct Frame {
 struct Partly {
     head: Head,
     body: Body,
-    tag: [u8; TAG],
+    /// Of a long one it is made while what is before it is on its way.
+    tag: Option<[u8; TAG]>,
     sent: usize,
 }
 
@@ -287,7 +301,8 @@ impl Link {
             let Some(now) = sender.now.as_mut() else {
                 return Drained::All;
             };
-            let mut parts: [&[u8]; 3] = [now.head.as_bytes(), now.body.bytes(), &now.tag];
+            let tag = now.tag.as_ref().map_or(&[][..], |t| t);
+            let mut parts: [&[u8]; 3] = [now.head.as_bytes(), now.body.bytes(), tag];
             let mut skip = now.sent;
             let mut left = 0;
             for part in parts.iter_mut() {
@@ -296,12 +311,23 @@ impl Link {
                 skip -= n;
                 left += part.len();
             }
-            match self.stream.send_some(&parts, wait) {
-                Ok(n) if n == left => {
+            let in_pages = now.body.is_of_pages().then_some(1);
+            let is_whole = now.tag.is_some();
+            let how = How {
+                in_pages,
+                more: !is_whole,
+                wait,
+            };
+            let r = self.stream.send_some(&parts, how);
+            if now.tag.is_none() {
+                now.tag = Some(now.head.tag(&self.key_out, now.body.bytes()));
+            }
+            match r {
+                Ok(n) if n == left && is_whole => {
                     self.stats.sent(now.sent + n);
                     sender.now = None;
                 }
-                Ok(n) if n > 0 && n < left => now.sent += n,
+                Ok(n) if n > 0 && n <= left => now.sent += n,
                 Err(e) if e == EAGAIN && !wait => return Drained::NoRoom,
                 Err(e) if e == EAGAIN => {}
                 _ => {
@@ -333,7 +359,8 @@ impl Link {
         let (mine, other) = self.both();
         head.seen = Le64::new(mine.load(Relaxed));
         head.other = Le64::new(other.load(Relaxed));
-        let tag = head.tag(&self.key_out, body.bytes());
+        let is_long = body.bytes().len() > FrameKey::PIECE;
+        let tag = (!is_long).then(|| head.tag(&self.key_out, body.bytes()));
         sender.now = Some(Partly {
             head,
             body,
@@ -421,10 +448,17 @@ impl Link {
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
         let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
-        self.stream.receive_onto(&mut body, len)?;
+        let mut sum = BodySum::new();
+        while body.len() < len {
+            let at = body.len();
+            self.stream
+                .receive_onto(&mut body, FrameKey::PIECE.min(len - at))?;
+            // While the next piece is on its way.
+            sum.add(&self.key_in, body.get(at..).unwrap_or(&[]));
+        }
         let mut tag = [0u8; TAG];
         self.stream.receive(&mut tag)?;
-        match head.check(&self.key_in, &body, &tag, seq) {
+        match head.check(&self.key_in, &sum, &tag, seq) {
             Ok(()) => Ok((head, body)),
             Err(Bad::Tag) => {
                 self.refuse(Refused::Tag, &"a frame with a wrong tag");

@@ -13,6 +13,7 @@ use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 use ssi::ids::NodeId;
 use ssi::net::Address;
+use ssi::net::How;
 use ssi::net::Ipv4;
 use ssi::wait::Event;
 use ssi::wait::Queue;
@@ -158,7 +159,7 @@ impl End {
         for part in parts {
             let mut rest = *part;
             while !rest.is_empty() {
-                let n = self.send_some(&[rest], true)?;
+                let n = self.send_some(&[rest], How::WAIT)?;
                 rest = rest.get(n..).unwrap_or(&[]);
             }
         }
@@ -166,7 +167,7 @@ impl End {
     }
 
     /// See `Stream::send_some`.
-    pub(crate) fn send_some(&self, parts: &[&[u8]], wait: bool) -> Result<usize> {
+    pub(crate) fn send_some(&self, parts: &[&[u8]], how: How) -> Result<usize> {
         let (sent, shut) = (Cell::new(0), Cell::new(false));
         let attempt = || {
             let mut ring = self.out.ring.lock();
@@ -176,7 +177,7 @@ impl End {
             shut.set(self.is_over(&ring));
             shut.get() || sent.get() > 0
         };
-        if wait {
+        if how.wait {
             self.out.changed.wait_until(attempt);
         } else {
             let _done = attempt();

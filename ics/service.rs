@@ -197,6 +197,7 @@ pub mod __private {
     pub use zerocopy_derive;
 
     use kernel::prelude::*;
+    use ssi::pages;
 
     /// Fixed part, then tail.
     pub fn encode<T: zerocopy::IntoBytes + zerocopy::Immutable>(
@@ -207,7 +208,7 @@ pub mod __private {
         if bytes.is_empty() {
             return Ok(tail);
         }
-        let mut out = KVVec::with_capacity(bytes.len() + tail.len(), GFP_KERNEL)?;
+        let mut out = pages::with_capacity(bytes.len() + tail.len())?;
         out.extend_from_slice(bytes, GFP_KERNEL)?;
         out.extend_from_slice(&tail, GFP_KERNEL)?;
         Ok(out)
@@ -219,7 +220,7 @@ pub mod __private {
         len: usize,
     ) -> Result<KVVec<u8>> {
         let bytes = fixed.as_bytes();
-        let mut out = KVVec::with_capacity(bytes.len() + len, GFP_KERNEL)?;
+        let mut out = pages::with_capacity(bytes.len() + len)?;
         out.extend_from_slice(bytes, GFP_KERNEL)?;
         Ok(out)
     }

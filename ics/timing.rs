@@ -26,6 +26,7 @@ use kernel::uaccess::UserSliceReader;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::machine;
+use ssi::pages;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 
@@ -52,7 +53,8 @@ impl Handle<Exchange> for Server {
         if out > crate::MAX_TAIL {
             return Err(EMSGSIZE.into());
         }
-        let tail = KVVec::from_elem(0x5a, out, GFP_KERNEL).map_err(Error::from)?;
+        let mut tail = pages::with_capacity(out)?;
+        tail.resize(out, 0x5a, GFP_KERNEL).map_err(Error::from)?;
         Ok((ExchangeRep {}, tail))
     }
 }

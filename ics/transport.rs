@@ -12,6 +12,7 @@ use kernel::sync::Arc;
 use ssi::inbox::Inbox;
 use ssi::inbox::Reader;
 use ssi::net::Address;
+use ssi::net::How;
 use ssi::net::Socket;
 
 /// How long an attempt to connect may take ...
@@ -56,8 +57,8 @@ impl Stream {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn send_some(&self, parts: &[&[u8]], wait: bool) -> Result<usize> {
-        either!(self, s => s.send_some(parts, wait))
+    pub(crate) fn send_some(&self, parts: &[&[u8]], how: How) -> Result<usize> {
+        either!(self, s => s.send_some(parts, how))
     }
 
     /// See [`Inbox::open`]. `None`: everything is left to the thread.

@@ -24,8 +24,8 @@ pub fn mac<const N: usize>(key: &[u8; 32], parts: &[&[u8]]) -> [u8; N] {
     out
 }
 
-/// Tags the frames of one direction of a stream: SipHash-2-4 over the head and over what
-/// another SipHash-2-4 makes of the body.
+/// Tags the frames of one direction of a stream: SipHash-2-4 over the head and what the body comes to, which another
+/// SipHash-2-4 says: that of the body, or if it is longer than a piece, that of those of its pieces.
 pub struct FrameKey(bindings::ssi_frame_key);
 
 impl FrameKey {
@@ -35,6 +35,9 @@ impl FrameKey {
     /// Bytes of a head.
     pub const HEAD: usize = bindings::SSI_FRAME_HEAD as usize;
 
+    /// Bytes of each piece of a body but the last.
+    pub const PIECE: usize = 64 * 1024;
+
     /// From the stream's key.
     pub fn new(key: &[u8; 32]) -> Self {
         let mut k = bindings::ssi_frame_key::default();
@@ -43,15 +46,63 @@ impl FrameKey {
         Self(k)
     }
 
+    fn sum(&self, bytes: &[u8]) -> u64 {
+        // SAFETY: Both live through the call; the length is that of `bytes`.
+        unsafe { bindings::ssi_body_sum(&self.0, bytes.as_ptr(), bytes.len()) }
+    }
+
     /// The tag of a frame. The head must tell the length of the body, and be of no other frame of the stream.
-    pub fn tag(&self, head: &[u8; Self::HEAD], body: &[u8]) -> [u8; Self::TAG] {
+    pub fn tag(&self, head: &[u8; Self::HEAD], body: &BodySum) -> [u8; Self::TAG] {
         let mut tag = [0; Self::TAG];
-        // SAFETY: All live through the call; the lengths are theirs.
-        let sum =
-            unsafe { bindings::ssi_frame_tag(&self.0, head.as_ptr(), body.as_ptr(), body.len()) };
+        // SAFETY: Both live through the call; a head is as long as is read.
+        let sum = unsafe { bindings::ssi_frame_tag(&self.0, head.as_ptr(), body.total(self)) };
         let (first, _) = tag.split_at_mut(8);
         first.copy_from_slice(&sum.to_le_bytes());
         tag
+    }
+}
+
+/// What a body comes to, piece by piece as it is there.
+pub struct BodySum {
+    n: usize,
+    sums: [[u8; 8]; Self::PIECES],
+}
+
+impl BodySum {
+    /// The most pieces.
+    pub const PIECES: usize = 17;
+
+    /// Of an empty body.
+    pub const fn new() -> Self {
+        Self {
+            n: 0,
+            sums: [[0; 8]; Self::PIECES],
+        }
+    }
+
+    /// Of a whole body.
+    pub fn of(key: &FrameKey, body: &[u8]) -> Self {
+        let mut sum = Self::new();
+        for piece in body.chunks(FrameKey::PIECE) {
+            sum.add(key, piece);
+        }
+        sum
+    }
+
+    /// The next piece; there are no more than [`Self::PIECES`].
+    pub fn add(&mut self, key: &FrameKey, piece: &[u8]) {
+        if let Some(sum) = self.sums.get_mut(self.n) {
+            *sum = key.sum(piece).to_le_bytes();
+            self.n += 1;
+        }
+    }
+
+    fn total(&self, key: &FrameKey) -> u64 {
+        match self.sums.get(..self.n).unwrap_or(&[]) {
+            [] => key.sum(&[]),
+            [one] => u64::from_le_bytes(*one),
+            all => key.sum(all.as_flattened()),
+        }
     }
 }
 

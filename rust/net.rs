@@ -46,12 +46,34 @@ pub(crate) fn pieces(parts: &[&[u8]]) -> [bindings::ssi_piece; MAX_PIECES] {
     let mut out = [bindings::ssi_piece {
         data: core::ptr::null(),
         len: 0,
+        in_pages: false,
     }; MAX_PIECES];
     for (to, from) in out.iter_mut().zip(parts) {
         to.data = from.as_ptr().cast();
         to.len = from.len();
     }
     out
+}
+
+/// How [`Socket::send_some`] sends.
+#[derive(Clone, Copy)]
+pub struct How {
+    /// The number of a part which is of pages ([`crate::pages`]), and which nobody writes to any more: it is not copied, but
+    /// the socket keeps its pages until they are acknowledged, also when they are given back.
+    pub in_pages: Option<usize>,
+    /// More comes at once: what does not fill a segment waits for it.
+    pub more: bool,
+    /// It waits for room, unless the caller has a pending signal.
+    pub wait: bool,
+}
+
+impl How {
+    /// All that there is, copied, with a wait for room.
+    pub const WAIT: Self = Self {
+        in_pages: None,
+        more: false,
+        wait: true,
+    };
 }
 
 /// A kernel socket.
@@ -127,15 +149,23 @@ impl Socket {
 
     /// Sends what the stream takes: at once, or, if told to wait, as soon as there is room. Returns how many bytes went.
     ///
-    /// A caller with a pending signal does not wait for room.
-    ///
     /// # Errors
     /// `EAGAIN`: no room; any other: the stream is torn.
-    pub fn send_some(&self, parts: &[&[u8]], wait: bool) -> Result<usize> {
-        let c = pieces(parts);
-        // SAFETY: By the type invariant; the parts live through the call.
+    pub fn send_some(&self, parts: &[&[u8]], how: How) -> Result<usize> {
+        let mut c = pieces(parts);
+        if let Some(piece) = how.in_pages.and_then(|i| c.get_mut(i)) {
+            piece.in_pages = true;
+        }
+        // SAFETY: By the type invariant; the parts live through the call. The pages of one that is in pages are counted, and
+        // the socket takes a count of each that it keeps.
         let n = unsafe {
-            bindings::ssi_tcp_send_some(self.0.as_ptr(), c.as_ptr(), parts.len() as u32, wait)
+            bindings::ssi_tcp_send_some(
+                self.0.as_ptr(),
+                c.as_ptr(),
+                parts.len() as u32,
+                how.more,
+                how.wait,
+            )
         };
         usize::try_from(n).map_err(|_| kernel::error::Error::from_errno(n))
     }

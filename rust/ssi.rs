@@ -25,6 +25,7 @@ pub mod kthread;
 pub mod machine;
 pub mod movement;
 pub mod net;
+pub mod pages;
 pub mod pproc;
 pub mod refusal;
 pub mod task;

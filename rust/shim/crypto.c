@@ -38,14 +38,23 @@ void ssi_frame_key_init(struct ssi_frame_key *k, const u8 *key)
 }
 EXPORT_SYMBOL_GPL(ssi_frame_key_init);
 
-/* The tag of a frame: SipHash-2-4 over its head and over what another SipHash-2-4 makes of its body. */
-u64 ssi_frame_tag(const struct ssi_frame_key *k, const u8 *head, const u8 *body, size_t len)
+/* What a body, or a piece of one, goes into the tag as. */
+u64 ssi_body_sum(const struct ssi_frame_key *k, const u8 *bytes, size_t len)
 {
-	const siphash_key_t inner = { { k->body[0], k->body[1] } }, outer = { { k->frame[0], k->frame[1] } };
+	const siphash_key_t inner = { { k->body[0], k->body[1] } };
+
+	return siphash(bytes, len, &inner);
+}
+EXPORT_SYMBOL_GPL(ssi_body_sum);
+
+/* The tag of a frame: SipHash-2-4 over its head and what its body comes to. */
+u64 ssi_frame_tag(const struct ssi_frame_key *k, const u8 *head, u64 sum)
+{
+	const siphash_key_t outer = { { k->frame[0], k->frame[1] } };
 	u64 all[SSI_FRAME_HEAD / sizeof(u64) + 1];
 
 	memcpy(all, head, SSI_FRAME_HEAD);
-	all[ARRAY_SIZE(all) - 1] = cpu_to_le64(siphash(body, len, &inner));
+	all[ARRAY_SIZE(all) - 1] = cpu_to_le64(sum);
 	return siphash(all, sizeof(all), &outer);
 }
 EXPORT_SYMBOL_GPL(ssi_frame_tag);

@@ -3,6 +3,7 @@
  * Kernel sockets over IPv4, as much of them as the transport needs.
  */
 #include <linux/in.h>
+#include <linux/mm.h>
 #include <linux/net.h>
 #include <linux/socket.h>
 #include <linux/tcp.h>
@@ -148,16 +149,57 @@ int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_send);
 
-/* Sends what fits, waiting for some room if told to. Return: bytes sent, or -EAGAIN: no room, ... */
-int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait)
+/* Return: whether @p is of vmalloc(). */
+bool ssi_is_vmalloc(const void *p)
 {
-	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT) };
+	return is_vmalloc_addr(p);
+}
+EXPORT_SYMBOL_GPL(ssi_is_vmalloc);
+
+/* As ssi_tcp_send_some(): pieces in pages go as they are, what is before and behind them in the same segments. */
+static int ssi_tcp_splice_some(struct sock *sk, const struct ssi_piece *pieces, u32 n, int flags)
+{
+	int sent = 0, ret = 0;
+	u32 last = 0;
+
+	for (u32 i = 0; i < n; i++)
+		if (pieces[i].len)
+			last = i;
+	lock_sock(sk);
+	for (u32 i = 0; i <= last; i++) {
+		struct msghdr msg = { .msg_flags = flags | (i < last ? MSG_MORE : 0) };
+		struct kvec kv = { .iov_base = (void *)pieces[i].data, .iov_len = pieces[i].len };
+
+		if (!kv.iov_len)
+			continue;
+		if (pieces[i].in_pages)
+			msg.msg_flags |= MSG_SPLICE_PAGES;
+		iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, &kv, 1, kv.iov_len);
+		ret = tcp_sendmsg_locked(sk, &msg, kv.iov_len);
+		if (ret > 0)
+			sent += ret;
+		if (ret != kv.iov_len)
+			break;
+	}
+	release_sock(sk);
+	return sent ?: ret;
+}
+
+/*
+ * Sends what fits, waiting for some room if told to; @more comes at once. Return: bytes sent, or -EAGAIN: no
+ * room, ...
+ */
+int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool more, bool wait)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT) | (more ? MSG_MORE : 0) };
 	struct kvec kv[SSI_MAX_PIECES];
 	size_t len = 0;
 
 	if (n > SSI_MAX_PIECES)
 		return -EINVAL;
 	for (u32 i = 0; i < n; i++) {
+		if (pieces[i].in_pages)
+			return ssi_tcp_splice_some(sock->sk, pieces, n, msg.msg_flags);
 		kv[i].iov_base = (void *)pieces[i].data;
 		kv[i].iov_len = pieces[i].len;
 		len += pieces[i].len;

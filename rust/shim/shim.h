@@ -34,6 +34,8 @@ void rust_do_trace_ssi_clms_state(u32 node, u8 from, u8 to, u8 cause);
 struct ssi_piece {
 	const void *data;
 	size_t len;
+	/* Of vmalloc(), and nobody writes to it any more: a socket may keep its pages, also when they are given back. */
+	bool in_pages;
 };
 
 #define SSI_MAX_PIECES	4
@@ -52,7 +54,8 @@ struct socket *ssi_tcp_accept(struct socket *listener);
 struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms);
 void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms);
 int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n);
-int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool wait);
+int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool more, bool wait);
+bool ssi_is_vmalloc(const void *p);
 int ssi_tcp_recv(struct socket *sock, void *buf, size_t len);
 ssize_t ssi_tcp_recv_some(struct socket *sock, void *buf, size_t len);
 struct socket *ssi_udp_open(u16 port);
@@ -94,7 +97,8 @@ void ssi_kthread_interrupted_done(void);
 /* crypto.c */
 void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_piece *pieces, u32 n);
 void ssi_frame_key_init(struct ssi_frame_key *k, const u8 *key);
-u64 ssi_frame_tag(const struct ssi_frame_key *k, const u8 *head, const u8 *body, size_t len);
+u64 ssi_body_sum(const struct ssi_frame_key *k, const u8 *bytes, size_t len);
+u64 ssi_frame_tag(const struct ssi_frame_key *k, const u8 *head, u64 sum);
 bool ssi_mac_equal(const u8 *a, const u8 *b, u32 len);
 void ssi_random(u8 *out, u32 len);
 

@@ -18,6 +18,7 @@ use crate::service::OpId;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::Rng;
+use ssi::crypto::BodySum;
 use ssi::crypto::FrameKey;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
@@ -75,7 +76,7 @@ fn read(mut bytes: &[u8]) -> usize {
         // ... and in the stream's thread.
         let head = Head::read_from_bytes(head).unwrap();
         let (body, tag) = frame[HEAD..].split_at(len - HEAD - TAG);
-        let checked = head.check(&key, body, tag.try_into().unwrap(), seq);
+        let checked = head.check(&key, &BodySum::of(&key, body), tag.try_into().unwrap(), seq);
         assert_eq!(opened.is_some(), checked.is_ok(), "both ways judge alike");
         let Some((h, b)) = opened else { return done };
         assert!(h.as_bytes() == head.as_bytes() && b == body && h.len.get() as usize == body.len());

@@ -47,6 +47,7 @@ pub mod crypto {
     impl FrameKey {
         pub const TAG: usize = 16;
         pub const HEAD: usize = 64;
+        pub const PIECE: usize = 65536;
 
         pub fn new(key: &[u8; 32]) -> Self {
             let of = |name: &[u8]| SipHasher24::new_with_key(&mac(key, &[name]));
@@ -56,16 +57,54 @@ pub mod crypto {
             }
         }
 
-        pub fn tag(&self, head: &[u8; Self::HEAD], body: &[u8]) -> [u8; Self::TAG] {
-            let all = [&head[..], &self.body.hash(body).to_le_bytes()].concat();
+        pub fn tag(&self, head: &[u8; Self::HEAD], body: &BodySum) -> [u8; Self::TAG] {
+            let all = [&head[..], &body.total(self).to_le_bytes()].concat();
             let mut tag = [0; Self::TAG];
             tag[..8].copy_from_slice(&self.frame.hash(&all).to_le_bytes());
             tag
         }
     }
 
+    pub struct BodySum(Vec<u64>);
+
+    impl BodySum {
+        pub const PIECES: usize = 17;
+
+        pub const fn new() -> Self {
+            Self(Vec::new())
+        }
+
+        pub fn of(key: &FrameKey, body: &[u8]) -> Self {
+            let mut sum = Self::new();
+            body.chunks(FrameKey::PIECE).for_each(|p| sum.add(key, p));
+            sum
+        }
+
+        pub fn add(&mut self, key: &FrameKey, piece: &[u8]) {
+            self.0.push(key.body.hash(piece));
+        }
+
+        fn total(&self, key: &FrameKey) -> u64 {
+            match &self.0[..] {
+                [] => key.body.hash(&[]),
+                [one] => *one,
+                all => key.body.hash(&all.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>()),
+            }
+        }
+    }
+
     pub fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
         a == b
+    }
+}
+
+pub mod pages {
+    use kernel::alloc::KVVec;
+    use kernel::alloc::GFP_KERNEL;
+
+    /// Of any memory: nobody sends it.
+    pub fn with_capacity(len: usize) -> kernel::error::Result<KVVec<u8>> {
+        KVVec::with_capacity(len, GFP_KERNEL)
     }
 }
 
