@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nodes whose threads get no memory.
+//! Nodes whose threads get no memory, and nodes that have none.
 
 use crate::cluster;
 use crate::context::Context;
@@ -11,7 +11,20 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
 
-pub(crate) const CASES: &[Case] = &[Case {
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "clms_memory_is_taken",
+        promise: "while programs take all memory of two nodes, the master's too, and are killed for it, nobody is taken for dead and \
+                  calls complete",
+        faults: "processes on nodes 1 and 2 that grow until the kernel kills them, one after the other, for 20 s",
+        fresh: true,
+        // The kernel tells whom it kills, and how much memory there was.
+        expected: &["Call Trace:"],
+        seconds: 120,
+        run: memory_is_taken,
+        ..Case::DEFAULT
+    },
+    Case {
     name: "clms_allocations_fail",
     promise: "while one in 20 allocations of the threads of transport and membership fails, but of those that begin later, on every \
               node, nobody is taken for dead and calls end; afterwards none fails",
@@ -24,7 +37,38 @@ pub(crate) const CASES: &[Case] = &[Case {
     seconds: 300,
     run: allocations_fail,
     ..Case::DEFAULT
-}];
+},
+];
+
+/// Takes all memory until the kernel kills it, again and again for `$1` seconds; then leaves how often.
+const HOG: &str = "end=$(($(date +%s) + $1)); n=0; while [ $(date +%s) -lt $end ]; do tail /dev/zero; n=$((n + 1)); done; \
+                   echo $n >/tmp/hogs.new && mv /tmp/hogs.new /tmp/hogs";
+
+fn memory_is_taken(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 20)?;
+    for node in [1, 2] {
+        c.background(node, &["sh", "-c", HOG, "sh", "20"])?;
+    }
+    let mut rounds = 0;
+    loop {
+        for (from, to) in [(3, 1), (3, 2)] {
+            for bytes in [0, 100_000] {
+                let said = c.sh(from, &format!("echo {to} 1 10 {bytes} 2 0 >{ECHO} && cat {ECHO}"))?;
+                ensure!(said.starts_with("calls 20 errors 0 "), "to node {to}: {said}");
+            }
+        }
+        rounds += 1;
+        if [1, 2].iter().all(|n| c.sh(*n, "cat /tmp/hogs").is_ok()) {
+            break;
+        }
+    }
+    for node in [1, 2] {
+        let killed: u32 = c.sh(node, "dmesg | grep -c 'Killed process .*(tail)'")?.parse()?;
+        println!("# node {node}: {killed} killed, {rounds} rounds of calls");
+        ensure!(killed >= 2, "node {node}: its memory was taken {killed} times");
+    }
+    same("the view", cluster::agree(c, &[1, 2, 3], 10)?, before)
+}
 
 const ECHO: &str = "/sys/kernel/debug/ssi/ics_echo";
 
