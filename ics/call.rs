@@ -36,6 +36,7 @@ pub fn call<O: Op>(
 /// A call that is being written: its fixed part, and as much of its tail as there is so far.
 pub struct Request<O: Op> {
     body: KVVec<u8>,
+    room: Option<KVVec<u8>>,
     op: PhantomData<O>,
 }
 
@@ -50,6 +51,7 @@ impl<O: Op> Request<O> {
         }
         Ok(Self {
             body: encode_for(req, len).map_err(CallError::Local)?,
+            room: None,
             op: PhantomData,
         })
     }
@@ -72,6 +74,14 @@ impl<O: Op> Request<O> {
         let r = self.body.resize(at + len, 0, GFP_KERNEL);
         r.map_err(|e| CallError::Local(e.into()))?;
         Ok(self.body.get_mut(at..).unwrap_or(&mut []))
+    }
+
+    /// Memory for the reply: one of more than 8 KiB from another node is received into it, with its fixed part, if there is room for that,
+    /// and then is what [`UnderWay::wait`] gives. Otherwise it is freed. What it holds is lost.
+    pub fn with_room(mut self, mut room: KVVec<u8>) -> Self {
+        room.clear();
+        self.room = Some(room);
+        self
     }
 
     /// Asks, and does not wait for the reply: several calls to a node may be under way. In which order they are answered
@@ -105,7 +115,7 @@ impl<O: Op> Request<O> {
             })?)
         } else {
             let peer = net.peer(to).ok_or(CallError::Down(to))?;
-            State::Asked(peer.ask(OpId::of::<O>(), self.body)?)
+            State::Asked(peer.ask(OpId::of::<O>(), self.body, self.room)?)
         };
         Ok(UnderWay {
             state,

@@ -425,20 +425,28 @@ impl Link {
         frame::open(frame, &self.key_in, seq)
     }
 
-    /// Receives the next frame. Sleeps.
+    /// Receives the next frame; into what `room` gives for its head, if that is something. Sleeps.
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; `EAGAIN`: its end did not come in time; those of the socket. The
     /// stream is torn.
-    pub(crate) fn receive(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
-        self.receive_all(seq).inspect_err(|e| {
+    pub(crate) fn receive(
+        &self,
+        seq: u64,
+        room: impl FnOnce(&Head) -> Option<KVVec<u8>>,
+    ) -> Result<(Head, KVVec<u8>)> {
+        self.receive_all(seq, room).inspect_err(|e| {
             if *e == EAGAIN {
                 self.refuse(Refused::Torn, &"a frame whose end does not come");
             }
         })
     }
 
-    fn receive_all(&self, seq: u64) -> Result<(Head, KVVec<u8>)> {
+    fn receive_all(
+        &self,
+        seq: u64,
+        room: impl FnOnce(&Head) -> Option<KVVec<u8>>,
+    ) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
         self.stream.receive(&mut bytes)?;
         if Head::frame_length(&bytes).is_none() {
@@ -447,7 +455,10 @@ impl Link {
         }
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
-        let mut body = KVVec::with_capacity(len, GFP_KERNEL)?;
+        let mut body = match room(&head) {
+            Some(room) => room,
+            None => KVVec::with_capacity(len, GFP_KERNEL)?,
+        };
         let mut sum = BodySum::new();
         while body.len() < len {
             let at = body.len();

@@ -57,7 +57,7 @@ const fn most_kept(class: usize) -> u32 {
 }
 
 /// Frames with longer bodies have a stream of their own, so that short ones, which reception takes, do not wait behind them.
-const BULK: usize = MAX_FRAME - core::mem::size_of::<Head>() - TAG;
+pub(crate) const BULK: usize = MAX_FRAME - core::mem::size_of::<Head>() - TAG;
 
 const fn credits(class: usize) -> u32 {
     if class == Class::P as usize {

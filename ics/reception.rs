@@ -7,6 +7,7 @@
 use crate::frame::Head;
 use crate::link::Link;
 use crate::peer::Peer;
+use crate::peer::BULK;
 use core::convert::Infallible;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
@@ -61,10 +62,10 @@ impl Reception {
                 }
             }
             let seq = me.next.load(Relaxed);
-            let (head, body) = link.receive(seq)?;
+            let (head, body) = link.receive(seq, |head| peer.room_for(head))?;
             let len = body.len();
-            // Where there is no inbox, the first of the two ways is tried here.
-            if inbox.is_some() || !peer.receive_at_once(link, &head, &body) {
+            // Where there is no inbox, the first of the two ways is tried here, with what an inbox takes.
+            if inbox.is_some() || len > BULK || !peer.receive_at_once(link, &head, &body) {
                 peer.receive(link, &head, body)?;
             }
             me.dealt_with(seq, len);

@@ -6,7 +6,7 @@
 //! THREADS threads, with IN bytes there and OUT bytes back, after a tenth as many that do not count. Reading gives the
 //! last run in nanoseconds, as a line of JSON.
 
-use crate::call;
+use crate::call::Request;
 use crate::echo::number;
 use crate::error::CallError;
 use crate::pool;
@@ -125,16 +125,20 @@ fn calls(run: Run, tail: &[u8]) -> core::result::Result<KVVec<u64>, CallError> {
     let warm = run.count / 10 + 1;
     let mut samples = KVVec::with_capacity(run.count as usize, GFP_KERNEL)
         .map_err(|e| CallError::Local(e.into()))?;
+    let mut room = pages::with_capacity(run.out as usize).map_err(CallError::Local)?;
     for i in 0..run.count + warm {
         let req = ExchangeReq {
             out: Le32::new(run.out),
         };
         let began = machine::monotonic_ns();
-        let (_, back) = call::call::<Exchange>(run.to, &req, tail)?;
+        let mut request = Request::<Exchange>::new(&req, tail.len())?;
+        request.extend(tail)?;
+        let (_, back) = request.with_room(room).send(run.to)?.wait()?;
         let took = machine::monotonic_ns().saturating_sub(began);
         if back.len() != run.out as usize {
             return Err(CallError::Protocol);
         }
+        room = back;
         if i >= warm {
             let _room = samples.push_within_capacity(took);
         }

@@ -45,17 +45,25 @@ pub(crate) struct Pending {
     pub(crate) body: KVVec<u8>,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
-    outcome: SpinLockIrq<Option<core::result::Result<KVVec<u8>, CallError>>>,
+    outcome: SpinLockIrq<Outcome>,
     #[pin]
     done: Event,
+}
+
+/// What becomes of a call.
+struct Outcome {
+    /// `None`: it is under way.
+    result: Option<core::result::Result<KVVec<u8>, CallError>>,
+    /// Memory for a long reply, if the caller gave some and no stream has taken it.
+    room: Option<KVVec<u8>>,
 }
 
 impl Pending {
     pub(super) fn end(&self, r: core::result::Result<KVVec<u8>, CallError>) {
         {
             let mut outcome = self.outcome.lock();
-            if outcome.is_none() {
-                *outcome = Some(r);
+            if outcome.result.is_none() {
+                outcome.result = Some(r);
             }
         }
         self.done.notify_all();
@@ -85,6 +93,12 @@ impl Pending {
     }
 }
 
+/// What is sent, and memory for what comes back.
+struct Message {
+    body: KVVec<u8>,
+    room: Option<KVVec<u8>>,
+}
+
 /// A call under way.
 pub(crate) struct Asked {
     peer: Arc<Peer>,
@@ -101,7 +115,7 @@ impl Asked {
         let mut outcome = None;
         let ended = {
             let take = || {
-                outcome = pending.outcome.lock().take();
+                outcome = pending.outcome.lock().result.take();
                 outcome.is_some()
             };
             if pending.op.class == Class::P {
@@ -123,7 +137,7 @@ impl Asked {
     pub(crate) fn wait_for(self, timeout_ms: Msecs) -> core::result::Result<KVVec<u8>, CallError> {
         let mut outcome = None;
         let ended = self.pending.done.wait_timeout(timeout_ms, || {
-            outcome = self.pending.outcome.lock().take();
+            outcome = self.pending.outcome.lock().result.take();
             outcome.is_some()
         });
         match outcome {
@@ -137,7 +151,7 @@ impl Asked {
 
     /// After [`Self::give_up`]: the reply, or the end of the peer, may have come first.
     fn last_word(&self) -> core::result::Result<KVVec<u8>, CallError> {
-        let outcome = self.pending.outcome.lock().take();
+        let outcome = self.pending.outcome.lock().result.take();
         outcome.unwrap_or(Err(CallError::Interrupted))
     }
 
@@ -148,7 +162,7 @@ impl Asked {
 }
 
 impl Peer {
-    /// Asks. Sleeps for a credit.
+    /// Asks. A long reply comes into `room`, if it has room for that. Sleeps for a credit.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -156,9 +170,10 @@ impl Peer {
         self: &Arc<Self>,
         op: OpId,
         body: KVVec<u8>,
+        room: Option<KVVec<u8>>,
     ) -> core::result::Result<Asked, CallError> {
         Ok(Asked {
-            pending: self.begin_asking(op, body, false)?,
+            pending: self.begin_asking(op, Message { body, room }, false)?,
             peer: self.clone(),
         })
     }
@@ -168,20 +183,20 @@ impl Peer {
     /// # Errors
     /// See [`CallError`]; what the peer answers is not told.
     pub(crate) fn post(&self, op: OpId, body: KVVec<u8>) -> core::result::Result<(), CallError> {
-        self.begin_asking(op, body, true)?;
+        self.begin_asking(op, Message { body, room: None }, true)?;
         Ok(())
     }
 
     fn begin_asking(
         &self,
         op: OpId,
-        body: KVVec<u8>,
+        message: Message,
         is_post: bool,
     ) -> core::result::Result<Arc<Pending>, CallError> {
         let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(CallError::Local)?;
-        let room =
+        let place =
             UniqueArc::<Pending>::new_uninit(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
-        let mut made = Some((spare, room, body));
+        let mut made = Some((spare, place, message));
         let began_at = machine::monotonic_ns();
         // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
         let mut begun = None;
@@ -214,7 +229,7 @@ impl Peer {
         made: &mut Option<(
             RBTreeNodeReservation<u64, Arc<Pending>>,
             UniqueArc<core::mem::MaybeUninit<Pending>>,
-            KVVec<u8>,
+            Message,
         )>,
     ) -> Option<core::result::Result<(Arc<Pending>, Option<Arc<Link>>), CallError>> {
         let c = op.class as usize;
@@ -225,7 +240,8 @@ impl Peer {
         if s.waiting[c] >= credits(c) {
             return None;
         }
-        let (spare, room, body) = made.take()?;
+        let (spare, place, Message { body, room }) = made.take()?;
+        let outcome = Outcome { result: None, room };
         let xid = s.next_xid;
         let order = if is_post { s.posted[c] + 1 } else { 0 };
         let init = pin_init!(Pending {
@@ -236,10 +252,10 @@ impl Peer {
             was_sent: Atomic::new(0),
             on_bulk: Atomic::new(0),
             body,
-            outcome <- kernel::new_spinlock_irq!(None, "ics::outcome"),
+            outcome <- kernel::new_spinlock_irq!(outcome, "ics::outcome"),
             done <- Event::new(),
         });
-        let pending: Arc<Pending> = match room.write_pin_init(init) {
+        let pending: Arc<Pending> = match place.write_pin_init(init) {
             Ok(p) => p.into(),
             Err(never) => match never {},
         };
@@ -253,6 +269,18 @@ impl Peer {
         let link = s.lane(pending.body.len());
         pending.goes_on(link.as_ref());
         Some(Ok((pending, link)))
+    }
+
+    /// The memory that a caller gave for what comes with this head, if it is long enough. The head is not proved yet: whoever bent
+    /// it has a stream torn, and memory given back.
+    pub(crate) fn room_for(&self, head: &Head) -> Option<KVVec<u8>> {
+        if Kind::from_wire(head.kind) != Some(Kind::Reply) {
+            return None;
+        }
+        let pending = self.state.lock().pending.get(&head.xid.get()).cloned()?;
+        let mut outcome = pending.outcome.lock();
+        let is_long_enough = |room: &mut KVVec<u8>| room.capacity() >= head.len.get() as usize;
+        outcome.room.take_if(is_long_enough)
     }
 
     /// Takes a call or post out of the table and gives its credit back.

@@ -15,6 +15,7 @@ use crate::loopback::Hub;
 use crate::service::OpId;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
+use ssi::wire::Le32;
 
 #[kunit_tests(ssi_ics_bulk)]
 mod tests {
@@ -84,7 +85,8 @@ mod tests {
         let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
         let asked = |len| {
             let body = KVVec::from_elem(7u8, len, GFP_KERNEL)?;
-            peer.ask(OpId::of::<PingP>(), body).map_err(|_| ENOTCONN)
+            peer.ask(OpId::of::<PingP>(), body, None)
+                .map_err(|_| ENOTCONN)
         };
         let first = asked(LEN)?;
         let bulk = Stranger::beside(&hub, main.id)?;
@@ -102,6 +104,50 @@ mod tests {
                 assert_eq!(body.len(), len);
             }
         }
+        Ok(())
+    }
+
+    /// If there is enough of it. A frame that is bent takes it along, and the reply that comes again finds other memory.
+    #[test]
+    fn a_long_reply_comes_into_the_callers_memory() -> Result {
+        const LEN: usize = 100_000;
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        let ask = |room: usize| -> Result<_> {
+            let body = KVVec::from_elem(7u8, 8, GFP_KERNEL)?;
+            let room = KVVec::<u8>::with_capacity(room, GFP_KERNEL)?;
+            let at = room.as_ptr();
+            let asked = peer.ask(OpId::of::<PingP>(), body, Some(room));
+            Ok((asked.map_err(|_| ENOTCONN)?, at))
+        };
+        let body = KVVec::from_elem(9u8, LEN, GFP_KERNEL)?;
+        let answer = |stranger: &mut Stranger, xid, bent: u8| -> Result {
+            assert_eq!(stranger.frame()?.0.xid.get(), xid);
+            let mut head = stranger.head(Kind::Reply, xid);
+            head.len = Le32::new(LEN as u32); // CAST: it is short
+            let mut tag = head.tag(&stranger.key_out, &body);
+            tag[0] ^= bent;
+            stranger.stream.send(&[head.as_bytes(), &body, &tag])
+        };
+        for (xid, room, is_same) in [(1, LEN, true), (2, LEN - 1, false)] {
+            let (asked, at) = ask(room)?;
+            answer(&mut stranger, xid, 0)?;
+            let reply = asked.wait().map_err(|_| EPROTO)?;
+            assert!(reply.as_slice() == body.as_slice());
+            let is_there = reply.as_ptr() == at;
+            assert_eq!(is_there, is_same);
+        }
+        let (asked, _) = ask(LEN)?;
+        answer(&mut stranger, 3, 1)?;
+        assert!(stranger.is_torn());
+        assert!(s.comes(|s| s.lost.load(Relaxed) == 1));
+        let mut next = Stranger::admitted(&hub, LIFE)?;
+        next.say_open(2, 1, &[])?;
+        next.hear_open()?;
+        answer(&mut next, 3, 0)?;
+        let reply = asked.wait().map_err(|_| EPROTO)?;
+        assert!(reply.as_slice() == body.as_slice());
         Ok(())
     }
 

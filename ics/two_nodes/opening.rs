@@ -181,7 +181,9 @@ mod tests {
         let mut asked = KVec::new();
         for xid in 1..=4 {
             let body = KVVec::from_elem(0u8, 8, GFP_KERNEL)?;
-            let a = peer.ask(OpId::of::<PingP>(), body).map_err(|_| ENOTCONN)?;
+            let a = peer
+                .ask(OpId::of::<PingP>(), body, None)
+                .map_err(|_| ENOTCONN)?;
             asked.push(a, GFP_KERNEL)?;
             assert_eq!(stranger.frame()?.0.xid.get(), xid);
         }
