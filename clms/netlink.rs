@@ -60,7 +60,7 @@ fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
     Ok(v)
 }
 
-/// So often a join begins anew with a later life, as others know a later one of this node. An earlier machine is over after one.
+/// So often a join begins anew with a later life, as others know a later one of this node. One is enough where all know the same.
 const LATER_LIVES: usize = 4;
 
 /// Rows as they are given.

@@ -134,6 +134,8 @@ pub(crate) struct Membership {
 /// What takes steps, and the heartbeats in which it says so.
 pub(crate) struct Heart {
     pub(crate) core: Core,
+    /// This life has given way to a later one, and takes no step any more.
+    has_given_way: bool,
     /// The table that it goes by, and the one that is staged.
     pub(crate) table: Arc<Table>,
     pub(crate) staged: Option<Arc<Table>>,
@@ -334,6 +336,9 @@ impl Membership {
         f: impl FnOnce(&mut Heart) -> table::Answer<Input>,
     ) -> table::Answer {
         let mut heart = self.heart.lock();
+        if heart.has_given_way {
+            return Ok(());
+        }
         let (input, now) = (f(&mut heart)?, now_ms());
         let effect = heart.core.take(input, now);
         recorder::note(input, now, effect, &heart.core);
@@ -443,12 +448,13 @@ impl Membership {
     /// life hears this one. It begins a life after it, unless it is a member already.
     fn give_way(&self, later: Incarnation) {
         {
-            let heart = self.heart.lock();
+            let mut heart = self.heart.lock();
             let mut done = self.done.lock();
             if heart.core.phase() != Phase::Joining || done.joined.is_some() {
                 return;
             }
             done.joined = Some(Err(ESTALE));
+            heart.has_given_way = true;
         }
         pr_info!("the others know a later life of this node, whose clock is behind: it begins one after that\n");
         // The next join waits for the end of this one, and that for the thread that runs here.
@@ -657,6 +663,7 @@ pub(crate) fn join(args: JoinArgs) -> Result {
     let core = Core::new(place, known, digest, incarnation.0, times, now, quiet_until);
     let heart = Heart {
         core: core.with_next(change),
+        has_given_way: false,
         table: args.table.clone(),
         staged,
         sent: Sent::new(),

@@ -148,6 +148,7 @@ mod tests {
     use ssi::kthread::KThread;
     use ssi::machine;
     use ssi::wire::Le32;
+    use ssi::wire::Le64;
 
     const KEY: [u8; 32] = [1; 32];
 
@@ -279,11 +280,12 @@ mod tests {
     #[test]
     fn bad_hellos_are_refused() -> Result {
         type Bend = fn(&mut Hello);
-        let cases: [(Bend, &str); 7] = [
+        let cases: [(Bend, &str); 8] = [
             (|h| h.greeting.magic = Le32::new(0), "no hello"),
             (|h| h.cluster = [2; 16], "name"),
             (|h| h.node = Le32::new(0), "no node has"),
             (|h| h.node = Le32::new(1), "own number"),
+            (|h| h.incarnation = Le64::new(u64::MAX), "no clock"),
             (|h| h.to = Le32::new(0), "another node"),
             (|h| h.to = Le32::new(3), "another node"),
             (|h| h.lane = Le32::new(2), "unknown kind"),

@@ -55,6 +55,9 @@ crate::service! {
 static NEXT: Atomic<u64> = Atomic::new(0);
 static DISORDER: Atomic<u64> = Atomic::new(0);
 
+/// So many bodies that are not alike are sent in turn.
+const KINDS: usize = 251;
+
 /// Handlers that wait now.
 static HOLDING: Atomic<u64> = Atomic::new(0);
 
@@ -136,17 +139,17 @@ struct Run {
 /// What the threads of a run share.
 #[pin_data]
 struct Shared {
-    tail: KVVec<u8>,
+    bytes: KVVec<u8>,
     left: Atomic<u64>,
     #[pin]
     ended: Event,
 }
 
 impl Shared {
-    fn new(tail: KVVec<u8>, threads: u64) -> Result<Arc<Self>> {
+    fn new(bytes: KVVec<u8>, threads: u64) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                tail,
+                bytes,
                 left: Atomic::new(threads),
                 ended <- Event::new(),
             }),
@@ -160,10 +163,24 @@ impl Shared {
     }
 }
 
-fn calls(run: Run, tail: &[u8]) {
+/// What the bodies of a run are cut out of: no two pages of one are alike.
+fn bytes_for(len: usize) -> Result<KVVec<u8>> {
+    let mut all = KVVec::from_elem(0u8, len + KINDS, GFP_KERNEL)?;
+    for (i, b) in all.iter_mut().enumerate() {
+        // CAST: any byte will do.
+        *b = (i % KINDS ^ i >> 12) as u8;
+    }
+    Ok(all)
+}
+
+fn calls(run: Run, bytes: &[u8]) {
     let h = Le32::new(run.hold);
-    for _ in 0..run.count {
+    let len = bytes.len() - KINDS;
+    for n in 0..run.count {
         let to = run.to;
+        // CAST: it is below KINDS.
+        let at = (n % KINDS as u64) as usize;
+        let tail = bytes.get(at..at + len).unwrap_or(&[]);
         let r = match run.class {
             0 => ask::<EchoP>(to, &EchoPReq { hold_ms: h }, tail),
             1 => ask::<EchoL0>(to, &EchoL0Req { hold_ms: h }, tail),
@@ -210,15 +227,16 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
     if bytes > crate::MAX_TAIL {
         return Err(EMSGSIZE);
     }
-    let tail = KVVec::from_elem(0x5au8, bytes, GFP_KERNEL)?;
+    let all = bytes_for(bytes)?;
     for c in [&CALLS, &ERRORS, &NANOS] {
         c.store(0, Relaxed);
     }
     let began = machine::monotonic_ns();
     if is_post {
+        let tail = all.get(..bytes).unwrap_or(&[]);
         for n in 0..count {
             CALLS.fetch_add(1, Relaxed);
-            if call::post::<Row>(to, &RowReq { n: Le64::new(n) }, &tail).is_err() {
+            if call::post::<Row>(to, &RowReq { n: Le64::new(n) }, tail).is_err() {
                 ERRORS.fetch_add(1, Relaxed);
                 break;
             }
@@ -233,14 +251,14 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
             hold,
         };
         if threads == 1 {
-            calls(run, &tail);
+            calls(run, &all);
         } else {
-            let shared = Shared::new(tail, threads)?;
+            let shared = Shared::new(all, threads)?;
             let mut all = KVec::with_capacity(512, GFP_KERNEL)?;
             for _ in 0..threads {
                 let mine = shared.clone();
                 let thread = KThread::run(c"ics_echo", move || {
-                    calls(run, &mine.tail);
+                    calls(run, &mine.bytes);
                     mine.leave();
                 });
                 match thread {

@@ -268,7 +268,7 @@ mod tests {
         for len in [FrameKey::PIECE, FrameKey::PIECE + 1, MAX_BODY] {
             let body = long(len)?;
             let tag = h.tag(&key, &body);
-            let mut sum = BodySum::new();
+            let mut sum = BodySum::default();
             for piece in body.chunks(FrameKey::PIECE) {
                 sum.add(&key, piece);
             }
@@ -283,7 +283,7 @@ mod tests {
             }
         }
         // Pieces in another order are another body.
-        let (body, mut sum) = (long(2 * FrameKey::PIECE)?, BodySum::new());
+        let (body, mut sum) = (long(2 * FrameKey::PIECE)?, BodySum::default());
         let (one, two) = body.split_at(FrameKey::PIECE);
         sum.add(&key, two);
         sum.add(&key, one);

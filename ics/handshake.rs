@@ -63,7 +63,7 @@ pub(crate) struct Hello {
     pub(crate) cluster: [u8; 16],
     pub(crate) node: Le32,
     pub(crate) to: Le32,
-    incarnation: Le64,
+    pub(crate) incarnation: Le64,
     nonce: [u8; NONCE],
     /// 0 the first stream of the two nodes, 1 the one for bulk beside it; of who connects.
     pub(crate) lane: Le32,
@@ -182,6 +182,9 @@ impl Hello {
         };
         if node == me.node {
             return refused("this node's own number: correct clustertab on one of the two");
+        }
+        if self.incarnation.get() > Incarnation::LAST.0 {
+            return refused("an incarnation that no clock shows");
         }
         if self.to.get() != me.node.number() {
             return refused("a hello for another node: correct the addresses in clustertab");

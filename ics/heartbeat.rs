@@ -50,7 +50,7 @@ pub struct Heartbeat {
     pub answers: Option<u64>,
     /// Number of the view in which its sender supports this node as a member; 0: it does not.
     pub supports: u64,
-    /// The life of this node that its sender heard last, if that is a later one than this.
+    /// The life of this node that its sender heard last, if that is a later one than this, and not supported as a member.
     pub later: Option<Incarnation>,
     /// What it says.
     pub says: [u8; SAYS],
@@ -198,7 +198,16 @@ impl Datagram {
             }
         };
         let node = node.ok_or(EBADMSG)?;
+        let known = Incarnation(d.answer_incarnation.get());
         let incarnation = Incarnation(d.incarnation.get());
+        if incarnation.max(known) > Incarnation::LAST {
+            refuse(
+                Refused::Torn,
+                Some(node),
+                "an incarnation that no clock shows",
+            );
+            return Err(EBADMSG);
+        }
         let news = if node == me.node {
             News::Old
         } else {
@@ -212,7 +221,6 @@ impl Datagram {
                 return Err(ESTALE);
             }
         }
-        let known = Incarnation(d.answer_incarnation.get());
         let is_answer = known == me.incarnation && d.answer_seq.get() != 0;
         Ok(Heartbeat {
             node,
@@ -220,7 +228,7 @@ impl Datagram {
             seq: d.seq.get(),
             answers: is_answer.then(|| d.answer_seq.get()),
             supports: if is_answer { d.supports.get() } else { 0 },
-            later: (known > me.incarnation).then_some(known),
+            later: (d.supports.get() == 0 && known > me.incarnation).then_some(known),
             says: d.says,
             keys: Said {
                 used: key.print,
@@ -324,10 +332,50 @@ mod tests {
             let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
             let h = r?;
             assert_eq!((h.answers, h.supports), (None, 0));
-            assert_eq!(
-                h.later.map(|i| i.0),
-                (incarnation > 7).then_some(incarnation)
-            );
+            assert!(h.later.is_none());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_later_life_is_one_that_nobody_supports() -> Result {
+        for (life, supports, later) in [
+            (8, 0, Some(8)),
+            (8, 4, None),
+            (7, 0, None),
+            (6, 0, None),
+            (Incarnation::LAST.0, 0, Some(Incarnation::LAST.0)),
+        ] {
+            let answer = Answer {
+                incarnation: Incarnation(life),
+                seq: 0,
+                supports,
+            };
+            let to = (identity(1)?.node, Speaks::HERE.newest);
+            let keys = ring(1).towards(None);
+            let d = Datagram::new(&identity(2)?, to, keys, 5, answer, &[3; SAYS]);
+            let (r, _) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
+            assert_eq!(r?.later.map(|i| i.0), later);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lives_have_an_end() -> Result {
+        let over = Incarnation(Incarnation::LAST.0 + 1);
+        for (of, answered) in [(over, Incarnation(7)), (Incarnation(7), over)] {
+            let mut me = identity(2)?;
+            me.incarnation = of;
+            let answer = Answer {
+                incarnation: answered,
+                seq: 0,
+                supports: 0,
+            };
+            let to = (identity(1)?.node, Speaks::HERE.newest);
+            let d = Datagram::new(&me, to, ring(1).towards(None), 5, answer, &[3; SAYS]);
+            let (r, n) = heard(&*Counters::new()?, d.as_bytes(), News::New)?;
+            assert!(r.is_err());
+            assert_eq!(n, [1, 0, 0]);
         }
         Ok(())
     }

@@ -33,11 +33,19 @@ use ssi::fifo::Fifo;
 use ssi::fifo::Node;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
+use ssi::machine;
 use ssi::net::How;
 use ssi::pages;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
+
+/// So long may the head of a frame take, each piece of its body, and its tag: then the stream is torn. One bit of a length makes a
+/// receiver wait for what nobody sends, and whatever comes next is taken for the rest of that frame.
+pub(crate) const PIECE_MS: u32 = 5000;
+
+/// After so long no other piece of a body is begun.
+const BODY_MS: u64 = 10_000;
 
 /// The bytes behind a head, kept by whoever may have to send them again.
 #[derive(Clone)]
@@ -459,9 +467,13 @@ impl Link {
             Some(room) => room,
             None => KVVec::with_capacity(len, GFP_KERNEL)?,
         };
-        let mut sum = BodySum::new();
+        let mut sum = BodySum::default();
+        let began = machine::monotonic_ns();
         while body.len() < len {
             let at = body.len();
+            if machine::monotonic_ns().saturating_sub(began) > BODY_MS * 1_000_000 {
+                return Err(EAGAIN);
+            }
             self.stream
                 .receive_onto(&mut body, FrameKey::PIECE.min(len - at))?;
             // While the next piece is on its way.

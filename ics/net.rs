@@ -183,9 +183,9 @@ pub(crate) struct Net {
     /// Told when a stream is to be torn, and at the stop.
     #[pin]
     condemned: Event,
-    /// Lock: level 15 `ics::heard`, mutex: the last heartbeat of each node.
+    /// Lock: level 15 `ics::heard`, spin; a leaf: the last heartbeat of each node.
     #[pin]
-    heard: Mutex<KVec<(NodeId, Incarnation, u64)>>,
+    heard: SpinLock<KVec<(NodeId, Incarnation, u64)>>,
     /// Lock: level 13 `ics::keys`, spin.
     #[pin]
     keys: SpinLock<Keys>,
@@ -680,7 +680,7 @@ impl Net {
     }
 
     /// What is said to a node: `clms`'s answer, or that a later life of it was heard, which `clms` need not have understood.
-    fn answer(&self, node: NodeId, answer: Answer) -> Answer {
+    pub(crate) fn answer(&self, node: NodeId, answer: Answer) -> Answer {
         let heard = self.heard.lock();
         match heard.iter().find(|h| h.0 == node) {
             Some(h) if h.1 > answer.incarnation => Answer {
@@ -693,7 +693,7 @@ impl Net {
     }
 
     /// What a heartbeat is; a new one is the newest from then on.
-    fn news(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> News {
+    pub(crate) fn news(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> News {
         let mut heard = self.heard.lock();
         let Some(h) = heard.iter_mut().find(|h| h.0 == node) else {
             return News::Old;
@@ -742,7 +742,7 @@ impl Running {
                 stopping: Atomic::new(0),
                 stopped <- Event::new(),
                 condemned <- Event::new(),
-                heard <- kernel::new_mutex!(heard, "ics::heard"),
+                heard <- kernel::new_spinlock!(heard, "ics::heard"),
                 keys <- kernel::new_spinlock!(Keys { ring, said }, "ics::keys"),
                 accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
             }),
@@ -783,7 +783,9 @@ impl Running {
         {
             let mut heard = net.heard.lock();
             heard.retain(|h| h.0 != node);
-            heard.push((node, Incarnation(0), 0), GFP_KERNEL)?;
+            heard
+                .push_within_capacity((node, Incarnation(0), 0))
+                .map_err(|_| ENOSPC)?;
         }
         {
             let mut keys = net.keys.lock();

@@ -55,8 +55,11 @@ fn errno_of(result: &core::result::Result<KVVec<u8>, Status>) -> i32 {
     }
 }
 
-enum Order {
+/// What a thread of a class is given.
+pub(crate) enum Order {
+    /// To answer.
     Run(Job),
+    /// To end.
     Stop,
 }
 
@@ -230,13 +233,17 @@ impl Pool {
         Ok(())
     }
 
-    /// Queues a request without sleeping. Returns whether it did: of class P only if a thread is idle.
-    pub(crate) fn submit_at_once(&self, job: Job, place: Place) -> bool {
+    /// Queues a request without sleeping.
+    ///
+    /// # Errors
+    /// The request, which is not queued: it is of class P, and no thread is idle. To be dropped without locks.
+    pub(crate) fn submit_at_once(&self, job: Job, place: Place) -> core::result::Result<(), Order> {
         let class = job.op.class;
-        let Some(queue) = self.queues.get(class as usize) else {
-            return false;
-        };
-        queue.push_at_once(place.0, Order::Run(job), class == Class::P)
+        let order = Order::Run(job);
+        match self.queues.get(class as usize) {
+            Some(queue) => queue.push_at_once(place.0, order, class == Class::P),
+            None => Err(order),
+        }
     }
 
     /// The class that an op has here.

@@ -6,6 +6,7 @@
 
 use crate::frame::Head;
 use crate::link::Link;
+use crate::link::PIECE_MS;
 use crate::peer::Peer;
 use crate::peer::BULK;
 use core::convert::Infallible;
@@ -16,10 +17,6 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use ssi::inbox::Reader;
 use ssi::wait::Event;
-
-/// So long may the head of a frame take, its body and its tag: then the stream is torn. One bit of a length makes a receiver wait
-/// for what nobody sends, and whatever comes next is taken for the rest of that frame.
-const FRAME_MS: u32 = 5000;
 
 /// Both ways a frame can take.
 #[pin_data]
@@ -53,7 +50,7 @@ impl Reception {
         let inbox = link.stream.inbox(&me)?;
         if inbox.is_some() {
             // What is left to the thread has begun.
-            link.stream.set_receive_timeout(FRAME_MS);
+            link.stream.set_receive_timeout(PIECE_MS);
         }
         loop {
             if let Some(inbox) = &inbox {

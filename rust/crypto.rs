@@ -63,6 +63,7 @@ impl FrameKey {
 }
 
 /// What a body comes to, piece by piece as it is there.
+#[derive(Default)]
 pub struct BodySum {
     n: usize,
     sums: [[u8; 8]; Self::PIECES],
@@ -72,28 +73,23 @@ impl BodySum {
     /// The most pieces.
     pub const PIECES: usize = 17;
 
-    /// Of an empty body.
-    pub const fn new() -> Self {
-        Self {
-            n: 0,
-            sums: [[0; 8]; Self::PIECES],
-        }
-    }
-
     /// Of a whole body.
     pub fn of(key: &FrameKey, body: &[u8]) -> Self {
-        let mut sum = Self::new();
+        let mut sum = Self::default();
         for piece in body.chunks(FrameKey::PIECE) {
             sum.add(key, piece);
         }
         sum
     }
 
-    /// The next piece; there are no more than [`Self::PIECES`].
+    /// The next piece. Those behind the first [`Self::PIECES`], of which no frame has any, go into the last sum.
     pub fn add(&mut self, key: &FrameKey, piece: &[u8]) {
-        if let Some(sum) = self.sums.get_mut(self.n) {
-            *sum = key.sum(piece).to_le_bytes();
+        let sum = key.sum(piece).to_le_bytes();
+        if let Some(place) = self.sums.get_mut(self.n) {
+            *place = sum;
             self.n += 1;
+        } else if let Some(last) = self.sums.last_mut() {
+            *last = key.sum([*last, sum].as_flattened()).to_le_bytes();
         }
     }
 

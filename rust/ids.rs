@@ -37,6 +37,11 @@ impl NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// The last one: no clock shows it before the year 2116, and whoever lies cannot use up those that follow.
+    pub const LAST: Self = Self(1 << 62);
+}
+
 /// A process or thread number that means the same on every node: `node << 20 | local`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterPid(pub u32);

@@ -197,7 +197,7 @@ impl Socket {
     /// Receives exactly `n` bytes behind what `vec` holds. Sleeps.
     ///
     /// # Errors
-    /// `ENOMEM`; `ECONNRESET` at the end of the stream.
+    /// `ENOMEM`; `ECONNRESET` at the end of the stream; `EAGAIN` after the time-out.
     pub fn receive_onto(&self, vec: &mut KVVec<u8>, n: usize) -> Result {
         vec.reserve(n, GFP_KERNEL)?;
         let room = vec.spare_capacity_mut().get_mut(..n).ok_or(ENOMEM)?;

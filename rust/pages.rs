@@ -27,3 +27,28 @@ pub fn is_of_pages(vec: &KVVec<u8>) -> bool {
     // SAFETY: An address only.
     vec.len() >= LEAST && unsafe { bindings::ssi_is_vmalloc(vec.as_ptr().cast()) }
 }
+
+#[kunit_tests(ssi_pages)]
+mod tests {
+    use super::*;
+
+    /// That such a vector may do all that any other may.
+    #[test]
+    fn it_grows_and_is_freed() -> Result {
+        for len in [0, 1, LEAST - 1, LEAST, 100_000] {
+            let mut v = with_capacity(len)?;
+            let at = v.as_ptr();
+            v.resize(len, 7, GFP_KERNEL)?;
+            let has_stayed = v.as_ptr() == at;
+            assert!(has_stayed);
+            assert_eq!(is_of_pages(&v), len >= LEAST);
+            v.resize(len + 200_000, 8, GFP_KERNEL)?;
+            assert!(v.iter().take(len).all(|b| *b == 7));
+            assert!(v.iter().skip(len).all(|b| *b == 8));
+            v.truncate(10);
+            assert!(!is_of_pages(&v));
+            v.clear();
+        }
+        Ok(())
+    }
+}

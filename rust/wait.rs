@@ -225,18 +225,25 @@ impl<T: Send + Unpin> Queue<T> {
         Ok(served)
     }
 
-    /// Adds an item, which has its place already. Any context. Returns whether it did: if told so, only where a waiter
-    /// takes it.
-    pub fn push_at_once(&self, place: Place<T>, item: T, only_if_served: bool) -> bool {
+    /// Adds an item, which has its place already. Any context.
+    ///
+    /// # Errors
+    /// The item, which is not added: it was to be only where a waiter takes it, and there is none.
+    pub fn push_at_once(
+        &self,
+        place: Place<T>,
+        item: T,
+        only_if_served: bool,
+    ) -> core::result::Result<(), T> {
         {
             let mut inner = self.inner.lock();
             if only_if_served && inner.waiters <= inner.len {
-                return false;
+                return Err(item);
             }
             inner.insert(place, item);
         }
         self.changed.notify_one();
-        true
+        Ok(())
     }
 
     /// Takes an item, which ends the waiting, or begins to wait: each in one step, so that whoever pushes never counts on

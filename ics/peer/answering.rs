@@ -353,11 +353,18 @@ impl Peer {
         }
         job.epoch = s.epoch;
         // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
-        let is_queued = self.pool.submit_at_once(job, place);
-        if is_queued {
-            s.keep(spare, xid, op.class);
+        match self.pool.submit_at_once(job, place) {
+            Ok(()) => {
+                s.keep(spare, xid, op.class);
+                true
+            }
+            Err(refused) => {
+                // What it holds is freed without the lock.
+                drop(s);
+                drop(refused);
+                false
+            }
         }
-        is_queued
     }
 
     /// Hands a request to who answers it.

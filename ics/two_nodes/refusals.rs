@@ -13,6 +13,8 @@ use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Head;
 use crate::frame::TAG;
+use crate::heartbeat::Answer;
+use crate::heartbeat::News;
 use crate::keyring::Key;
 use crate::keyring::Keyring;
 use crate::keyring::Refusal;
@@ -31,6 +33,32 @@ use ssi::wire::Le64;
 #[kunit_tests(ssi_ics_refusals)]
 mod tests {
     use super::*;
+
+    /// Which `clms` need not have understood: then that one's answer is to the life before, or to none.
+    #[test]
+    fn the_latest_life_that_was_heard_is_answered() -> Result {
+        Scene::begin()?;
+        let (_hub, node, _stranger) = one_node()?;
+        let (net, two) = (node.net(), id(2)?);
+        let answered = |life, seq| {
+            let said = Answer {
+                incarnation: Incarnation(life),
+                seq,
+                supports: 4,
+            };
+            let a = net.answer(two, said);
+            (a.incarnation.0, a.seq, a.supports)
+        };
+        assert_eq!(answered(0, 0), (0, 0, 4));
+        let is_new = net.news(two, Incarnation(9), 5) == News::New;
+        assert!(is_new);
+        assert_eq!(answered(7, 3), (9, 0, 0));
+        assert_eq!(answered(9, 5), (9, 5, 4));
+        let is_old = net.news(two, Incarnation(7), 6) == News::Old;
+        assert!(is_old);
+        assert_eq!(answered(7, 6), (9, 0, 0));
+        Ok(())
+    }
 
     #[test]
     fn a_post_whose_place_is_taken_takes_no_credit() -> Result {

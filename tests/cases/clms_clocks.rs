@@ -34,7 +34,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "clms_joins_with_its_clock_behind",
-        promise: "a machine whose clock is behind its last join when it boots joins as a later life, at once",
+        promise: "a machine whose clock is behind its last join when it boots joins as a later life, when that one is missed",
         faults: "node 3 joins with its clock an hour ahead, and is reset",
         fresh: true,
         seconds: 90,

@@ -25,19 +25,19 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
-    name: "clms_allocations_fail",
-    promise: "while one in 20 allocations of the threads of transport and membership fails, but of those that begin later, on every \
-              node, nobody is taken for dead and calls end; afterwards none fails",
-    faults: "failslab, fail_page_alloc, everywhere",
-    kernel: Kernel::Debug,
-    fresh: true,
-    long: true,
-    // The kernel tells where a larger allocation failed.
-    expected: &["Call Trace:"],
-    seconds: 300,
-    run: allocations_fail,
-    ..Case::DEFAULT
-},
+        name: "clms_allocations_fail",
+        promise: "while one in 20 allocations of the threads of transport and membership fails, but of those that begin later, on every \
+                  node, nobody is taken for dead and calls end; afterwards none fails",
+        faults: "failslab, fail_page_alloc, everywhere",
+        kernel: Kernel::Debug,
+        fresh: true,
+        long: true,
+        // The kernel tells where a larger allocation failed.
+        expected: &["Call Trace:"],
+        seconds: 300,
+        run: allocations_fail,
+        ..Case::DEFAULT
+    },
 ];
 
 /// Takes all memory until the kernel kills it, again and again for `$1` seconds; then leaves how often.

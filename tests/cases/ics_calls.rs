@@ -45,7 +45,8 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "ics_calls_survive_loss",
-        promise: "with 5 % of the frames lost, doubled and late, calls complete and the view stays",
+        promise: "with 5 % of the frames lost, doubled and late, calls complete, those of 1 MiB too, with what was sent and no tag wrong; \
+                  the view stays",
         faults: "loss, duplication",
         debug: true,
         seconds: 90,
@@ -208,11 +209,17 @@ fn survive_cut(c: &Context) -> Result<()> {
 
 fn survive_loss(c: &Context) -> Result<()> {
     let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let refused = [cluster::refused(c, 1)?, cluster::refused(c, 2)?];
     c.change(1, 2, Change::Loss(Chance(50_000)))?;
     clean(c, 1, "2 1 100 1000 4 0", 400)?;
     c.change(1, 2, Change::Dup(Chance(50_000)))?;
     clean(c, 1, "2 1 100 1000 4 0", 400)?;
+    // What is lost of these is read from the caller's pages again.
+    clean(c, 1, "2 5 5 1048576 4 0", 20)?;
     c.heal()?;
+    for node in 1..=2 {
+        same("frames refused", cluster::refused(c, node)?, refused[node as usize - 1].clone())?;
+    }
     same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)
 }
 

@@ -65,17 +65,14 @@ pub mod crypto {
         }
     }
 
+    #[derive(Default)]
     pub struct BodySum(Vec<u64>);
 
     impl BodySum {
         pub const PIECES: usize = 17;
 
-        pub const fn new() -> Self {
-            Self(Vec::new())
-        }
-
         pub fn of(key: &FrameKey, body: &[u8]) -> Self {
-            let mut sum = Self::new();
+            let mut sum = Self::default();
             body.chunks(FrameKey::PIECE).for_each(|p| sum.add(key, p));
             sum
         }
