@@ -449,8 +449,7 @@ mod tests {
             votes,
             is_witness: false,
         };
-        row.addresses
-            .push(Ipv4(0x0a49_0100 + node), GFP_KERNEL)?;
+        row.addresses.push(Ipv4(0x0a49_0100 + node), GFP_KERNEL)?;
         Ok(row)
     }
 

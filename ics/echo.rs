@@ -168,7 +168,7 @@ fn bytes_for(len: usize) -> Result<KVVec<u8>> {
     let mut all = KVVec::from_elem(0u8, len + KINDS, GFP_KERNEL)?;
     for (i, b) in all.iter_mut().enumerate() {
         // CAST: any byte will do.
-        *b = (i % KINDS ^ i >> 12) as u8;
+        *b = ((i % KINDS) ^ (i >> 12)) as u8;
     }
     Ok(all)
 }

@@ -34,7 +34,7 @@ void rust_do_trace_ssi_clms_state(u32 node, u8 from, u8 to, u8 cause);
 struct ssi_piece {
 	const void *data;
 	size_t len;
-	/* Of vmalloc(), and nobody writes to it any more: a socket may keep its pages, also when they are given back. */
+	/* Of vmalloc(), and not written to any more: a socket may keep its pages, also when they are given back. */
 	bool in_pages;
 };
 
