@@ -5,7 +5,6 @@
 //! This carries `handshake.rs` over a stream, and sees that it is over in time.
 
 pub(crate) use crate::handshake::Failed;
-pub(crate) use crate::handshake::Lane;
 pub(crate) use crate::handshake::Session;
 
 use crate::handshake::Greeting;
@@ -16,6 +15,7 @@ use crate::handshake::GREETING;
 use crate::handshake::HELLO;
 use crate::keyring::Key;
 use crate::keyring::Keyring;
+use crate::lane::Lane;
 use crate::net::Identity;
 use crate::transport::Stream;
 use kernel::prelude::*;
@@ -140,6 +140,7 @@ mod tests {
     use crate::handshake::ID;
     use crate::handshake::PROOF;
     use crate::keyring::Second;
+    use crate::lane::Side;
     use crate::loopback;
     use crate::release::Speaks;
     use kernel::sync::Arc;
@@ -201,14 +202,15 @@ mod tests {
     #[test]
     fn both_ends_agree() -> Result {
         let (one, two) = (identity(1, 1)?.node, identity(2, 1)?);
-        let (a, b) = shake(|s| connect(&two, ring(1), s, one, Lane::Bulk([9; ID])).ok())?;
+        let lane = Lane::Beside(Side::Control, [9; ID]);
+        let (a, b) = shake(|s| connect(&two, ring(1), s, one, lane).ok())?;
         let a = a.ok_or(EPROTO)?;
         let Some(Ok(b)) = SetOnce::as_ref(&b) else {
             return Err(EPROTO);
         };
         assert_eq!((a.node.number(), a.incarnation.0), (1, 101));
         assert_eq!((b.node.number(), b.incarnation.0), (2, 102));
-        assert_eq!((a.lane, b.lane), (Lane::Bulk([9; ID]), Lane::Bulk([9; ID])));
+        assert_eq!((a.lane, b.lane), (lane, lane));
         assert_eq!(a.id, b.id);
         assert!(a.id != [0; ID]);
         assert_eq!(a.key_out, b.key_in);
@@ -288,7 +290,7 @@ mod tests {
             (|h| h.incarnation = Le64::new(u64::MAX), "no clock"),
             (|h| h.to = Le32::new(0), "another node"),
             (|h| h.to = Le32::new(3), "another node"),
-            (|h| h.lane = Le32::new(2), "unknown kind"),
+            (|h| h.lane = Le32::new(3), "unknown kind"),
         ];
         let two = identity(2, 1)?;
         for (bend, word) in cases {

@@ -10,6 +10,7 @@
 use crate::keyring::Key;
 use crate::keyring::Keyring;
 use crate::keyring::With;
+use crate::lane::Lane;
 use crate::net::Identity;
 use crate::release::Speaks;
 use kernel::prelude::*;
@@ -65,23 +66,14 @@ pub(crate) struct Hello {
     pub(crate) to: Le32,
     pub(crate) incarnation: Le64,
     nonce: [u8; NONCE],
-    /// 0 the first stream of the two nodes, 1 the one for bulk beside it; of who connects.
+    /// Which stream of the two nodes it is; of who connects. See [`Lane::to_wire`].
     pub(crate) lane: Le32,
-    /// The first one, if this is the other.
+    /// The main one, if this is one beside it.
     of: [u8; ID],
 }
 
 /// Bytes of what names a stream to its two ends.
 pub(crate) const ID: usize = 16;
-
-/// Which stream of two nodes it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// The first one.
-    Main,
-    /// The one for bulk beside the one of that name.
-    Bulk([u8; ID]),
-}
 
 /// Bytes of a hello.
 pub(crate) const HELLO: usize = core::mem::size_of::<Hello>();
@@ -131,10 +123,7 @@ pub(crate) struct Session {
 impl Hello {
     /// This node's, to another.
     pub(crate) fn new(me: &Identity, to: u32, lane: Lane, nonce: [u8; NONCE]) -> Self {
-        let (number, of) = match lane {
-            Lane::Main => (0, [0; ID]),
-            Lane::Bulk(of) => (1, of),
-        };
+        let (number, of) = lane.to_wire();
         Self {
             greeting: Greeting {
                 magic: Le32::new(MAGIC),
@@ -163,11 +152,8 @@ impl Hello {
 
     /// Which stream it is for.
     fn lane(&self) -> Outcome<Lane> {
-        match self.lane.get() {
-            0 => Ok(Lane::Main),
-            1 => Ok(Lane::Bulk(self.of)),
-            _ => Err(Failed::Refused("a stream of an unknown kind")),
-        }
+        let unknown = Failed::Refused("a stream of an unknown kind");
+        Lane::from_wire(self.lane.get(), self.of).ok_or(unknown)
     }
 
     /// What it says, if it is for this node.

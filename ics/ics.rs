@@ -15,6 +15,7 @@ mod handshake;
 mod hearing;
 mod heartbeat;
 mod keyring;
+mod lane;
 mod link;
 #[cfg(CONFIG_KUNIT = "y")]
 mod loopback;

@@ -12,6 +12,8 @@ use crate::frame::Bad;
 use crate::frame::Head;
 use crate::frame::TAG;
 use crate::handshake::ID;
+use crate::lane;
+use crate::lane::Side;
 use crate::peer::Pending;
 use crate::peer::Reply;
 use crate::refused::Counters;
@@ -117,8 +119,25 @@ enum Drained {
     Torn,
 }
 
-/// The number of the last frame that was dealt with on each of the two streams of a pair: every frame tells both.
-struct Seen([Atomic<u64>; 2]);
+/// The number of the last frame that was dealt with on each of the streams of a pair: every frame tells all.
+struct Seen([Atomic<u64>; lane::N]);
+
+impl Seen {
+    fn new() -> Self {
+        Self([const { Atomic::new(0) }; lane::N])
+    }
+
+    /// That of one stream.
+    fn on(&self, side: Option<Side>) -> &Atomic<u64> {
+        // PANIC: `place` is below the number of lanes.
+        &self.0[lane::place(side)]
+    }
+
+    /// As a head tells them.
+    fn to_wire(&self) -> [Le64; lane::N] {
+        self.0.each_ref().map(|n| Le64::new(n.load(Relaxed)))
+    }
+}
 
 /// It is of use.
 const NOT_CONDEMNED: u32 = 0;
@@ -154,12 +173,12 @@ pub(crate) struct Link {
     pub(crate) print: u64,
     /// Its name at both ends.
     pub(crate) id: [u8; ID],
-    /// It is the one for bulk, beside another one.
-    is_bulk: bool,
-    /// Of both.
+    /// Which one it is, if it is beside the main one.
+    pub(crate) side: Option<Side>,
+    /// What this end has seen on all of them.
     seen: Arc<Seen>,
-    /// The most that the other end has said that it has seen on the stream beside this one.
-    seen_beside: Atomic<u64>,
+    /// The most that the other end has said, on this one, that it has seen.
+    heard: Seen,
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
     #[pin]
     sender: Mutex<Sender>,
@@ -182,18 +201,29 @@ impl Link {
         counters: Arc<Counters>,
         stats: Arc<LinkStats>,
     ) -> Result<Arc<Self>> {
-        let seen = Arc::new(Seen([const { Atomic::new(0) }; 2]), GFP_KERNEL)?;
-        Self::make(stream, session, over, counters, stats, seen, false)
+        let seen = Arc::new(Seen::new(), GFP_KERNEL)?;
+        Self::make(stream, session, over, counters, stats, seen, None)
     }
 
-    /// The stream for bulk beside this one.
+    /// A stream beside this main one.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn beside(&self, stream: Stream, session: Session) -> Result<Arc<Self>> {
+    pub(crate) fn beside(&self, side: Side, stream: Stream, session: Session) -> Result<Arc<Self>> {
         let (counters, stats) = (self.counters.clone(), self.stats.clone());
         let seen = self.seen.clone();
-        Self::make(stream, session, self.over, counters, stats, seen, true)
+        if side == Side::Control {
+            stream.hurry();
+        }
+        Self::make(
+            stream,
+            session,
+            self.over,
+            counters,
+            stats,
+            seen,
+            Some(side),
+        )
     }
 
     fn make(
@@ -203,7 +233,7 @@ impl Link {
         counters: Arc<Counters>,
         stats: Arc<LinkStats>,
         seen: Arc<Seen>,
-        is_bulk: bool,
+        side: Option<Side>,
     ) -> Result<Arc<Self>> {
         let waiting = Waiting {
             frames: Fifo::new(),
@@ -226,9 +256,9 @@ impl Link {
                 version: session.version,
                 print: session.print,
                 id: session.id,
-                is_bulk,
+                side,
                 seen,
-                seen_beside: Atomic::new(0),
+                heard: Seen::new(),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
                 waiting <- kernel::new_spinlock_irq!(waiting, "ics::frames"),
                 room <- Event::new(),
@@ -364,9 +394,7 @@ impl Link {
         };
         // CAST: a body is at most MAX_BODY long.
         head.len = Le32::new(body.bytes().len() as u32);
-        let (mine, other) = self.both();
-        head.seen = Le64::new(mine.load(Relaxed));
-        head.other = Le64::new(other.load(Relaxed));
+        head.seen = self.seen.to_wire();
         let is_long = body.bytes().len() > FrameKey::PIECE;
         let tag = (!is_long).then(|| head.tag(&self.key_out, body.bytes()));
         sender.now = Some(Partly {
@@ -378,23 +406,22 @@ impl Link {
         true
     }
 
-    /// What was dealt with on this stream, and beside it.
-    fn both(&self) -> (&Atomic<u64>, &Atomic<u64>) {
-        let Seen([main, bulk]) = &*self.seen;
-        if self.is_bulk {
-            (bulk, main)
-        } else {
-            (main, bulk)
-        }
-    }
-
-    /// The other end has seen so much beside this stream. Returns whether that is more than it had said.
-    pub(crate) fn is_news_beside(&self, seen: u64) -> bool {
-        let is_more = seen > self.seen_beside.load(Relaxed);
-        if is_more {
-            self.seen_beside.store(seen, Relaxed);
-        }
-        is_more
+    /// How far the other end has seen each stream, as a frame that came on this one says: those of which it had not said so
+    /// much before. Only who has the frame asks.
+    pub(crate) fn news<'a>(
+        &'a self,
+        head: &'a Head,
+    ) -> impl Iterator<Item = (Option<Side>, u64)> + 'a {
+        lane::ALL.into_iter().filter_map(|side| {
+            // PANIC: `place` is below the number of lanes.
+            let seen = head.seen[lane::place(side)].get();
+            let heard = self.heard.on(side);
+            let is_more = seen > heard.load(Relaxed);
+            if is_more {
+                heard.store(seen, Relaxed);
+            }
+            is_more.then_some((side, seen))
+        })
     }
 
     /// The calls whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
@@ -409,14 +436,9 @@ impl Link {
         Arrived(out)
     }
 
-    /// Whether this is the one for bulk.
-    pub(crate) fn is_bulk(&self) -> bool {
-        self.is_bulk
-    }
-
     /// Whether a frame that came is the first of a main stream.
     pub(crate) fn is_first(&self, head: &Head) -> bool {
-        !self.is_bulk && head.seq.get() == 1
+        self.side.is_none() && head.seq.get() == 1
     }
 
     /// Counts and logs what the other end said.
@@ -499,7 +521,7 @@ impl Link {
     pub(crate) fn dealt_with(&self, seq: u64, body: usize) {
         self.stats
             .received(core::mem::size_of::<Head>() + body + TAG);
-        self.both().0.store(seq, Relaxed);
+        self.seen.on(self.side).store(seq, Relaxed);
     }
 
     /// It is to be torn. Any context: neither sleeps nor waits for a sender.

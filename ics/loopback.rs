@@ -102,7 +102,7 @@ struct Wire {
 }
 
 /// The most streams that are ever on a link.
-const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 96;
 
 impl Wire {
     fn new() -> Result<Arc<Self>> {

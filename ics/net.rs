@@ -6,7 +6,6 @@
 
 use crate::admission;
 use crate::admission::Failed;
-use crate::admission::Lane;
 use crate::admission::Session;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
@@ -19,6 +18,8 @@ use crate::keyring::Keyring;
 use crate::keyring::Refusal;
 use crate::keyring::Said;
 use crate::keyring::Second;
+use crate::lane::Lane;
+use crate::lane::Side;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::pool;
@@ -60,7 +61,7 @@ const RETRY_MS: u32 = 200;
 const MAX_PEERS: usize = 64;
 
 /// The most streams that may be in the handshake, per configured node.
-const STREAMS_PER_NODE: usize = 4;
+const STREAMS_PER_NODE: usize = 6;
 
 /// A node of the cluster's table.
 pub struct NodeConfig {
@@ -382,30 +383,25 @@ impl Net {
         }
     }
 
-    /// Keeps a stream for bulk beside the one to `peer`, which has a lower number.
-    fn bulk_connector(&self, peer: &Arc<Peer>) {
-        while let Some(main) = peer.wait_for_main(|| self.is_done_with(peer)) {
-            self.connect_bulk(peer, &main);
+    /// Keeps a stream beside the main one to `peer`, which has a lower number.
+    fn connector_beside(&self, side: Side, peer: &Arc<Peer>) {
+        while let Some(main) = peer.wait_for_main(side, || self.is_done_with(peer)) {
+            self.connect_beside(side, peer, &main);
             if self.pause(RETRY_MS) {
                 return;
             }
         }
     }
 
-    fn connect_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>) {
+    fn connect_beside(&self, side: Side, peer: &Arc<Peer>, main: &Arc<Link>) {
         let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
             return;
         };
-        match admission::connect(
-            &self.me,
-            self.ring(),
-            &stream,
-            peer.node,
-            Lane::Bulk(main.id),
-        ) {
+        let lane = Lane::Beside(side, main.id);
+        match admission::connect(&self.me, self.ring(), &stream, peer.node, lane) {
             Ok(session) => {
-                if let Ok(bulk) = main.beside(stream, session) {
-                    self.serve_bulk(peer, main, &bulk);
+                if let Ok(link) = main.beside(side, stream, session) {
+                    self.serve_beside(peer, main, &link);
                 }
             }
             Err(failed) => self.refuse_stream(Some(peer.node), stream.peer(), &failed),
@@ -420,23 +416,23 @@ impl Net {
         self.condemned.notify_all();
     }
 
-    /// Serves a stream for bulk until it is torn.
-    fn serve_bulk(&self, peer: &Arc<Peer>, main: &Arc<Link>, bulk: &Arc<Link>) {
+    /// Serves a stream beside the main one until it is torn.
+    fn serve_beside(&self, peer: &Arc<Peer>, main: &Arc<Link>, link: &Arc<Link>) {
         let sender = {
-            let bulk = bulk.clone();
-            KThread::run(c"ics_send", move || bulk.send_waiting())
+            let link = link.clone();
+            KThread::run(c"ics_send", move || link.send_waiting())
         };
         let Ok(sender) = sender else {
-            bulk.tear();
+            link.tear();
             return;
         };
-        if peer.attach_bulk(main, bulk).is_ok() {
+        if peer.attach_beside(main, link).is_ok() {
             self.keep_keys(peer);
-            let _torn = Reception::run(peer, bulk);
+            let _torn = Reception::run(peer, link);
         }
-        bulk.tear();
+        link.tear();
         drop(sender);
-        peer.detach(bulk);
+        peer.detach(link);
     }
 
     fn link(
@@ -507,7 +503,7 @@ impl Net {
         match session {
             Ok(session) => {
                 let node = session.node;
-                if let Lane::Bulk(id) = session.lane {
+                if let Lane::Beside(side, id) = session.lane {
                     // Without the stream that it belongs to it is of no use: both ends begin anew.
                     let named = |p: &Arc<Peer>| p.wait_for_named(&id, || self.is_done_with(p));
                     let on = self.peer(node).and_then(|p| {
@@ -515,13 +511,13 @@ impl Net {
                         Some((p, main))
                     });
                     let made = on.and_then(|(p, m)| {
-                        let bulk = m.beside(stream, session).ok()?;
-                        Some((p, m, bulk))
+                        let link = m.beside(side, stream, session).ok()?;
+                        Some((p, m, link))
                     });
-                    if let Some((peer, main, bulk)) = made {
-                        accepted.link.populate(bulk.clone());
+                    if let Some((peer, main, link)) = made {
+                        accepted.link.populate(link.clone());
                         if !self.is_stopping() {
-                            self.serve_bulk(&peer, &main, &bulk);
+                            self.serve_beside(&peer, &main, &link);
                         }
                     }
                 } else if let Some(peer) = self.peer(node) {
@@ -564,7 +560,7 @@ impl Net {
         while let Some(i) = list.iter().position(|(_, a)| a.ended.load(Relaxed) != 0) {
             let _joined = list.remove(i);
         }
-        // Of those that are proved there is one to each node, and one more while it takes over.
+        // Of those that are proved there are three to each node, and as many more while they take over.
         let is_unproved = |(_, a): &&(KThread, Arc<Accepted>)| a.link.as_ref().is_none();
         let n = list.iter().filter(is_unproved).count();
         if n >= STREAMS_PER_NODE * (peers + 1) {
@@ -801,8 +797,10 @@ impl Running {
         net.set_peers(list)?;
         net.condemned.notify_all();
         if node < net.me.node {
-            let (of, beside) = (peer.clone(), net.clone());
-            self.connect(c"ics_bulk", &peer, move || beside.bulk_connector(&of))?;
+            for (name, side) in [(c"ics_control", Side::Control), (c"ics_bulk", Side::Bulk)] {
+                let (of, beside) = (peer.clone(), net.clone());
+                self.connect(name, &peer, move || beside.connector_beside(side, &of))?;
+            }
             let of = peer.clone();
             self.connect(c"ics_connect", &peer, move || net.connector(&of))?;
         }

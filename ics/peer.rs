@@ -8,10 +8,10 @@
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
 use crate::error::CallError;
-use crate::frame::Head;
-use crate::frame::TAG;
 use crate::handshake::ID;
 use crate::hearing::Hearing;
+use crate::lane;
+use crate::lane::Side;
 use crate::link::Link;
 use crate::pool::Pool;
 use crate::service::Class;
@@ -28,13 +28,12 @@ use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
-use ssi::inbox::MAX_FRAME;
 use ssi::net::Ipv4;
 use ssi::wait::Event;
 
 mod answering;
 mod asking;
-mod bulk;
+mod beside;
 mod opening;
 
 use answering::Answer;
@@ -43,6 +42,7 @@ use answering::Posts;
 pub(crate) use answering::Reply;
 pub(crate) use asking::Asked;
 pub(crate) use asking::Pending;
+use beside::Beside;
 
 /// Calls of one class that may wait for one peer at once; more wait for a credit. Not for P.
 const CREDITS: u32 = 64;
@@ -56,9 +56,6 @@ const fn most_kept(class: usize) -> u32 {
     3 * credits(class)
 }
 
-/// Frames with longer bodies have a stream of their own, so that short ones, which reception takes, do not wait behind them.
-pub(crate) const BULK: usize = MAX_FRAME - core::mem::size_of::<Head>() - TAG;
-
 const fn credits(class: usize) -> u32 {
     if class == Class::P as usize {
         CREDITS_P
@@ -70,12 +67,12 @@ const fn credits(class: usize) -> u32 {
 struct State {
     /// The incarnation that `clms` admitted. `None`: no member; nothing is asked or answered.
     member: Option<Incarnation>,
-    /// The stream, and the incarnation at its other end.
+    /// The main stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
     /// The name of the stream, or of the last one.
     main: [u8; ID],
-    /// The stream for bulk beside it, once there is one. It comes and goes with it.
-    bulk: Option<Arc<Link>>,
+    /// The streams beside it, which come and go with it.
+    beside: [Beside; Side::ALL.len()],
     /// The transport stops: there is no stream any more.
     is_closed: bool,
     /// The incarnation that all below, and the stream, is about. The member, if there is one.
@@ -133,7 +130,7 @@ pub(crate) struct Peer {
 struct Ended {
     pending: RBTree<u64, Arc<Pending>>,
     _answers: RBTree<u64, Kept>,
-    links: [Option<Arc<Link>>; 2],
+    links: [Option<Arc<Link>>; lane::N],
     _posts: Option<[Posts; Class::N]>,
 }
 
@@ -142,7 +139,7 @@ impl Default for Ended {
         Self {
             pending: RBTree::new(),
             _answers: RBTree::new(),
-            links: [None, None],
+            links: [const { None }; lane::N],
             _posts: None,
         }
     }
@@ -163,7 +160,7 @@ impl Peer {
             member: None,
             link: None,
             main: [0; ID],
-            bulk: None,
+            beside: Beside::NONE,
             is_closed: false,
             about: None,
             epoch: 0,
@@ -231,21 +228,16 @@ impl Peer {
         s.link.as_ref().map(|(l, _)| l.clone())
     }
 
-    /// The stream for a frame with a body of `len` bytes.
-    fn lane(&self, len: usize) -> Option<Arc<Link>> {
-        self.state.lock().lane(len)
-    }
-
     /// The main stream.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn main_stream(&self) -> Option<Arc<Link>> {
         self.link()
     }
 
-    /// The stream for bulk.
+    /// A stream beside it.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub(crate) fn bulk(&self) -> Option<Arc<Link>> {
-        self.state.lock().bulk.clone()
+    pub(crate) fn stream_beside(&self, side: Side) -> Option<Arc<Link>> {
+        self.state.lock().on(Some(side)).cloned()
     }
 
     /// How many requests of the peer are kept, waiting, running or answered.
@@ -278,12 +270,12 @@ impl Peer {
             s.admits(incarnation)?;
             // Of a member nothing ends here: what was asked since it was admitted waits for this stream.
             let mut old = s.turn_to(incarnation);
-            let replaced = s.link.replace((link.clone(), incarnation));
+            if s.link.is_some() {
+                old.links = s.take_streams();
+            }
+            s.link = Some((link.clone(), incarnation));
             s.main = link.id;
             s.is_opened = false;
-            if let Some((replaced, _)) = replaced {
-                old.links = [Some(replaced), s.bulk.take()];
-            }
             (old, s.next_xid)
         };
         old.end(self);
@@ -296,26 +288,24 @@ impl Peer {
         Ok(())
     }
 
-    /// A stream is torn, and so is the one beside it: what was lost with it is sent again on the next ones. Returns whether it
+    /// A stream is torn, and so are those beside it: what was lost with it is sent again on the next ones. Returns whether it
     /// was the main one.
     pub(crate) fn detach(&self, link: &Arc<Link>) -> bool {
-        let (gone, other, was_main) = {
+        let (all, was_main) = {
             let mut s = self.state.lock();
             if s.is_main(link) {
-                (s.link.take().map(|(l, _)| l), s.bulk.take(), true)
+                (s.take_streams(), true)
             } else if s.is_current(link) {
-                // Not taken out: that is left to who serves it.
-                let main = s.link.as_ref().map(|(l, _)| l.clone());
-                (s.bulk.take(), main, false)
+                // Not taken out: that is left to who serves the main one.
+                (s.lose_beside(link), false)
             } else {
-                (None, None, false)
+                ([const { None }; lane::N], false)
             }
         };
         self.changed.notify_all();
-        if let Some(other) = other {
-            other.tear();
+        for stream in all.iter().flatten() {
+            stream.tear();
         }
-        drop(gone);
         was_main
     }
 
@@ -338,7 +328,7 @@ impl Peer {
         let Some((main, _)) = &s.link else {
             return;
         };
-        if !is_heard(main.print) || s.bulk.as_ref().is_some_and(|b| !is_heard(b.print)) {
+        if !s.streams().all(|l| is_heard(l.print)) {
             main.condemn();
         }
     }
@@ -460,28 +450,35 @@ impl State {
             .is_some_and(|(l, _)| Arc::ptr_eq(l, link))
     }
 
-    /// Whether this is one of the two streams.
+    /// Whether this is one of the streams.
     fn is_current(&self, link: &Arc<Link>) -> bool {
-        self.is_main(link) || self.bulk.as_ref().is_some_and(|l| Arc::ptr_eq(l, link))
+        self.on(link.side).is_some_and(|l| Arc::ptr_eq(l, link))
     }
 
-    /// The stream for a frame with a body of `len` bytes.
-    fn lane(&self, len: usize) -> Option<Arc<Link>> {
-        let main = self.link.as_ref().map(|(l, _)| l);
-        let bulk = self.bulk.as_ref().filter(|_| len > BULK);
-        bulk.or(main).cloned()
-    }
-
-    /// The stream beside this one, if this is one of the two.
-    fn beside(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
-        if self.is_main(link) {
-            self.bulk.clone()
-        } else if self.is_current(link) {
-            self.link.as_ref().map(|(l, _)| l.clone())
-        } else {
-            // It was replaced: what it says is not about the one that came after.
-            None
+    /// A stream: one beside the main one, or that.
+    fn on(&self, side: Option<Side>) -> Option<&Arc<Link>> {
+        match side {
+            None => self.link.as_ref().map(|(l, _)| l),
+            Some(side) => self.beside(side).stream(),
         }
+    }
+
+    /// All streams.
+    fn streams(&self) -> impl Iterator<Item = &Arc<Link>> {
+        lane::ALL.into_iter().filter_map(|side| self.on(side))
+    }
+
+    /// The stream for a frame about a call of a class, with a body of `len` bytes.
+    fn stream_for(&self, class: Class, len: usize) -> Option<Arc<Link>> {
+        let beside = Side::of_frame(class, len).and_then(|side| self.on(Some(side)));
+        beside.or(self.on(None)).cloned()
+    }
+
+    /// Takes out all streams.
+    fn take_streams(&mut self) -> [Option<Arc<Link>>; lane::N] {
+        let [control, bulk] = core::mem::replace(&mut self.beside, Beside::NONE);
+        let main = self.link.take().map(|(l, _)| l);
+        [main, control.into_stream(), bulk.into_stream()]
     }
 
     /// Makes the tables be about an incarnation: ends what is about another one.
@@ -511,7 +508,7 @@ impl State {
         Ended {
             pending: take(&mut self.pending),
             _answers: answers,
-            links: [self.link.take().map(|(l, _)| l), self.bulk.take()],
+            links: self.take_streams(),
             _posts: Some(core::mem::replace(
                 &mut self.posts,
                 core::array::from_fn(|_| Posts::new()),
@@ -521,7 +518,7 @@ impl State {
 }
 
 impl Ended {
-    /// Wakes those who wait, tears the stream, and frees the rest.
+    /// Wakes those who wait, tears the streams, and frees the rest.
     fn end(self, peer: &Peer) {
         for p in self.pending.values() {
             peer.count_end(p, stats::Ended::Lost, 0);

@@ -5,10 +5,10 @@
 //! stream's thread.
 
 use crate::frame::Head;
+use crate::lane::SHORT;
 use crate::link::Link;
 use crate::link::PIECE_MS;
 use crate::peer::Peer;
-use crate::peer::BULK;
 use core::convert::Infallible;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
@@ -62,7 +62,7 @@ impl Reception {
             let (head, body) = link.receive(seq, |head| peer.room_for(head))?;
             let len = body.len();
             // Where there is no inbox, the first of the two ways is tried here, with what an inbox takes.
-            if inbox.is_some() || len > BULK || !peer.receive_at_once(link, &head, &body) {
+            if inbox.is_some() || len > SHORT || !peer.receive_at_once(link, &head, &body) {
                 peer.receive(link, &head, body)?;
             }
             me.dealt_with(seq, len);

@@ -3,8 +3,8 @@
 //! How long calls take: what benchmarks ask.
 //!
 //! `/sys/kernel/debug/ssi/ics_timing`: writing `NODE THREADS COUNT IN OUT` makes COUNT calls of class L0 from each of
-//! THREADS threads, with IN bytes there and OUT bytes back, after a tenth as many that do not count. Reading gives the
-//! last run in nanoseconds, as a line of JSON.
+//! THREADS threads, with IN bytes there and OUT bytes back, after a tenth as many that do not count; with a sixth word,
+//! `control`, of class L4. Reading gives the last run in nanoseconds, as a line of JSON.
 
 use crate::call::Request;
 use crate::echo::number;
@@ -12,6 +12,7 @@ use crate::error::CallError;
 use crate::pool;
 use crate::service::Caller;
 use crate::service::Handle;
+use crate::service::Op;
 use crate::service::Reply;
 use kernel::debugfs::File;
 use kernel::fmt;
@@ -35,6 +36,8 @@ crate::service! {
     service Timing { id: 5, version: 1 }
     /// Takes the tail, gives `out` bytes.
     op 1 Exchange (class: L0) { out: Le32 } -> {}
+    /// As [`Exchange`].
+    op 2 Control (class: L4) { out: Le32 } -> {}
 }
 
 /// The most calls of a run.
@@ -49,14 +52,24 @@ static SERVICE: TimingService<Server> = TimingService(Server);
 
 impl Handle<Exchange> for Server {
     fn handle(&self, _from: Caller, req: &ExchangeReq, _tail: &[u8]) -> Reply<Exchange> {
-        let out = req.out.get() as usize;
-        if out > crate::MAX_TAIL {
-            return Err(EMSGSIZE.into());
-        }
-        let mut tail = pages::with_capacity(out)?;
-        tail.resize(out, 0x5a, GFP_KERNEL).map_err(Error::from)?;
-        Ok((ExchangeRep {}, tail))
+        Ok((ExchangeRep {}, tail_of(req.out.get())?))
     }
+}
+
+impl Handle<Control> for Server {
+    fn handle(&self, _from: Caller, req: &ControlReq, _tail: &[u8]) -> Reply<Control> {
+        Ok((ControlRep {}, tail_of(req.out.get())?))
+    }
+}
+
+fn tail_of(out: u32) -> Result<KVVec<u8>> {
+    let out = out as usize;
+    if out > crate::MAX_TAIL {
+        return Err(EMSGSIZE);
+    }
+    let mut tail = pages::with_capacity(out)?;
+    tail.resize(out, 0x5a, GFP_KERNEL)?;
+    Ok(tail)
 }
 
 /// Figures of a run, in nanoseconds.
@@ -99,6 +112,31 @@ struct Run {
     to: NodeId,
     count: u64,
     out: u32,
+    is_control: bool,
+}
+
+impl Run {
+    /// One call: what comes back.
+    fn call(&self, tail: &[u8], room: KVVec<u8>) -> core::result::Result<KVVec<u8>, CallError> {
+        let out = Le32::new(self.out);
+        if self.is_control {
+            self.ask::<Control>(&ControlReq { out }, tail, room)
+        } else {
+            self.ask::<Exchange>(&ExchangeReq { out }, tail, room)
+        }
+    }
+
+    fn ask<O: Op>(
+        &self,
+        req: &O::Req,
+        tail: &[u8],
+        room: KVVec<u8>,
+    ) -> core::result::Result<KVVec<u8>, CallError> {
+        let mut request = Request::<O>::new(req, tail.len())?;
+        request.extend(tail)?;
+        let (_, back) = request.with_room(room).send(self.to)?.wait()?;
+        Ok(back)
+    }
 }
 
 /// What the threads that have ended leave.
@@ -127,13 +165,8 @@ fn calls(run: Run, tail: &[u8]) -> core::result::Result<KVVec<u64>, CallError> {
         .map_err(|e| CallError::Local(e.into()))?;
     let mut room = pages::with_capacity(run.out as usize).map_err(CallError::Local)?;
     for i in 0..run.count + warm {
-        let req = ExchangeReq {
-            out: Le32::new(run.out),
-        };
         let began = machine::monotonic_ns();
-        let mut request = Request::<Exchange>::new(&req, tail.len())?;
-        request.extend(tail)?;
-        let (_, back) = request.with_room(room).send(run.to)?.wait()?;
+        let back = run.call(tail, room)?;
         let took = machine::monotonic_ns().saturating_sub(began);
         if back.len() != run.out as usize {
             return Err(CallError::Protocol);
@@ -199,6 +232,11 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
     let mut next = || number(words.next());
     let to = u32::try_from(next()?).ok().and_then(NodeId::new);
     let (threads, count, bytes_in, out) = (next()?, next()?, next()?, next()?);
+    let is_control = match words.next() {
+        None => false,
+        Some(b"control") => true,
+        Some(_) => return Err(EINVAL),
+    };
     let in_bounds = (1..=MAX_THREADS).contains(&threads)
         && count > 0
         && count.saturating_mul(threads) <= MAX_CALLS
@@ -210,6 +248,7 @@ fn store(_: &(), reader: &mut UserSliceReader) -> Result {
         to: to.ok_or(EINVAL)?,
         count,
         out: out as u32, // CAST: at most MAX_TAIL.
+        is_control,
     };
     let tail = KVVec::from_elem(0x5a, bytes_in as usize, GFP_KERNEL)?;
     *LAST.lock() = None;

@@ -102,6 +102,16 @@ impl Stream {
         either!(self, s => s.set_receive_timeout(timeout_ms))
     }
 
+    /// See [`Socket::hurry`].
+    pub(crate) fn hurry(&self) {
+        match self {
+            Self::Tcp(s) => s.hurry(),
+            // Nothing is lost there.
+            #[cfg(CONFIG_KUNIT = "y")]
+            Self::Loopback(_) => {}
+        }
+    }
+
     /// See [`Socket::peer`].
     pub(crate) fn peer(&self) -> Address {
         either!(self, s => s.peer())

@@ -3,7 +3,7 @@
 //! KUnit: nodes of one kernel that talk over the loopback transport, through the queues, threads, credits and frames of
 //! every transport; and a stranger at the other end of a stream who says what no honest node says.
 
-mod bulk;
+mod beside;
 mod calls;
 mod node;
 mod opening;

@@ -247,6 +247,12 @@ impl Socket {
         Ok((n as usize, from))
     }
 
+    /// What this stream has sent and loses is sent again sooner than usual, though some of it may only be late. Sleeps.
+    pub fn hurry(&self) {
+        // SAFETY: By the type invariant; it is a stream.
+        unsafe { bindings::ssi_tcp_hurry(self.0.as_ptr()) }
+    }
+
     /// The other end of a stream; [`Address::NONE`] if it is gone.
     pub fn peer(&self) -> Address {
         let mut a = Address::NONE;

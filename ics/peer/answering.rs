@@ -165,8 +165,8 @@ impl Peer {
         body: KVVec<u8>,
     ) -> Result {
         let kind = Kind::from_wire(head.kind).ok_or(EPROTO)?;
-        // What is for bulk may come before what the main stream begins with.
-        if link.is_bulk() {
+        // What comes beside it may come before what the main stream begins with.
+        if link.side.is_some() {
             self.changed.wait_until(|| {
                 let s = self.state.lock();
                 s.is_opened || !s.is_current(link)
@@ -196,7 +196,7 @@ impl Peer {
         head: &Head,
         body: &[u8],
     ) -> bool {
-        if link.is_first(head) || link.is_bulk() && !self.state.lock().is_opened {
+        if link.is_first(head) || link.side.is_some() && !self.state.lock().is_opened {
             return false;
         }
         let is_done = match Kind::from_wire(head.kind) {
@@ -221,19 +221,21 @@ impl Peer {
 
     /// Forgets the answers that have arrived at the peer.
     fn forget_answered(&self, link: &Arc<Link>, head: &Head) {
-        self.forget(link, head.seen.get());
-        if link.is_news_beside(head.other.get()) {
-            let beside = self.state.lock().beside(link);
-            if let Some(beside) = beside {
-                self.forget(&beside, head.other.get());
+        for (side, seen) in link.news(head) {
+            let arrived = if side == link.side {
+                Some(link.arrived(seen))
+            } else {
+                let s = self.state.lock();
+                // If it was replaced, what it says is not about those that came after.
+                let is_current = s.is_current(link);
+                // Not cloned: here nobody may free a stream.
+                let beside = s.on(side).filter(|_| is_current);
+                beside.map(|l| l.arrived(seen))
+            };
+            for xid in arrived.into_iter().flatten() {
+                // Freed after unlocking.
+                let _done = self.state.lock().arrived(xid);
             }
-        }
-    }
-
-    fn forget(&self, link: &Link, seen: u64) {
-        for xid in link.arrived(seen) {
-            // Freed after unlocking.
-            let _done = self.state.lock().arrived(xid);
         }
     }
 
@@ -308,7 +310,7 @@ impl Peer {
             }
         };
         if let Some(reply) = again {
-            self.send_reply(xid, &reply);
+            self.send_reply(xid, op.class, &reply);
             return Ok(());
         }
         if let Some(job) = job {
@@ -483,7 +485,7 @@ impl Peer {
                 None => return,
             }
         }
-        self.send_reply(xid, &reply);
+        self.send_reply(xid, class, &reply);
     }
 
     /// A post was done: the next one of its class may begin.
@@ -505,8 +507,9 @@ impl Peer {
         posts.take().map(|n| n.to_key_value().1)
     }
 
-    fn send_reply(&self, xid: u64, reply: &Arc<Reply>) {
-        if let Some(link) = self.lane(reply.body.len()) {
+    fn send_reply(&self, xid: u64, class: Class, reply: &Arc<Reply>) {
+        let link = self.state.lock().stream_for(class, reply.body.len());
+        if let Some(link) = link {
             let mut h = Head::new(Kind::Reply, xid);
             h.status = Le32::new(reply.status);
             h.moved_to = Le32::new(reply.moved_to);

@@ -8,6 +8,8 @@ use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
+use crate::lane;
+use crate::lane::Side;
 use crate::link::Body;
 use crate::link::Link;
 use crate::service::Class;
@@ -40,8 +42,8 @@ pub(crate) struct Pending {
     began: u64,
     /// Some stream has had it.
     was_sent: Atomic<u32>,
-    /// The last one was for bulk. Under the peer's lock.
-    on_bulk: Atomic<u32>,
+    /// The place of the last one among the peer's. Under the peer's lock.
+    place: Atomic<u32>,
     pub(crate) body: KVVec<u8>,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
@@ -71,8 +73,15 @@ impl Pending {
 
     /// The stream that it is sent on next. Under the peer's lock.
     fn goes_on(&self, link: Option<&Arc<Link>>) {
-        let on_bulk = link.is_some_and(|l| l.is_bulk());
-        self.on_bulk.store(on_bulk.into(), Relaxed);
+        let side = link.and_then(|l| l.side);
+        // CAST: there are few.
+        self.place.store(lane::place(side) as u32, Relaxed);
+    }
+
+    /// Which stream that was. Under the peer's lock.
+    fn went_on(&self) -> Option<Side> {
+        let place = self.place.load(Relaxed) as usize;
+        lane::ALL.get(place).copied().flatten()
     }
 
     /// It is about to be sent. Returns whether it was sent before.
@@ -250,7 +259,7 @@ impl Peer {
             order,
             began,
             was_sent: Atomic::new(0),
-            on_bulk: Atomic::new(0),
+            place: Atomic::new(0),
             body,
             outcome <- kernel::new_spinlock_irq!(outcome, "ics::outcome"),
             done <- Event::new(),
@@ -266,7 +275,7 @@ impl Peer {
         s.waiting[c] += 1;
         let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
         // No stream: sent when there is one again.
-        let link = s.lane(pending.body.len());
+        let link = s.stream_for(op.class, pending.body.len());
         pending.goes_on(link.as_ref());
         Some(Ok((pending, link)))
     }
@@ -308,12 +317,7 @@ impl Peer {
         // Where the request went, so that it comes behind it; or what is there now, if that is torn.
         let link = {
             let s = self.state.lock();
-            let main = s.link.as_ref().map(|(l, _)| l);
-            let bulk = s
-                .bulk
-                .as_ref()
-                .filter(|_| pending.on_bulk.load(Relaxed) != 0);
-            bulk.or(main).cloned()
+            s.on(pending.went_on()).or(s.on(None)).cloned()
         };
         if let Some(link) = link {
             // What is lost with its stream is said by the beginning of the next one.

@@ -110,11 +110,11 @@ mod tests {
         s.open();
         assert_eq!(stranger.reply(1)?.0, 0);
         let mut head = stranger.ping(2);
-        head.seen = Le64::new(2);
+        head.seen[0] = Le64::new(2);
         stranger.send(&head, &[0; 8])?;
         assert_eq!(stranger.reply(2)?.0, 0);
         let mut head = hold(&mut stranger);
-        head.seen = Le64::new(2);
+        head.seen[0] = Le64::new(2);
         stranger.send(&head, &[])?;
         let head = stranger.ping(3);
         stranger.send(&head, &[0; 8])?;
@@ -139,7 +139,7 @@ mod tests {
         // Its answer came twice; the second one is said to have arrived.
         let mut stranger = next_stream(&hub, 3, 2, &[1])?;
         let mut head = stranger.head(Kind::Cancel, 1);
-        head.seen = Le64::new(1);
+        head.seen[0] = Le64::new(1);
         stranger.send(&head, &[])?;
         let mut stranger = next_stream(&hub, 4, 2, &[])?;
         let head = stranger.ping(2);

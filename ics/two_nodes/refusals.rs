@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn truncated_frames_do_nothing() -> Result {
         let whole = core::mem::size_of::<Head>() + 8 + TAG;
-        for n in [1, 63, 64, 68, 72, whole - 1] {
+        let head = core::mem::size_of::<Head>();
+        for n in [1, head - 1, head, head + 4, head + 8, whole - 1] {
             let s = Scene::begin()?;
             let (_hub, _node, mut stranger) = one_node()?;
             let head = stranger.ping(1);

@@ -8,9 +8,9 @@ use super::node::Node;
 use super::node::KEY;
 use super::node::LIFE;
 use super::probe::PingL1;
+use super::probe::PingL4;
 use super::scene::LIMIT_MS;
 use crate::admission;
-use crate::admission::Lane;
 use crate::admission::Session;
 use crate::frame::Head;
 use crate::frame::Kind;
@@ -20,6 +20,8 @@ use crate::handshake::Shaking;
 use crate::handshake::HELLO;
 use crate::handshake::ID;
 use crate::handshake::PROOF;
+use crate::lane::Lane;
+use crate::lane::Side;
 use crate::loopback::Hub;
 use crate::net::keyring;
 use crate::net::Identity;
@@ -58,9 +60,9 @@ impl Stranger {
         Self::on_lane(hub, incarnation, Lane::Main)
     }
 
-    /// On a stream for bulk beside the main one of that name.
-    pub(super) fn beside(hub: &Arc<Hub>, main: [u8; ID]) -> Result<Self> {
-        Self::on_lane(hub, LIFE, Lane::Bulk(main))
+    /// On a stream beside the main one of that name.
+    pub(super) fn beside(hub: &Arc<Hub>, side: Side, main: [u8; ID]) -> Result<Self> {
+        Self::on_lane(hub, LIFE, Lane::Beside(side, main))
     }
 
     fn on_lane(hub: &Arc<Hub>, incarnation: Incarnation, lane: Lane) -> Result<Self> {
@@ -129,13 +131,29 @@ impl Stranger {
 
     /// The head of the next frame: a request of `PingL1`.
     pub(super) fn ping(&mut self, xid: u64) -> Head {
+        self.request::<PingL1>(xid)
+    }
+
+    /// The same of `PingL4`.
+    pub(super) fn ping_l4(&mut self, xid: u64) -> Head {
+        self.request::<PingL4>(xid)
+    }
+
+    fn request<O: Op>(&mut self, xid: u64) -> Head {
         let mut h = self.head(Kind::Request, xid);
-        h.service = Le16::new(PingL1::SERVICE);
-        h.version = Le16::new(PingL1::VERSION);
-        h.op = Le16::new(PingL1::OP);
-        h.class = PingL1::CLASS as u8;
+        h.service = Le16::new(O::SERVICE);
+        h.version = Le16::new(O::VERSION);
+        h.op = Le16::new(O::OP);
+        h.class = O::CLASS as u8;
         h.len = Le32::new(8);
         h
+    }
+
+    /// Answers a call of node 1.
+    pub(super) fn answer(&mut self, xid: u64) -> Result {
+        let mut h = self.head(Kind::Reply, xid);
+        h.len = Le32::new(8);
+        self.send(&h, &[0; 8])
     }
 
     pub(super) fn send(&self, head: &Head, body: &[u8]) -> Result {

@@ -15,10 +15,14 @@ use super::probe::PingL2;
 use super::probe::PingL2Req;
 use super::probe::PingL3;
 use super::probe::PingL3Req;
+use super::probe::PingL4;
+use super::probe::PingL4Req;
 use super::scene::until;
 use super::scene::Scene;
 use crate::hearing::MISSED;
 use crate::hearing::PERIOD_BITS;
+use crate::lane;
+use crate::lane::Side;
 use crate::loopback::Hub;
 use crate::service::Class;
 use kernel::prelude::*;
@@ -113,10 +117,11 @@ mod tests {
         Ok(())
     }
 
-    /// Both streams, at both ends.
-    fn has_bulk(a: &Node, b: &Node) -> bool {
-        let bulk = |n: &Node, of: u32| n.net().peer(NodeId::new(of)?)?.bulk();
-        bulk(a, 2).is_some() && bulk(b, 1).is_some()
+    /// All streams, at both ends.
+    fn has_all(a: &Node, b: &Node) -> bool {
+        let has = |n: &Node, of: u32, side| n.net().peer(NodeId::new(of)?)?.stream_beside(side);
+        let mut sides = Side::ALL.into_iter();
+        sides.all(|side| has(a, 2, side).is_some() && has(b, 1, side).is_some())
     }
 
     /// A sender has the socket of a stream that is to be torn.
@@ -151,12 +156,12 @@ mod tests {
         Ok(())
     }
 
-    /// What was answered on one stream is forgotten by what is said on the other.
+    /// What was answered on one stream is forgotten by what is said on another.
     #[test]
-    fn both_streams_tell_what_arrived() -> Result {
+    fn each_stream_tells_what_arrived_on_all() -> Result {
         let s = Scene::begin()?;
         let (a, b) = two_nodes(s)?;
-        assert!(until(|| has_bulk(&a, &b)));
+        assert!(until(|| has_all(&a, &b)));
         let asker = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
         for _ in 0..10 {
             assert!(fetch(a.net(), id(2)?, 100_000));
@@ -176,29 +181,37 @@ mod tests {
             assert!(r.is_ok());
         }
         assert!(until(|| ping() && asker.n_answers() <= 1));
+        // And control.
+        for n in 0..10 {
+            let r = call_from::<PingL4>(a.net(), id(2)?, &PingL4Req { n: Le64::new(n) }, &[]);
+            assert!(r.is_ok());
+        }
+        assert!(until(|| ping() && asker.n_answers() <= 1));
         Ok(())
     }
 
-    /// Either stream is torn at either end while both are in use.
+    /// Each stream is torn at either end while all are in use.
     #[test]
     fn a_stream_is_torn_and_each_call_is_done_once() -> Result {
         const ASKERS: u32 = 4;
         const CALLS: u32 = 10;
+        const KINDS: u32 = 4;
         let s = Scene::begin()?;
         let (a, b) = two_nodes(s)?;
-        let all = 3 * ASKERS * CALLS;
-        for round in 0..8 {
-            assert!(until(|| has_bulk(&a, &b)));
+        let all = KINDS * ASKERS * CALLS;
+        for round in 0..4 * lane::N as u32 {
+            assert!(until(|| has_all(&a, &b)));
             let mut askers = KVec::new();
-            for i in 0..3 * ASKERS {
+            for i in 0..KINDS * ASKERS {
                 let (net, to) = (a.net().clone(), id(2)?);
                 let tail = KVVec::from_elem(7u8, 50_000, GFP_KERNEL)?;
                 let asker = KThread::run(c"ics_case", move || {
                     for _ in 0..CALLS {
                         let n = Le64::new(1);
-                        let is_right = match i % 3 {
+                        let is_right = match i % KINDS {
                             0 => call_from::<PingL3>(&net, to, &PingL3Req { n }, &tail).is_ok(),
                             1 => call_from::<PingL2>(&net, to, &PingL2Req { n }, &[]).is_ok(),
+                            2 => call_from::<PingL4>(&net, to, &PingL4Req { n }, &[]).is_ok(),
                             _ => fetch(&net, to, 50_000),
                         };
                         s.count(if is_right { &s.held } else { &s.errors });
@@ -209,10 +222,9 @@ mod tests {
             assert!(s.comes(|s| s.pings.load(Relaxed) > round * all + all / 4));
             let (node, of) = if round % 2 == 0 { (&a, 2) } else { (&b, 1) };
             let peer = node.net().peer(id(of)?).ok_or(ENOENT)?;
-            let torn = if round / 2 % 2 == 0 {
-                peer.bulk()
-            } else {
-                peer.main_stream()
+            let torn = match lane::ALL.get(round as usize / 2 % lane::N) {
+                Some(Some(side)) => peer.stream_beside(*side),
+                _ => peer.main_stream(),
             };
             torn.ok_or(ENOENT)?.tear();
             let ended = |s: &Scene| s.held.load(Relaxed) + s.errors.load(Relaxed);

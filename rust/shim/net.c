@@ -20,6 +20,9 @@
  */
 #define SSI_TCP_LOST_MS	10000
 
+/* What TCP waits for beyond a round trip before it sends again; else 200. */
+#define SSI_TCP_HURRY_MS	20
+
 static struct sockaddr_in ssi_addr(u32 ip, u16 port)
 {
 	return (struct sockaddr_in) {
@@ -114,6 +117,30 @@ struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms)
 	return sock;
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_connect);
+
+/*
+ * What is lost is sent again soon, though a peer that stands still gets some of it twice: for few short messages,
+ * behind which nothing comes that would show the loss. Both ends do it, as an acknowledgement waits for nearly as
+ * long as the other end does. Sleeps.
+ *
+ * Source: tcp_rtt_estimator(), case TCP_RTO_MIN_US of do_tcp_setsockopt().
+ */
+void ssi_tcp_hurry(struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	lock_sock(sk);
+	WRITE_ONCE(inet_csk(sk)->icsk_rto_min, msecs_to_jiffies(SSI_TCP_HURRY_MS));
+	/* A first measure has the least in it, and forgets that only by many further ones. */
+	if (tp->srtt_us) {
+		tp->rttvar_us = max(tp->mdev_us, tcp_rto_min_us(sk));
+		tp->mdev_max_us = tp->rttvar_us;
+		inet_csk(sk)->icsk_rto = __tcp_set_rto(tp);
+	}
+	release_sock(sk);
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_hurry);
 
 /* A receive that takes longer than @timeout_ms fails with EAGAIN; 0: waits for ever. */
 void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms)

@@ -46,13 +46,14 @@ struct ssi_frame_key {
 	u64 frame[2];
 };
 
-#define SSI_FRAME_HEAD	64
+#define SSI_FRAME_HEAD	72
 
 /* net.c; addresses and ports in host byte order */
 struct socket *ssi_tcp_listen(u16 port);
 struct socket *ssi_tcp_accept(struct socket *listener);
 struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms);
 void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms);
+void ssi_tcp_hurry(struct socket *sock);
 int ssi_tcp_send(struct socket *sock, const struct ssi_piece *pieces, u32 n);
 int ssi_tcp_send_some(struct socket *sock, const struct ssi_piece *pieces, u32 n, bool more, bool wait);
 bool ssi_is_vmalloc(const void *p);
@@ -66,7 +67,7 @@ void ssi_sock_shutdown(struct socket *sock);
 void ssi_sock_release(struct socket *sock);
 
 /* inbox.c */
-#define SSI_INBOX_FRAME	(8192 + 80)	/* longer ones are the thread's */
+#define SSI_INBOX_FRAME	(8192 + SSI_FRAME_HEAD + 16)	/* longer ones are the thread's */
 
 struct ssi_inbox;
 

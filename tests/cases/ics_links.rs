@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
 use rig::control::Change;
+use rig::fault::Chance;
 use serde_json::Value;
 
 use crate::cluster;
@@ -53,6 +54,22 @@ pub(crate) const CASES: &[Case] = &[
         debug: true,
         seconds: 120,
         run: bulk_delays_nobody,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_control_passes_bulk_and_the_rest",
+        promise: "while calls of 1 MiB and many short ones fill the way between two nodes, a short call of class L4 takes no \
+                  longer than one of class L0, and at most a quarter of the time of one of 1 MiB",
+        seconds: 180,
+        run: control_passes,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "ics_control_is_sent_again_soon",
+        promise: "of calls on a link that loses a tenth of all, the slowest of class L4 are twice as fast as those of class L0",
+        faults: "10 % of what goes between nodes 1 and 2 is lost",
+        seconds: 180,
+        run: control_under_loss,
         ..Case::DEFAULT
     },
     Case {
@@ -263,28 +280,80 @@ fn slow(c: &Context) -> Result<()> {
 /// Figures of `count` calls of `bytes` back from node 1 to node 2, one after the other: half of them, and 99 of 100, take
 /// at most so many microseconds.
 fn time(c: &Context, count: u32, bytes: u64) -> Result<(u64, u64)> {
-    let v: Value = serde_json::from_str(&c.sh(1, &format!("echo 2 1 {count} 0 {bytes} > {FILE}; cat {FILE}"))?)?;
+    time_of(c, &format!("{count} 0 {bytes}"))
+}
+
+/// The same of empty calls of class L4.
+fn time_control(c: &Context, count: u32) -> Result<(u64, u64)> {
+    time_of(c, &format!("{count} 0 0 control"))
+}
+
+fn time_of(c: &Context, calls: &str) -> Result<(u64, u64)> {
+    let v: Value = serde_json::from_str(&c.sh(1, &format!("echo 2 1 {calls} > {FILE}; cat {FILE}"))?)?;
     let us = |name: &str| Ok::<_, anyhow::Error>(v[name].as_u64().with_context(|| v.to_string())? / 1000);
     Ok((us("p50")?, us("p99")?))
 }
 
-fn bulk_delays_nobody(c: &Context) -> Result<()> {
+/// Calls from node 1 to node 2, again and again, while `f` runs; each load is an op and what `ics_echo` gets.
+fn beside<T>(c: &Context, loads: &[(&str, &str)], f: impl FnOnce() -> Result<T>) -> Result<T> {
     const ECHO: &str = "/sys/kernel/debug/ssi/ics_echo";
+    let script = "while ! [ -e /tmp/enough ]; do echo $2 > $1; done; echo > /tmp/ended.$3";
+    c.sh(1, "rm -f /tmp/enough /tmp/ended.*")?;
+    let mut running = Vec::new();
+    for (op, line) in loads {
+        running.push(c.background(1, &["sh", "-c", script, "sh", ECHO, line, op])?);
+        c.until(&format!("{op} is under way"), 20, || {
+            let all = cluster::ics(c, 1)?;
+            let ops = all["ops"].as_array().context("no ops")?;
+            Ok(ops.iter().any(|o| o["op"] == *op && o["replies"].as_u64() > Some(5)).then_some(()))
+        })?;
+    }
+    let done = f();
+    c.sh(1, "touch /tmp/enough")?;
+    for (op, _) in loads {
+        let ended = format!("/tmp/ended.{op}");
+        c.until(&format!("{op} is over"), 60, || Ok((c.exec(1, &["test", "-e", &ended])?.code == 0).then_some(())))?;
+    }
+    drop(running);
+    done
+}
+
+/// 8 threads with calls of 1 MiB there and back.
+const MUCH: (&str, &str) = ("EchoL3", "2 5 5 1048576 8 0");
+
+/// 32 with calls of 4 KiB.
+const MANY: (&str, &str) = ("EchoL0", "2 1 20 4096 32 0");
+
+fn control_passes(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    println!("# p50 and p99 in us: idle: L4 {:?}, L0 {:?}", time_control(c, 200)?, time(c, 200, 0)?);
+    // In turn, as the processors are not equally busy all the time.
+    let rounds = beside(c, &[MUCH, MANY], || {
+        let round = |_| Ok([time_control(c, 50)?, time(c, 50, 0)?, time(c, 5, BULK)?]);
+        (0..4).map(round).collect::<Result<Vec<_>>>()
+    })?;
+    for [control, rest, large] in &rounds {
+        println!("# beside all: L4 {control:?}, L0 {rest:?}, 1 MiB {large:?}");
+    }
+    let [control, rest, large] = [0, 1, 2].map(|i| rounds.iter().map(|r| r[i].0).sum::<u64>());
+    ensure!(control <= rest && control * 4 <= large, "sums of the halves: L4 {control}, L0 {rest}, 1 MiB {large}");
+    Ok(())
+}
+
+fn control_under_loss(c: &Context) -> Result<()> {
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    c.client.change(Some(1), Some(2), true, None, Change::Loss(Chance(100_000)))?;
+    let (control, rest) = (time_control(c, 200)?, time(c, 200, 0)?);
+    c.heal()?;
+    println!("# 10 % lost: p50 and p99 in us: L4 {control:?}, L0 {rest:?}");
+    ensure!(control.1 * 2 <= rest.1, "L4 {control:?}, L0 {rest:?}");
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)
+}
+
+fn bulk_delays_nobody(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3], 10)?;
     let idle = time(c, 200, 0)?;
-    let script = "while ! [ -e /tmp/enough ]; do echo 2 5 5 1048576 8 0 > $1; done; echo > /tmp/ended";
-    c.sh(1, "rm -f /tmp/enough /tmp/ended")?;
-    let bulk = c.background(1, &["sh", "-c", script, "sh", ECHO])?;
-    c.until("bulk is under way", 10, || {
-        let all = cluster::ics(c, 1)?;
-        let ops = all["ops"].as_array().context("no ops")?;
-        Ok(ops.iter().any(|o| o["op"] == "EchoL3" && o["replies"].as_u64() > Some(5)).then_some(()))
-    })?;
-    let busy = time(c, 100, 0)?;
-    let large = time(c, 20, BULK)?;
-    c.sh(1, "touch /tmp/enough")?;
-    c.until("the bulk is over", 30, || Ok((c.exec(1, &["test", "-e", "/tmp/ended"])?.code == 0).then_some(())))?;
-    drop(bulk);
+    let (busy, large) = beside(c, &[MUCH], || Ok((time(c, 100, 0)?, time(c, 20, BULK)?)))?;
     println!("# empty calls, p50 and p99 in us: idle {idle:?}, beside bulk {busy:?}; 1 MiB beside bulk {large:?}");
     ensure!(busy.0 * 4 <= large.0 && busy.1 <= large.1, "empty calls {busy:?}, calls of 1 MiB {large:?}");
     Ok(())

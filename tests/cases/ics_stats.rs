@@ -84,7 +84,7 @@ fn traffic(c: &Context, node: u32, to: u32) -> Result<[u64; 4]> {
 }
 
 /// Bytes of a frame beside its body: head and tag.
-const FRAME: u64 = 64 + 16;
+const FRAME: u64 = 72 + 16;
 
 fn counts_calls(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3], 10)?;

@@ -82,12 +82,12 @@ def torn(s):
     except ConnectionResetError:
         pass
     # Node 1 may have said, before it read anything, that none of its calls are open.
-    if got and (len(got) != 80 or got[4:8] != bytes(4) or got[52] != 4):
+    if got and (len(got) != 88 or got[4:8] != bytes(4) or got[60] != 4):
         raise SystemExit('answered with %r' % got)
-VERSION = 9
-def admit(node, incarnation, key=K):
+VERSION = 10
+def admit(node, incarnation, key=K, lane=0, of=bytes(16)):
     s = connect()
-    a = struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, node, 1, incarnation, os.urandom(16), 0, bytes(16))
+    a = struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, node, 1, incarnation, os.urandom(16), lane, of)
     s.sendall(a)
     b = exactly(s, 76)
     proof = exactly(s, 32)
@@ -98,7 +98,7 @@ def admit(node, incarnation, key=K):
 def frame(key, seq, body=b'\0\0\0\0', length=None):
     # A request of Echo.EchoL1.
     size = len(body) if length is None else length
-    head = struct.pack('<4sIQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
+    head = struct.pack('<4sIQQQQQQHHBBHII', b'SSI1', size, seq, 1, 0, 0, 0, 0, 2, 4, 1, 3, 1, 0, 0)
     return head + body + frame_tag(key, head, body)
 def heartbeat(node, incarnation, seq, key=K, version=VERSION, to=1):
     d = struct.pack('<4sIIQQQQQ16s192s', b'SSIB', version, node, incarnation, seq, 0, 0, 0, CLUSTER, b'')
@@ -128,6 +128,17 @@ elif step == 'wrong key':
     torn(admit(3, 1000, key=b'k' * 32)[0])
 elif step == 'unknown node':
     torn(admit(9, 1000)[0])
+elif step == 'a lane that nobody knows':
+    s = connect()
+    s.sendall(struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, 3, 1, 1000, os.urandom(16), 3, bytes(16)))
+    torn(s)
+elif step in ('control of no stream', 'bulk of no stream'):
+    # Admitted, as it has the key: and closed, unheard, when no main stream of that name has come.
+    s, key = admit(2, member, lane=1 if step[0] == 'c' else 2, of=os.urandom(16))
+    f = bytearray(frame(key, 1))
+    f[-1] ^= 1
+    s.sendall(f)
+    torn(s)
 elif step == 'wrong tag':
     s, key = admit(3, 1001)
     f = bytearray(frame(key, 1))
@@ -152,7 +163,7 @@ elif step == 'wrong tag behind urgent data':
 elif step == 'changed body':
     s, key = admit(3, 1002)
     f = bytearray(frame(key, 1))
-    f[64] ^= 1
+    f[72] ^= 1
     s.sendall(f)
     torn(s)
 elif step == 'wrong number':
@@ -204,12 +215,16 @@ else:
     raise SystemExit('no such step')
 "#;
 
+/// Steps that nothing counts: a node may come so late that its main stream is gone.
+const UNHEARD: &[&str] = &["control of no stream", "bulk of no stream"];
+
 /// Step, the counter that it moves, and words of the line that it leaves in the log.
 const STEPS: &[(&str, &str, &[&str])] = &[
     ("garbage", "admission", &["from 10.73.1.3:", "no hello"]),
     ("half a hello", "admission", &["from 10.73.1.3:", "half of one"]),
-    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 10 to 11 ", "this node version 9:"]),
+    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 11 to 12 ", "this node version 10:"]),
     ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
+    ("a lane that nobody knows", "admission", &["from 10.73.1.3:", "unknown kind"]),
     ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),
     ("wrong tag", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
     ("wrong tag, byte by byte", "tag", &["from node 3 at 10.73.1.3:", "wrong tag"]),
@@ -254,6 +269,10 @@ fn strangers(c: &Context) -> Result<()> {
             words.iter().all(|w| line.contains(w)),
             "{step}: {words:?} is not in {line:?}"
         );
+    }
+    for step in UNHEARD {
+        python(c, "root", 3, STRANGER, &[step, &member])?;
+        same(format!("refused after {step}"), cluster::refused(c, 1)?, counts.clone())?;
     }
     // Nobody else noticed.
     same("the view", cluster::agree(c, &[1, 2], 1)?, before)?;

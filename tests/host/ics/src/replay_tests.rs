@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls over main streams that are torn, overtaken and attached late: every order of what either end does. A call is done
-//! once at most, and in the end once if it is not given up; and nothing is kept of it after the next stream.
+//! Calls over main streams that are torn, overtaken and attached late, and over those beside them: every order of what either
+//! end does. A call is done once at most, and in the end once if it is not given up; and nothing is kept of it after the next
+//! stream.
 //!
-//! The rules are those of `ics/peer/asking.rs`, `answering.rs` and `opening.rs`; the list of open calls is judged by the very code.
+//! The rules are those of `ics/peer/asking.rs`, `answering.rs`, `opening.rs` and `beside.rs`; the list of open calls is judged by
+//! the very code. Each rule that a search is told to break leads to a call that is done twice.
 
 use crate::open::Open;
 use std::collections::BTreeMap;
@@ -24,47 +26,92 @@ enum Answer {
     Done,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kept {
+    answer: Answer,
+    comes_again: bool,
+    has_arrived: bool,
+}
+
+/// Streams at once: the main one, then those beside it.
+const LANES: usize = 3;
+
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-struct Stream {
-    /// Frames to the end that answers, each with how many replies the asker had seen on this stream.
-    to: Vec<(Frame, usize)>,
-    /// All replies on it, how many the asker has seen, and how many of those it has said.
+struct Lane {
+    /// Frames to the end that answers, each with how many replies the asker had seen on every lane.
+    to: Vec<(Frame, [usize; LANES])>,
+    /// All replies on it, and how many the asker has seen.
     replies: Vec<u64>,
     seen: usize,
+    /// Whether either end has it.
+    is_askers: bool,
+    is_answerers: bool,
+}
+
+/// A main stream, and those beside it.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Stream {
+    lanes: [Lane; LANES],
     was_attached: bool,
 }
 
+/// What there may be in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Most {
+    /// The lane of each call.
+    calls: &'static [usize],
+    /// Main streams.
+    streams: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Rules {
+    /// Late streams are refused.
+    judges_numbers: bool,
+    /// What is open when a stream begins is kept until it has come again.
+    awaits_again: bool,
+    /// An answer is forgotten by the count of the lane that its reply went on.
+    counts_apart: bool,
+}
+
+const RULES: Rules = Rules {
+    judges_numbers: true,
+    awaits_again: true,
+    counts_apart: true,
+};
+
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
-    /// Calls and streams that there may be.
-    most: (u64, usize),
-    /// Whether late streams are refused.
-    judges_numbers: bool,
+    most: Most,
+    rules: Rules,
     streams: Vec<Stream>,
     // The asker.
     next: u64,
     pending: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
     on: Option<usize>,
+    /// The stream and lane that a request went on last.
+    went_on: BTreeMap<u64, (usize, usize)>,
     /// A stream on which it has said what is open, that nobody else knows yet.
     coming: Option<(usize, Vec<u64>, u64)>,
     // The end that answers.
     main: Option<usize>,
     opened: Option<usize>,
-    answers: BTreeMap<u64, Answer>,
+    answers: BTreeMap<u64, Kept>,
     done: BTreeMap<u64, u32>,
 }
 
 impl World {
-    fn new(most: (u64, usize), judges_numbers: bool) -> Self {
+    fn new(most: Most, rules: Rules) -> Self {
         Self {
             most,
-            judges_numbers,
+            rules,
             streams: Vec::new(),
             next: 1,
             pending: BTreeSet::new(),
             given_up: BTreeSet::new(),
             on: None,
+            went_on: BTreeMap::new(),
             coming: None,
             main: None,
             opened: None,
@@ -73,9 +120,16 @@ impl World {
         }
     }
 
-    fn send(&mut self, on: usize, frame: Frame) {
-        let s = &mut self.streams[on];
-        s.to.push((frame, s.seen));
+    fn send(&mut self, on: usize, lane: usize, frame: Frame) {
+        let lanes = &mut self.streams[on].lanes;
+        let seen = lanes.each_ref().map(|l| l.seen);
+        lanes[lane].to.push((frame, seen));
+    }
+
+    /// The lane for a call, if that end has it.
+    fn lane(&self, on: usize, xid: u64, has: impl Fn(&Lane) -> bool) -> usize {
+        let lane = self.most.calls[xid as usize - 1];
+        if has(&self.streams[on].lanes[lane]) { lane } else { 0 }
     }
 
     fn begin(&mut self) {
@@ -83,7 +137,9 @@ impl World {
         self.next += 1;
         self.pending.insert(xid);
         if let Some(on) = self.on {
-            self.send(on, Frame::Request(xid));
+            let lane = self.lane(on, xid, |l| l.is_askers);
+            self.went_on.insert(xid, (on, lane));
+            self.send(on, lane, Frame::Request(xid));
         }
     }
 
@@ -92,7 +148,7 @@ impl World {
         let (number, below) = (self.streams.len(), self.next);
         let list: Vec<u64> = self.pending.iter().copied().collect();
         self.streams.push(Stream::default());
-        self.send(number, Frame::Open { number, below, list: list.clone() });
+        self.send(number, 0, Frame::Open { number, below, list: list.clone() });
         self.coming = Some((number, list, below));
     }
 
@@ -100,9 +156,11 @@ impl World {
     fn use_it(&mut self) {
         let Some((on, list, below)) = self.coming.take() else { return };
         self.on = Some(on);
+        self.streams[on].lanes[0].is_askers = true;
         for xid in list.into_iter().chain(below..self.next) {
             let is_open = self.pending.contains(&xid);
-            self.send(on, if is_open { Frame::Request(xid) } else { Frame::Cancel(xid) });
+            self.went_on.insert(xid, (on, 0));
+            self.send(on, 0, if is_open { Frame::Request(xid) } else { Frame::Cancel(xid) });
         }
     }
 
@@ -110,45 +168,62 @@ impl World {
         self.pending.remove(&xid);
         self.given_up.insert(xid);
         if let Some(on) = self.on {
-            self.send(on, Frame::Cancel(xid));
+            // On the lane of its request, if that is still there.
+            let went = self.went_on.get(&xid).filter(|w| w.0 == on);
+            self.send(on, went.map_or(0, |w| w.1), Frame::Cancel(xid));
         }
     }
 
-    fn can_hear(&self) -> bool {
-        self.on.is_some_and(|on| self.streams[on].seen < self.streams[on].replies.len())
+    /// The lanes that a reply waits on.
+    fn can_hear(&self) -> Vec<usize> {
+        let Some(on) = self.on else { return Vec::new() };
+        let waits = |l: &Lane| l.is_askers && l.seen < l.replies.len();
+        (0..LANES).filter(|l| waits(&self.streams[on].lanes[*l])).collect()
     }
 
-    fn hear(&mut self) {
+    fn hear(&mut self, lane: usize) {
         let Some(on) = self.on else { return };
-        let s = &mut self.streams[on];
-        self.pending.remove(&s.replies[s.seen]);
-        s.seen += 1;
+        let l = &mut self.streams[on].lanes[lane];
+        self.pending.remove(&l.replies[l.seen]);
+        l.seen += 1;
     }
 
     fn attach(&mut self, n: usize) {
         self.streams[n].was_attached = true;
+        self.streams[n].lanes[0].is_answerers = true;
         self.main = Some(n);
     }
 
     fn reply(&mut self, xid: u64) {
         if let Some(main) = self.main {
-            self.streams[main].replies.push(xid);
+            let lane = self.lane(main, xid, |l| l.is_answerers);
+            self.streams[main].lanes[lane].replies.push(xid);
         }
     }
 
-    fn can_read(&self) -> bool {
-        self.main.is_some_and(|m| !self.streams[m].to.is_empty())
+    /// The lanes that a frame waits on; beside the main one only what comes after the list of open calls.
+    fn can_read(&self) -> Vec<usize> {
+        let Some(main) = self.main else { return Vec::new() };
+        let is_opened = self.opened == Some(main);
+        let waits = |n: usize, l: &Lane| l.is_answerers && !l.to.is_empty() && (n == 0 || is_opened);
+        (0..LANES).filter(|l| waits(*l, &self.streams[main].lanes[*l])).collect()
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, lane: usize) {
         let Some(main) = self.main else { return };
-        let (frame, seen) = self.streams[main].to.remove(0);
-        for xid in self.streams[main].replies[..seen].to_vec() {
-            self.forget(xid);
+        let lanes = &mut self.streams[main].lanes;
+        let (frame, seen) = lanes[lane].to.remove(0);
+        let mut arrived = Vec::new();
+        for (n, lane) in lanes.iter().enumerate() {
+            let counts = if self.rules.counts_apart { seen[n] } else { seen.into_iter().max().unwrap_or(0) };
+            arrived.extend(&lane.replies[..counts.min(lane.replies.len())]);
+        }
+        for xid in arrived {
+            self.arrived(xid);
         }
         match frame {
             Frame::Open { number, below, list } => {
-                if self.judges_numbers && self.opened.is_some_and(|o| number <= o) {
+                if self.rules.judges_numbers && self.opened.is_some_and(|o| number <= o) {
                     self.main = None;
                     return;
                 }
@@ -159,39 +234,82 @@ impl World {
                     if open.is_over(xid) {
                         self.forget(xid);
                         self.cancel(xid);
+                    } else if self.rules.awaits_again {
+                        self.kept(xid).comes_again = true;
                     }
                 }
             }
-            Frame::Request(xid) => match self.answers.get(&xid) {
-                None => drop(self.answers.insert(xid, Answer::Waiting)),
-                Some(Answer::Done) => self.reply(xid),
-                Some(_) => {}
-            },
-            Frame::Cancel(xid) => self.cancel(xid),
+            Frame::Request(xid) => {
+                let is_again = self.answers.get(&xid).is_none_or(|k| k.comes_again);
+                assert!(is_again || self.rules != RULES, "an honest peer is torn");
+                if self.came_again(xid) {
+                    return;
+                }
+                match self.answers.get(&xid).map(|k| k.answer) {
+                    None => {
+                        let kept = Kept {
+                            answer: Answer::Waiting,
+                            comes_again: false,
+                            has_arrived: false,
+                        };
+                        self.answers.insert(xid, kept);
+                    }
+                    Some(Answer::Done) => self.reply(xid),
+                    Some(_) => {}
+                }
+            }
+            Frame::Cancel(xid) => {
+                self.came_again(xid);
+                self.cancel(xid);
+            }
         }
     }
 
+    fn kept(&mut self, xid: u64) -> &mut Kept {
+        self.answers.get_mut(&xid).expect("it is kept")
+    }
+
     fn forget(&mut self, xid: u64) {
-        if self.answers.get(&xid) == Some(&Answer::Done) {
+        if self.answers.get(&xid).is_some_and(|k| k.answer == Answer::Done) {
             self.answers.remove(&xid);
         }
     }
 
+    /// The reply has arrived.
+    fn arrived(&mut self, xid: u64) {
+        match self.answers.get_mut(&xid) {
+            Some(k) if k.comes_again => k.has_arrived = true,
+            _ => self.forget(xid),
+        }
+    }
+
+    /// A request, or its cancel, came again. Returns whether it is over.
+    fn came_again(&mut self, xid: u64) -> bool {
+        let Some(k) = self.answers.get_mut(&xid) else { return false };
+        k.comes_again = false;
+        let is_over = k.has_arrived && k.answer == Answer::Done;
+        if is_over {
+            self.forget(xid);
+        }
+        is_over
+    }
+
     fn cancel(&mut self, xid: u64) {
-        if let Some(a @ Answer::Waiting) = self.answers.get_mut(&xid) {
+        if let Some(Kept { answer: a @ Answer::Waiting, .. }) = self.answers.get_mut(&xid) {
             *a = Answer::Cancelled;
         }
     }
 
     fn finish(&mut self, xid: u64) {
-        if self.answers.insert(xid, Answer::Done) == Some(Answer::Waiting) {
+        let was = std::mem::replace(&mut self.kept(xid).answer, Answer::Done);
+        if was == Answer::Waiting {
             *self.done.entry(xid).or_default() += 1;
         }
         self.reply(xid);
     }
 
     fn open_answers(&self) -> Vec<u64> {
-        let is_open = |a: &Answer| *a != Answer::Done;
+        let is_open = |k: &Kept| k.answer != Answer::Done;
         self.answers.iter().filter(|(_, a)| is_open(a)).map(|(x, _)| *x).collect()
     }
 
@@ -201,21 +319,22 @@ impl World {
         let mut step = |f: &dyn Fn(&mut Self)| {
             let mut w = self.clone();
             f(&mut w);
+            w.drop_unread();
             out.push(w);
         };
-        if self.next <= self.most.0 {
+        if self.next <= self.most.calls.len() as u64 {
             step(&Self::begin);
         }
         match self.coming {
             Some(_) => step(&Self::use_it),
-            None if self.streams.len() < self.most.1 => step(&Self::say_open),
+            None if self.streams.len() < self.most.streams => step(&Self::say_open),
             None => {}
         }
         for xid in &self.pending {
             step(&|w| w.give_up(*xid));
         }
-        if self.can_hear() {
-            step(&Self::hear);
+        for lane in self.can_hear() {
+            step(&|w| w.hear(lane));
         }
         for n in 0..self.streams.len() {
             if !self.streams[n].was_attached {
@@ -225,13 +344,40 @@ impl World {
         if self.main.is_some() {
             step(&|w| w.main = None);
         }
-        if self.can_read() {
-            step(&Self::read);
+        for lane in self.can_read() {
+            step(&|w| w.read(lane));
+        }
+        // Those beside the main one come at either end, or do not.
+        for lane in 1..LANES {
+            if !self.most.calls.contains(&lane) {
+                continue;
+            }
+            if let Some(on) = self.on.filter(|on| !self.streams[*on].lanes[lane].is_askers) {
+                step(&|w| w.streams[on].lanes[lane].is_askers = true);
+            }
+            if let Some(main) = self.main.filter(|m| !self.streams[*m].lanes[lane].is_answerers) {
+                step(&|w| w.streams[main].lanes[lane].is_answerers = true);
+            }
         }
         for xid in self.open_answers() {
             step(&|w| w.finish(xid));
         }
         out
+    }
+
+    /// What nobody reads any more makes no other world.
+    fn drop_unread(&mut self) {
+        for (n, stream) in self.streams.iter_mut().enumerate() {
+            let is_left = stream.was_attached && self.main != Some(n);
+            let is_used = self.on == Some(n) || self.coming.as_ref().is_some_and(|c| c.0 == n);
+            for lane in &mut stream.lanes {
+                match (is_left, is_used) {
+                    (true, false) => *lane = Lane::default(),
+                    (true, true) => lane.to.clear(),
+                    (false, _) => {}
+                }
+            }
+        }
     }
 
     fn is_done_once(&self) -> bool {
@@ -245,12 +391,12 @@ impl World {
         self.use_it();
         self.attach(self.streams.len() - 1);
         loop {
-            if self.can_read() {
-                self.read();
+            if let Some(lane) = self.can_read().first() {
+                self.read(*lane);
             } else if let Some(xid) = self.open_answers().first() {
                 self.finish(*xid);
-            } else if self.can_hear() {
-                self.hear();
+            } else if let Some(lane) = self.can_hear().first() {
+                self.hear(*lane);
             } else {
                 return;
             }
@@ -273,9 +419,9 @@ impl World {
 }
 
 /// How many worlds there are, or `None` if in one of them a call is done twice.
-fn search(most: (u64, usize), judges_numbers: bool) -> Option<usize> {
+fn search(calls: &'static [usize], streams: usize, rules: Rules) -> Option<usize> {
     let mut known = HashSet::new();
-    let mut todo = vec![World::new(most, judges_numbers)];
+    let mut todo = vec![World::new(Most { calls, streams }, rules)];
     while let Some(w) = todo.pop() {
         if !w.is_done_once() {
             return None;
@@ -283,7 +429,7 @@ fn search(most: (u64, usize), judges_numbers: bool) -> Option<usize> {
         if !known.insert(w.clone()) {
             continue;
         }
-        if judges_numbers {
+        if rules == RULES {
             w.check_end();
         }
         todo.extend(w.steps());
@@ -293,14 +439,30 @@ fn search(most: (u64, usize), judges_numbers: bool) -> Option<usize> {
 
 #[test]
 fn calls_are_done_once_over_torn_streams() {
-    for most in [(1, 3), (2, 2)] {
-        let n = search(most, true).expect("a call is done twice");
-        assert!(n > 10_000, "{n} worlds");
+    for (calls, streams) in [(&[0][..], 3), (&[1], 2), (&[0, 0], 2), (&[0, 1], 2), (&[1, 2], 1)] {
+        let n = search(calls, streams, RULES).expect("a call is done twice");
+        println!("calls on lanes {calls:?}, {streams} main streams: {n} worlds");
+        assert!(n > 5_000, "{n} worlds");
     }
 }
 
 /// What the numbers of streams are for.
 #[test]
 fn a_late_stream_that_is_not_refused_does_calls_twice() {
-    assert_eq!(search((1, 3), false), None);
+    let rules = Rules { judges_numbers: false, ..RULES };
+    assert_eq!(search(&[0], 3, rules), None);
+}
+
+/// On a lane of its own a later call says that the reply has arrived, while the request is on its way once more.
+#[test]
+fn an_answer_that_is_forgotten_before_its_call_came_again_is_made_twice() {
+    let rules = Rules { awaits_again: false, ..RULES };
+    assert_eq!(search(&[0, 1], 2, rules), None);
+}
+
+/// Replies on one lane are not those on another.
+#[test]
+fn an_answer_that_is_forgotten_by_the_count_of_another_lane_is_made_twice() {
+    let rules = Rules { counts_apart: false, ..RULES };
+    assert_eq!(search(&[0, 1, 0], 2, rules), None);
 }

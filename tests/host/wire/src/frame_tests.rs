@@ -40,8 +40,7 @@ fn frames(key: &[u8; 32]) -> Vec<Vec<u8>> {
             let mut h = Head::new(kinds[seq as usize % 4], seq / 2);
             h.len = Le32::new(len as u32);
             h.seq = Le64::new(seq);
-            h.seen = Le64::new(seq - 1);
-            h.other = Le64::new(seq * 3);
+            h.seen = [seq - 1, seq * 2, seq * 3].map(Le64::new);
             h.order = Le64::new(seq % 2);
             h.service = Le16::new(3);
             h.op = Le16::new(seq as u16);
@@ -199,8 +198,9 @@ fn write_corpus() {
         ("bent_length", bent(4)),
         ("bent_number", bent(8)),
         ("bent_seen", bent(24)),
-        ("bent_other", bent(32)),
-        ("bent_class", bent(53)),
+        ("bent_seen_on_control", bent(32)),
+        ("bent_seen_on_bulk", bent(40)),
+        ("bent_class", bent(61)),
         ("bent_body", bent(HEAD)),
         ("bent_tag", bent(s[5].len() - 1)),
         ("behind_noise", [b"GET / HTTP/1.0\r\n\r\n", &s.concat()[..]].concat()),

@@ -10,7 +10,6 @@ use crate::fuzz::noise;
 use crate::fuzz::Target;
 use crate::handshake::derive;
 use crate::handshake::Hello;
-use crate::handshake::Lane;
 use crate::handshake::Session;
 use crate::handshake::Shaking;
 use crate::handshake::HELLO;
@@ -19,6 +18,8 @@ use crate::handshake::NONCE;
 use crate::handshake::PROOF;
 use crate::keyring::Key;
 use crate::keyring::Keyring;
+use crate::lane::Lane;
+use crate::lane::Side;
 use crate::net::Identity;
 use crate::release::Speaks;
 use rand::rngs::SmallRng;
@@ -95,7 +96,11 @@ fn honest(connects: &Node, accepts: &Node, lane: Lane, nonces: [u8; 2]) -> [Vec<
 const NONCES: [u8; 2] = [1, 2];
 
 /// What the connecting end may want.
-const LANES: [Lane; 2] = [Lane::Main, Lane::Bulk([7; ID])];
+const LANES: [Lane; 3] = [
+    Lane::Main,
+    Lane::Beside(Side::Control, [7; ID]),
+    Lane::Beside(Side::Bulk, [7; ID]),
+];
 
 fn check(bytes: &[u8]) -> bool {
     let (one, two) = (identity(1, 1, 1), identity(2, 1, 1));
@@ -114,7 +119,7 @@ fn check(bytes: &[u8]) -> bool {
     // The accepting end hears for what lane it is.
     let b = at_b.and_then(|h| Shaking::asked(&one, |_| one.key, h, [NONCES[1]; NONCE]).ok());
     let lane_at_b = at_b.map(|h| u32::from_le_bytes(h[56..60].try_into().unwrap()));
-    assert!(b.is_none() || lane_at_b <= Some(1), "answers for no lane");
+    assert!(b.is_none() || lane_at_b <= Some(2), "answers for no lane");
     let b = b.and_then(|b| {
         let (hello, proof) = b.answer();
         if let Some(truth) = truths.iter().find(|t| is(&at_b, &t[0])) {
@@ -167,10 +172,11 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
         honest(&one, &two, Lane::Main, [5, 6]),
         honest(&three, &one, Lane::Main, [7, 8]),
         honest(&three, &two, Lane::Main, [9, 10]),
-        // For the other lane, now and before.
+        // For the other lanes, now and before.
         honest(&two, &one, LANES[1], NONCES),
+        honest(&two, &one, LANES[2], NONCES),
         honest(&two, &one, LANES[1], [11, 12]),
-        honest(&two, &one, Lane::Bulk([8; ID]), [13, 14]),
+        honest(&two, &one, Lane::Beside(Side::Bulk, [8; ID]), [13, 14]),
         // Somebody without the key who knows all that was said, and somebody of another cluster.
         honest(&identity(2, 1, 9), &identity(1, 1, 9), Lane::Main, NONCES),
         honest(&identity(2, 2, 1), &identity(1, 2, 1), Lane::Main, NONCES),
@@ -182,8 +188,8 @@ fn make(rng: &mut SmallRng) -> Vec<u8> {
             derive(&one.key, b"B", &a, &b).to_vec(),
         ],
     ];
-    // The first one, and the one for the other lane.
-    let lane = *[0, 5].choose(rng).unwrap();
+    // The first one, and those for the other lanes.
+    let lane = *[0, 5, 6].choose(rng).unwrap();
     let mut out = Vec::new();
     for i in 0..4 {
         let from = if rng.random_ratio(2, 3) {
@@ -234,8 +240,9 @@ fn write_corpus() {
     let (one, two, three) = (identity(1, 1, 1), identity(2, 1, 1), identity(3, 1, 1));
     let [a, b, proof_b, proof_a] = honest(&two, &one, Lane::Main, NONCES);
     let old = honest(&two, &one, Lane::Main, [3, 4]);
-    let bulk = honest(&two, &one, LANES[1], NONCES);
-    let of_another = honest(&two, &one, Lane::Bulk([8; ID]), [13, 14]);
+    let control = honest(&two, &one, LANES[1], NONCES);
+    let bulk = honest(&two, &one, LANES[2], NONCES);
+    let of_another = honest(&two, &one, Lane::Beside(Side::Bulk, [8; ID]), [13, 14]);
     let bent = |at: usize, to: u8| {
         let mut all = [&a[..], &b, &proof_b, &proof_a].concat();
         all[at] = to;
@@ -246,11 +253,13 @@ fn write_corpus() {
     for (name, bytes) in [
         ("empty", vec![]),
         ("honest", [&a[..], &b, &proof_b, &proof_a].concat()),
+        ("honest_control", control.concat()),
         ("honest_bulk", bulk.concat()),
+        ("control_answered_as_bulk", [&control[0][..], &bulk[1], &bulk[2], &control[3]].concat()),
         ("bulk_of_another_stream", of_another.concat()),
         ("bulk_answered_as_main", [&bulk[0][..], &b, &proof_b, &bulk[3]].concat()),
         ("proofs_of_the_other_lane", [&a[..], &b, &bulk[2], &bulk[3]].concat()),
-        ("lane_two", bent(56, 2)),
+        ("lane_three", bent(56, 3)),
         ("main_of_a_stream", bent(60, 1)),
         ("replayed", old.concat()),
         ("replayed_proofs", [&a[..], &b, &old[2], &old[3]].concat()),

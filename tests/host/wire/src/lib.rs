@@ -20,6 +20,8 @@ mod handshake;
 mod heartbeat;
 #[path = "../../../../ics/keyring.rs"]
 mod keyring;
+#[path = "../../../../ics/lane.rs"]
+mod lane;
 #[path = "../../../../clms/places.rs"]
 mod places;
 #[path = "../../../../ics/release.rs"]

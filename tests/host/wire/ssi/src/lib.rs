@@ -46,7 +46,7 @@ pub mod crypto {
 
     impl FrameKey {
         pub const TAG: usize = 16;
-        pub const HEAD: usize = 64;
+        pub const HEAD: usize = 72;
         pub const PIECE: usize = 65536;
 
         pub fn new(key: &[u8; 32]) -> Self {
@@ -103,6 +103,10 @@ pub mod pages {
     pub fn with_capacity(len: usize) -> kernel::error::Result<KVVec<u8>> {
         KVVec::with_capacity(len, GFP_KERNEL)
     }
+}
+
+pub mod inbox {
+    pub const MAX_FRAME: usize = 8192 + 72 + 16;
 }
 
 pub mod failpoint {
