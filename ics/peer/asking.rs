@@ -31,6 +31,9 @@ use ssi::wait::Event;
 use ssi::wire::Le16;
 use ssi::wire::Le64;
 
+/// A place of no stream: who sends it again will say, if it is given up meanwhile, that it is.
+const IN_HAND: u32 = u32::MAX;
+
 /// A call that waits for its reply, or a post that waits to be done.
 #[pin_data]
 pub(crate) struct Pending {
@@ -42,7 +45,7 @@ pub(crate) struct Pending {
     began: u64,
     /// Some stream has had it.
     was_sent: Atomic<u32>,
-    /// The place of the last one among the peer's. Under the peer's lock.
+    /// The place of the last one among the peer's, or [`IN_HAND`]. Under the peer's lock.
     place: Atomic<u32>,
     pub(crate) body: KVVec<u8>,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
@@ -76,6 +79,15 @@ impl Pending {
         let side = link.and_then(|l| l.side);
         // CAST: there are few.
         self.place.store(lane::place(side) as u32, Relaxed);
+    }
+
+    /// Somebody is about to send it again. Under the peer's lock.
+    fn take_in_hand(&self) {
+        self.place.store(IN_HAND, Relaxed);
+    }
+
+    fn is_in_hand(&self) -> bool {
+        self.place.load(Relaxed) == IN_HAND
     }
 
     /// Which stream that was. Under the peer's lock.
@@ -317,6 +329,9 @@ impl Peer {
         // Where the request went, so that it comes behind it; or what is there now, if that is torn.
         let link = {
             let s = self.state.lock();
+            if pending.is_in_hand() {
+                return; // or this overtakes the request
+            }
             s.on(pending.went_on()).or(s.on(None)).cloned()
         };
         if let Some(link) = link {
@@ -329,13 +344,16 @@ impl Peer {
     /// was lost, or is before the request here.
     ///
     /// # Errors
-    /// `ENOMEM`; `EPIPE`.
+    /// `ENOMEM`; `EPIPE`: it is torn, or not the main stream any more.
     pub(super) fn send_again(&self, main: &Arc<Link>, xid: u64) -> Result {
         let open = {
             let s = self.state.lock();
+            if !s.is_main(main) {
+                return Err(EPIPE);
+            }
             let open = s.pending.get(&xid).cloned();
             if let Some(p) = &open {
-                p.goes_on(Some(main));
+                p.take_in_hand();
             }
             open
         };
@@ -343,7 +361,15 @@ impl Peer {
             main.stats.resent.add(u64::from(p.is_sent_again()));
             main.send(p.head(), Body::Request(p.clone()))?;
         }
-        let is_open = self.state.lock().pending.get(&xid).is_some();
+        let is_open = {
+            let s = self.state.lock();
+            let p = s.pending.get(&xid);
+            // Else the next main stream has it in hand.
+            if let Some(p) = p.filter(|_| s.is_main(main)) {
+                p.goes_on(Some(main));
+            }
+            p.is_some()
+        };
         if is_open {
             return Ok(());
         }
