@@ -212,9 +212,7 @@ impl Link {
     pub(crate) fn beside(&self, side: Side, stream: Stream, session: Session) -> Result<Arc<Self>> {
         let (counters, stats) = (self.counters.clone(), self.stats.clone());
         let seen = self.seen.clone();
-        if side == Side::Control {
-            stream.hurry();
-        }
+        stream.set_for(side);
         Self::make(
             stream,
             session,

@@ -4,6 +4,7 @@
 //!
 //! Not for frames or admission: above this all but the inbox is the same whatever carries it.
 
+use crate::lane::Side;
 #[cfg(CONFIG_KUNIT = "y")]
 use crate::loopback;
 use crate::peer::Peer;
@@ -102,13 +103,14 @@ impl Stream {
         either!(self, s => s.set_receive_timeout(timeout_ms))
     }
 
-    /// See [`Socket::hurry`].
-    pub(crate) fn hurry(&self) {
-        match self {
-            Self::Tcp(s) => s.hurry(),
-            // Nothing is lost there.
+    /// See [`Socket::set_for_control`], [`Socket::set_for_bulk`].
+    pub(crate) fn set_for(&self, side: Side) {
+        match (self, side) {
+            (Self::Tcp(s), Side::Control) => s.set_for_control(),
+            (Self::Tcp(s), Side::Bulk) => s.set_for_bulk(),
+            // Nothing is lost there, or waits in a queue.
             #[cfg(CONFIG_KUNIT = "y")]
-            Self::Loopback(_) => {}
+            (Self::Loopback(_), _) => {}
         }
     }
 

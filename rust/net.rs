@@ -247,10 +247,17 @@ impl Socket {
         Ok((n as usize, from))
     }
 
-    /// What this stream has sent and loses is sent again sooner than usual, though some of it may only be late. Sleeps.
-    pub fn hurry(&self) {
+    /// What this stream sends goes before others, and when it is lost is sent again sooner than usual, though some of it may
+    /// only be late. Sleeps.
+    pub fn set_for_control(&self) {
         // SAFETY: By the type invariant; it is a stream.
-        unsafe { bindings::ssi_tcp_hurry(self.0.as_ptr()) }
+        unsafe { bindings::ssi_tcp_for_control(self.0.as_ptr()) }
+    }
+
+    /// The other end of this stream may not send so much ahead that others wait behind it. Sleeps.
+    pub fn set_for_bulk(&self) {
+        // SAFETY: By the type invariant; it is a stream.
+        unsafe { bindings::ssi_tcp_for_bulk(self.0.as_ptr()) }
     }
 
     /// The other end of a stream; [`Address::NONE`] if it is gone.

@@ -3,11 +3,14 @@
  * Kernel sockets over IPv4, as much of them as the transport needs.
  */
 #include <linux/in.h>
+#include <linux/ip.h>
 #include <linux/mm.h>
 #include <linux/net.h>
+#include <linux/pkt_sched.h>
 #include <linux/socket.h>
 #include <linux/tcp.h>
 #include <linux/uio.h>
+#include <net/ip.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
 #include <net/tcp.h>
@@ -22,6 +25,12 @@
 
 /* What TCP waits for beyond a round trip before it sends again; else 200. */
 #define SSI_TCP_HURRY_MS	20
+
+/*
+ * What may be under way on a stream for bulk. All of it may wait in one queue, and heartbeats behind it: so many bytes
+ * that a slow machine has dealt with them long before anybody is taken for dead, and enough for 40 Gbit/s and 200 us.
+ */
+#define SSI_TCP_BULK_BYTES	SZ_1M
 
 static struct sockaddr_in ssi_addr(u32 ip, u16 port)
 {
@@ -118,6 +127,26 @@ struct socket *ssi_tcp_connect(u32 ip, u16 port, u32 timeout_ms)
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_connect);
 
+/* Goes before everything else, where anybody asks: CS6, as the protocols that keep a network together. */
+static void ssi_sock_urgent(struct sock *sk)
+{
+	sock_set_priority(sk, TC_PRIO_CONTROL);
+	ip_sock_set_tos(sk, IPTOS_PREC_INTERNETCONTROL);
+}
+
+/* The other end may not send so much ahead that others wait for it. Sleeps. */
+void ssi_tcp_for_bulk(struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+
+	/* Twice that with what the kernel needs itself; it does not change by itself any more, nor does the window. */
+	sock_set_rcvbuf(sk, SSI_TCP_BULK_BYTES);
+	lock_sock(sk);
+	WRITE_ONCE(tcp_sk(sk)->window_clamp, SSI_TCP_BULK_BYTES);
+	release_sock(sk);
+}
+EXPORT_SYMBOL_GPL(ssi_tcp_for_bulk);
+
 /*
  * What is lost is sent again soon, though a peer that stands still gets some of it twice: for few short messages,
  * behind which nothing comes that would show the loss. Both ends do it, as an acknowledgement waits for nearly as
@@ -125,11 +154,12 @@ EXPORT_SYMBOL_GPL(ssi_tcp_connect);
  *
  * Source: tcp_rtt_estimator(), case TCP_RTO_MIN_US of do_tcp_setsockopt().
  */
-void ssi_tcp_hurry(struct socket *sock)
+void ssi_tcp_for_control(struct socket *sock)
 {
 	struct sock *sk = sock->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
 
+	ssi_sock_urgent(sk);
 	lock_sock(sk);
 	WRITE_ONCE(inet_csk(sk)->icsk_rto_min, msecs_to_jiffies(SSI_TCP_HURRY_MS));
 	/* A first measure has the least in it, and forgets that only by many further ones. */
@@ -140,7 +170,7 @@ void ssi_tcp_hurry(struct socket *sock)
 	}
 	release_sock(sk);
 }
-EXPORT_SYMBOL_GPL(ssi_tcp_hurry);
+EXPORT_SYMBOL_GPL(ssi_tcp_for_control);
 
 /* A receive that takes longer than @timeout_ms fails with EAGAIN; 0: waits for ever. */
 void ssi_sock_rcvtimeo(struct socket *sock, u32 timeout_ms)
@@ -285,6 +315,7 @@ struct socket *ssi_udp_open(u16 port)
 	if (!IS_ERR(sock)) {
 		sock->sk->sk_allocation = GFP_ATOMIC;
 		sk_set_memalloc(sock->sk);
+		ssi_sock_urgent(sock->sk);
 	}
 	return sock;
 }
