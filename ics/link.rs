@@ -532,6 +532,11 @@ impl Link {
         self.doom.cmpxchg(CONDEMNED, TOLD, Full).is_ok()
     }
 
+    /// Whether it was torn.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.waiting.lock().torn
+    }
+
     /// Ends the stream: whoever sends or receives on it returns, and what is queued is dropped. Waits for its socket.
     pub(crate) fn tear(&self) {
         let _dropped_unlocked = {

@@ -302,10 +302,11 @@ impl Peer {
                 ([const { None }; lane::N], false)
             }
         };
-        self.changed.notify_all();
         for stream in all.iter().flatten() {
             stream.tear();
         }
+        // Also for who waits with a frame of one of them.
+        self.changed.notify_all();
         was_main
     }
 

@@ -169,7 +169,7 @@ impl Peer {
         if link.side.is_some() {
             self.changed.wait_until(|| {
                 let s = self.state.lock();
-                s.is_opened || !s.is_current(link)
+                s.is_opened || !s.is_current(link) || link.is_torn()
             });
         }
         if link.is_first(head) != (kind == Kind::Open) {
@@ -251,7 +251,7 @@ impl Peer {
         // has it too, or the stream goes.
         self.changed.wait_until(|| {
             let s = self.state.lock();
-            s.member == Some(incarnation) || !s.is_current(link)
+            s.member == Some(incarnation) || !s.is_current(link) || link.is_torn()
         });
         // Freed after unlocking.
         let _arrived;

@@ -28,7 +28,7 @@
 
 /*
  * What may be under way on a stream for bulk. All of it may wait in one queue, and heartbeats behind it: so many bytes
- * that a slow machine has dealt with them long before anybody is taken for dead, and enough for 40 Gbit/s and 200 us.
+ * that a slow machine has dealt with them long before anybody is taken for dead, and enough for 20 Gbit/s and 200 us.
  */
 #define SSI_TCP_BULK_BYTES	SZ_1M
 
@@ -130,20 +130,16 @@ EXPORT_SYMBOL_GPL(ssi_tcp_connect);
 /* Goes before everything else, where anybody asks: CS6, as the protocols that keep a network together. */
 static void ssi_sock_urgent(struct sock *sk)
 {
-	sock_set_priority(sk, TC_PRIO_CONTROL);
 	ip_sock_set_tos(sk, IPTOS_PREC_INTERNETCONTROL);
+	/* After that, which sets one too. */
+	sock_set_priority(sk, TC_PRIO_CONTROL);
 }
 
 /* The other end may not send so much ahead that others wait for it. Sleeps. */
 void ssi_tcp_for_bulk(struct socket *sock)
 {
-	struct sock *sk = sock->sk;
-
-	/* Twice that with what the kernel needs itself; it does not change by itself any more, nor does the window. */
-	sock_set_rcvbuf(sk, SSI_TCP_BULK_BYTES);
-	lock_sock(sk);
-	WRITE_ONCE(tcp_sk(sk)->window_clamp, SSI_TCP_BULK_BYTES);
-	release_sock(sk);
+	/* It is doubled, for what the kernel needs beside the bytes: so much memory, of which the window is a part. */
+	sock_set_rcvbuf(sock->sk, SSI_TCP_BULK_BYTES / 2);
 }
 EXPORT_SYMBOL_GPL(ssi_tcp_for_bulk);
 

@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "clms_memory_is_taken",
         promise: "while programs take all memory of two nodes, the master's too, and are killed for it, nobody is taken for dead and \
                   calls complete",
-        faults: "processes on nodes 1 and 2 that grow until the kernel kills them, one after the other, for 20 s",
+        faults: "processes on nodes 1 and 2 that grow until the kernel kills them, for at least 20 s",
         fresh: true,
         // The kernel tells whom it kills, and how much memory there was.
         expected: &["Call Trace:"],
@@ -65,7 +65,8 @@ fn memory_is_taken(c: &Context) -> Result<()> {
     for node in [1, 2] {
         let killed: u32 = c.sh(node, "dmesg | grep -c 'Killed process .*(tail)'")?.parse()?;
         println!("# node {node}: {killed} killed, {rounds} rounds of calls");
-        ensure!(killed >= 2, "node {node}: its memory was taken {killed} times");
+        // One may take half a minute: the kernel looks everywhere else before.
+        ensure!(killed >= 1, "node {node}: its memory was never taken");
     }
     same("the view", cluster::agree(c, &[1, 2, 3], 10)?, before)
 }

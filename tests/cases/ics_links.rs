@@ -57,6 +57,12 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "ics_control_carries_l4",
+        promise: "short requests of class L4 go on one stream, and no others do; it and heartbeats are marked CS6, the other streams not",
+        run: control_carries_l4,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "ics_control_passes_bulk_and_the_rest",
         promise: "while calls of 1 MiB and many short ones fill the way between two nodes, a short call of class L4 takes no \
                   longer than one of class L0, and at most a quarter of the time of one of 1 MiB",
@@ -357,4 +363,67 @@ fn bulk_delays_nobody(c: &Context) -> Result<()> {
     println!("# empty calls, p50 and p99 in us: idle {idle:?}, beside bulk {busy:?}; 1 MiB beside bulk {large:?}");
     ensure!(busy.0 * 4 <= large.0 && busy.1 <= large.1, "empty calls {busy:?}, calls of 1 MiB {large:?}");
     Ok(())
+}
+
+/// CS6, as the byte of an IPv4 header has it.
+const CS6: u8 = 0xc0;
+
+fn control_carries_l4(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    // The streams beside the main one have come by then: what is asked before takes that.
+    c.until("a call of class L4 is marked", 10, || Ok(requests(c, 6, 100)?.iter().any(|r| r.is_marked).then_some(())))?;
+    // Class, and bytes.
+    for (class, bytes) in [(6, 100), (6, 20_000), (0, 100), (1, 100), (5, 100)] {
+        let seen = requests(c, class, bytes)?;
+        let is_control = class == 6 && bytes < 8192;
+        ensure!(seen.len() >= 5, "class {class}, {bytes} bytes: only {seen:?}");
+        ensure!(seen.iter().all(|r| r.is_marked == is_control), "class {class}, {bytes} bytes: {seen:?}");
+    }
+    Ok(())
+}
+
+/// A request that began a segment.
+#[derive(Debug)]
+struct Seen {
+    is_marked: bool,
+}
+
+/// Those of a class, from node 1 to node 2, that were on the way while it made ten such calls. Heartbeats beside them are all marked.
+fn requests(c: &Context, class: u8, bytes: u32) -> Result<Vec<Seen>> {
+    let file = c.scratch.join("requests.pcap");
+    c.client.capture(Some(&file), None, false)?;
+    let echo = "/sys/kernel/debug/ssi/ics_echo";
+    let said = c.sh(1, &format!("echo 2 {class} 10 {bytes} 1 0 >{echo} && sleep 0.3 && cat {echo}"));
+    c.client.capture(None, None, false)?;
+    let said = said?;
+    ensure!(said.starts_with("calls 10 errors 0 "), "{said}");
+    let capture = std::fs::read(&file)?;
+    let (mut at, mut seen, mut heartbeats) = (24, Vec::new(), 0);
+    while let Some(len) = capture.get(at + 8..at + 12) {
+        let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
+        let frame = capture.get(at + 16..at + 16 + len).context("half a frame")?;
+        at += 16 + len;
+        // IPv4 without options.
+        if frame.get(12..15) != Some(&[8, 0, 0x45]) {
+            continue;
+        }
+        let (tos, protocol) = (frame[15], frame[23]);
+        let payload = match protocol {
+            6 => frame.get(34 + usize::from(frame[46] >> 4) * 4..).unwrap_or(&[]),
+            17 => frame.get(42..).unwrap_or(&[]),
+            _ => continue,
+        };
+        if protocol == 17 && payload.starts_with(b"SSIB") {
+            heartbeats += 1;
+            ensure!(tos == CS6, "a heartbeat is marked {tos:#x}");
+        }
+        // The head of a request of Echo: its service, kind and class.
+        let is_request = payload.starts_with(b"SSI1") && payload.get(56..58) == Some(&[2, 0]) && payload.get(60..62) == Some(&[1, class]);
+        if protocol == 6 && is_request {
+            // The lower two bits are the network's.
+            seen.push(Seen { is_marked: tos & 0xfc == CS6 });
+        }
+    }
+    ensure!(heartbeats > 0, "no heartbeats in {} bytes", capture.len());
+    Ok(seen)
 }
