@@ -22,6 +22,11 @@ const fn period(number: u64) -> u64 {
     number >> PERIOD_BITS
 }
 
+/// Whether a heartbeat is of so long before another one of its life that it is no late one.
+pub(crate) const fn is_long_ago(number: u64, newest: u64) -> bool {
+    period(newest).saturating_sub(period(number)) >= MISSED
+}
+
 /// What is heard of one node, link by link.
 ///
 /// # Invariants

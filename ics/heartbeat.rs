@@ -32,9 +32,9 @@ pub(crate) const SAYS: usize = 176;
 pub(crate) enum News {
     /// It is the newest of its node.
     New,
-    /// It came before: the other links bring the same one, and so may a stranger.
+    /// It came before, as the other links bring the same one, and so may a stranger; or it is a little late.
     Again,
-    /// A newer one came before, or one of a later life; or it is of no node of the table.
+    /// A newer one came long before, or one of a later life; or it is of no node of the table.
     Old,
 }
 

@@ -7,6 +7,7 @@
 use crate::admission;
 use crate::admission::Failed;
 use crate::admission::Session;
+use crate::hearing;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -695,6 +696,8 @@ impl Net {
             return News::Old;
         };
         match (incarnation, seq).cmp(&(h.1, h.2)) {
+            // Two threads of its sender, or the network, have changed places: nobody need be told.
+            Ordering::Less if incarnation == h.1 && !hearing::is_long_ago(seq, h.2) => News::Again,
             Ordering::Less => News::Old,
             Ordering::Equal => News::Again,
             Ordering::Greater => {

@@ -13,6 +13,7 @@ use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Head;
 use crate::frame::TAG;
+use crate::hearing::PERIOD_BITS;
 use crate::heartbeat::Answer;
 use crate::heartbeat::News;
 use crate::keyring::Key;
@@ -57,6 +58,31 @@ mod tests {
         let is_old = net.news(two, Incarnation(7), 6) == News::Old;
         assert!(is_old);
         assert_eq!(answered(7, 6), (9, 0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_a_little_late_is_not_stale() -> Result {
+        Scene::begin()?;
+        let (_hub, node, _stranger) = one_node()?;
+        let (net, two) = (node.net(), id(2)?);
+        let number = |period: u64, n: u64| period << PERIOD_BITS | n;
+        let hear = |life, number| match net.news(two, Incarnation(life), number) {
+            News::New => "new",
+            News::Again => "again",
+            News::Old => "old",
+        };
+        let heard = [
+            hear(9, number(100, 2)),
+            hear(9, number(100, 2)),
+            hear(9, number(100, 1)),
+            hear(9, number(98, 5)),
+            hear(9, number(97, 5)),
+            hear(8, number(100, 3)),
+            hear(9, number(100, 3)),
+        ];
+        let want = ["new", "again", "again", "again", "old", "old", "new"];
+        assert_eq!(heard, want);
         Ok(())
     }
 
