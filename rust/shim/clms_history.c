@@ -24,7 +24,7 @@ int ssi_clms_put_transition(struct sk_buff *msg, const struct ssi_clms_transitio
 }
 
 /* Sends what was put, or drops it. */
-static int ssi_clms_answer(struct sk_buff *msg, void *head, int ret, struct genl_info *info)
+int ssi_clms_answer(struct sk_buff *msg, void *head, int ret, struct genl_info *info)
 {
 	if (ret) {
 		nlmsg_free(msg);

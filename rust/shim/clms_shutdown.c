@@ -53,10 +53,7 @@ int ssi_clms_nl_shutdown_state_doit(struct sk_buff *skb, struct genl_info *info)
 	    nla_put_u32(msg, SSI_CLMS_A_SHUTDOWN_MOVED, s.moved) ||
 	    nla_put_u32(msg, SSI_CLMS_A_SHUTDOWN_ENDED, s.ended) ||
 	    nla_put_u32(msg, SSI_CLMS_A_SHUTDOWN_LEFT, s.left) ||
-	    nla_put_u32(msg, SSI_CLMS_A_SHUTDOWN_PROCESS, s.process)) {
-		nlmsg_free(msg);
-		return -EMSGSIZE;
-	}
-	genlmsg_end(msg, head);
-	return genlmsg_reply(msg, info);
+	    nla_put_u32(msg, SSI_CLMS_A_SHUTDOWN_PROCESS, s.process))
+		ret = -EMSGSIZE;
+	return ssi_clms_answer(msg, head, ret, info);
 }
