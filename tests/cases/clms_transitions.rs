@@ -2,6 +2,7 @@
 
 //! How nodes changed their states: the history, who is told, libcluster.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,11 +21,11 @@ use crate::runner::Case;
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "clms_libcluster_follows",
-        promise: "C programs, built with pkg-config, shared and static, follow transitions by SIGCLUSTER and miss none; \
-                  whoever is exec'd after is not hit; an ordinary user may",
+        promise: "C programs, built with pkg-config, shared, static and in the guest, follow transitions by SIGCLUSTER and miss \
+                  none; whoever is exec'd after is not hit; an ordinary user may",
         faults: "power cut of node 3",
         root: Root::Debian,
-        seconds: 120,
+        seconds: 180,
         run: libcluster,
         ..Case::DEFAULT
     },
@@ -163,14 +164,29 @@ fn lose_and_regain_3(c: &Context) -> Result<(u64, u64)> {
     Ok((without, cluster::status(c, 1)?.view))
 }
 
+/// What `make install` installs, for the guest, and a program that a user builds there.
+const BUILD: &str = "export PKG_CONFIG_PATH=/shared/installed/lib/pkgconfig
+gcc -std=gnu11 -O2 -Wall -Wextra -Werror $(pkg-config --cflags libcluster) -o /shared/installed/transitions \
+    /shared/installed/transitions.c $(pkg-config --libs libcluster) -Wl,-rpath,/shared/installed/lib";
+
+fn build_in_guest(c: &Context, node: u32) -> Result<()> {
+    let to = c.client.dir().join("shared/installed");
+    let copied = Command::new("cp").arg("-a").arg(c.places.top.join("build/stage")).arg(&to).status()?;
+    ensure!(copied.success(), "build/stage: run tests/programs/build.sh");
+    std::fs::copy(c.places.top.join("tests/programs/libcluster/transitions.c"), to.join("transitions.c"))?;
+    c.sh(node, BUILD).map(drop)
+}
+
 fn libcluster(c: &Context) -> Result<()> {
     settle(c, &[1, 2, 3])?;
     let dir = "/usr/lib/ssi-tests";
     let user = "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all";
+    build_in_guest(c, 1)?;
     start(c, 1, "simple", &format!("{user} {dir}/transitions 2"))?;
+    start(c, 1, "built", &format!("{user} /shared/installed/transitions -d 5"))?;
     start(c, 2, "detailed", &format!("{dir}/transitions-static -d -h 5"))?;
     let other = c.background(2, &[&format!("{dir}/transitions"), "-x", "sleep", "1000"])?;
-    for file in ["simple", "detailed"] {
+    for file in ["simple", "built", "detailed"] {
         same(file, lines(c, file, 1, 10)?, ["up 1 2 3"])?;
     }
     same("a user sets facts", c.exec_as("user", 2, &[&format!("{dir}/transitions"), "-s", "7"])?.code, 1)?;
@@ -191,9 +207,10 @@ fn libcluster(c: &Context) -> Result<()> {
     let (simple, simple_ids) = told("simple", 2)?;
     same("simple", simple, ["3 2 4 4", "3 1 2 1"])?;
     let (detailed, ids) = told("detailed", 5)?;
-    same("detailed", detailed, ["3 2 4 4", "3 4 5 4", "3 5 7 4", "3 7 1 1", "3 1 2 1"])?;
+    same("detailed", &detailed[..], ["3 2 4 4", "3 4 5 4", "3 5 7 4", "3 7 1 1", "3 1 2 1"])?;
     same("numbers of the simple ones on the other node", simple_ids, [ids[0], ids[4]])?;
     ensure!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    same("the one that was built in the guest", told("built", 5)?, (detailed.clone(), ids.clone()))?;
     same(
         "their views",
         ids.iter().map(|id| id >> 24).collect::<Vec<_>>(),

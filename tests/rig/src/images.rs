@@ -56,6 +56,9 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "ipmitool",
     "openipmi",
     "initramfs-tools-core",
+    "gcc",
+    "libc6-dev",
+    "pkgconf",
 ];
 
 /// The package of `fence_ipmilan`: Debian 12 has all agents in one, whose dependencies are those of all.
