@@ -5,7 +5,8 @@
 //! stream.
 //!
 //! The rules are those of `ics/peer/asking.rs`, `answering.rs`, `opening.rs` and `beside.rs`; the list of open calls is judged by
-//! the very code. Each rule that a search is told to break leads to a call that is done twice.
+//! the very code. Each rule that a search is told to break leads to a call that is done twice, or to a stream that is torn
+//! though its peer is honest. A stream that is lost while those beside it go on is one that nothing is read from any more.
 
 use crate::open::Open;
 use std::collections::BTreeMap;
@@ -62,6 +63,18 @@ struct Most {
     calls: &'static [usize],
     /// Main streams.
     streams: usize,
+    /// What is sent again is looked at one step after the other, not all of it in one.
+    by_steps: bool,
+}
+
+impl Most {
+    fn new(calls: &'static [usize], streams: usize) -> Self {
+        Self { calls, streams, by_steps: false }
+    }
+
+    fn steps(calls: &'static [usize], streams: usize) -> Self {
+        Self { by_steps: true, ..Self::new(calls, streams) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,13 +85,43 @@ struct Rules {
     awaits_again: bool,
     /// An answer is forgotten by the count of the lane that its reply went on.
     counts_apart: bool,
+    /// A cancel of what is in hand is left to who has it there.
+    leaves_what_is_in_hand: bool,
 }
 
 const RULES: Rules = Rules {
     judges_numbers: true,
     awaits_again: true,
     counts_apart: true,
+    leaves_what_is_in_hand: true,
 };
+
+/// What must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    /// A call is done twice.
+    Twice,
+    /// The stream of an honest peer is torn.
+    Torn,
+}
+
+/// Who sends all again on a stream, one call after the other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Sender {
+    on: usize,
+    /// What is left, the last one first.
+    left: Vec<u64>,
+    at: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Stage {
+    Next,
+    /// It has this one in hand.
+    Taken(u64),
+    /// It has sent this one.
+    Sent(u64),
+}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
@@ -94,11 +137,14 @@ struct World {
     went_on: BTreeMap<u64, (usize, usize)>,
     /// A stream on which it has said what is open, that nobody else knows yet.
     coming: Option<(usize, Vec<u64>, u64)>,
+    senders: Vec<Sender>,
+    in_hand: BTreeSet<u64>,
     // The end that answers.
     main: Option<usize>,
     opened: Option<usize>,
     answers: BTreeMap<u64, Kept>,
     done: BTreeMap<u64, u32>,
+    is_torn: bool,
 }
 
 impl World {
@@ -113,10 +159,13 @@ impl World {
             on: None,
             went_on: BTreeMap::new(),
             coming: None,
+            senders: Vec::new(),
+            in_hand: BTreeSet::new(),
             main: None,
             opened: None,
             answers: BTreeMap::new(),
             done: BTreeMap::new(),
+            is_torn: false,
         }
     }
 
@@ -152,21 +201,59 @@ impl World {
         self.coming = Some((number, list, below));
     }
 
-    /// The asker uses it. That what is sent again is not sent all at once changes nothing here: each is looked at once.
+    /// The asker uses it, and begins to send all again.
     fn use_it(&mut self) {
         let Some((on, list, below)) = self.coming.take() else { return };
         self.on = Some(on);
         self.streams[on].lanes[0].is_askers = true;
-        for xid in list.into_iter().chain(below..self.next) {
-            let is_open = self.pending.contains(&xid);
-            self.went_on.insert(xid, (on, 0));
-            self.send(on, 0, if is_open { Frame::Request(xid) } else { Frame::Cancel(xid) });
+        let mut left: Vec<u64> = list.into_iter().chain(below..self.next).collect();
+        left.reverse();
+        self.senders.push(Sender { on, left, at: Stage::Next });
+        while !self.most.by_steps && !self.senders.is_empty() {
+            self.send_again(0);
         }
+    }
+
+    /// The next step of a sender; each is one look at the table, or one frame.
+    fn send_again(&mut self, n: usize) {
+        let Sender { on, at, .. } = self.senders[n];
+        let is_used = self.on == Some(on);
+        self.senders[n].at = match at {
+            Stage::Next => {
+                let Some(xid) = self.senders[n].left.pop().filter(|_| is_used) else {
+                    self.senders.remove(n);
+                    return;
+                };
+                if self.pending.contains(&xid) {
+                    self.in_hand.insert(xid);
+                    Stage::Taken(xid)
+                } else {
+                    self.send(on, 0, Frame::Cancel(xid));
+                    Stage::Next
+                }
+            }
+            Stage::Taken(xid) => {
+                self.send(on, 0, Frame::Request(xid));
+                Stage::Sent(xid)
+            }
+            Stage::Sent(xid) => {
+                if !self.pending.contains(&xid) {
+                    self.send(on, 0, Frame::Cancel(xid));
+                } else if is_used {
+                    self.in_hand.remove(&xid);
+                    self.went_on.insert(xid, (on, 0));
+                }
+                Stage::Next
+            }
+        };
     }
 
     fn give_up(&mut self, xid: u64) {
         self.pending.remove(&xid);
         self.given_up.insert(xid);
+        if self.rules.leaves_what_is_in_hand && self.in_hand.contains(&xid) {
+            return;
+        }
         if let Some(on) = self.on {
             // On the lane of its request, if that is still there.
             let went = self.went_on.get(&xid).filter(|w| w.0 == on);
@@ -241,7 +328,7 @@ impl World {
             }
             Frame::Request(xid) => {
                 let is_again = self.answers.get(&xid).is_none_or(|k| k.comes_again);
-                assert!(is_again || self.rules != RULES, "an honest peer is torn");
+                self.is_torn |= !is_again;
                 if self.came_again(xid) {
                     return;
                 }
@@ -330,6 +417,9 @@ impl World {
             None if self.streams.len() < self.most.streams => step(&Self::say_open),
             None => {}
         }
+        for n in 0..self.senders.len() {
+            step(&|w| w.send_again(n));
+        }
         for xid in &self.pending {
             step(&|w| w.give_up(*xid));
         }
@@ -369,7 +459,9 @@ impl World {
     fn drop_unread(&mut self) {
         for (n, stream) in self.streams.iter_mut().enumerate() {
             let is_left = stream.was_attached && self.main != Some(n);
-            let is_used = self.on == Some(n) || self.coming.as_ref().is_some_and(|c| c.0 == n);
+            let is_used = self.on == Some(n)
+                || self.coming.as_ref().is_some_and(|c| c.0 == n)
+                || self.senders.iter().any(|s| s.on == n);
             for lane in &mut stream.lanes {
                 match (is_left, is_used) {
                     (true, false) => *lane = Lane::default(),
@@ -380,8 +472,11 @@ impl World {
         }
     }
 
-    fn is_done_once(&self) -> bool {
-        self.done.values().all(|n| *n <= 1)
+    fn is(&self, wrong: Wrong) -> bool {
+        match wrong {
+            Wrong::Twice => self.done.values().any(|n| *n > 1),
+            Wrong::Torn => self.is_torn,
+        }
     }
 
     /// A stream comes and stays, and all that can be done is done.
@@ -391,7 +486,9 @@ impl World {
         self.use_it();
         self.attach(self.streams.len() - 1);
         loop {
-            if let Some(lane) = self.can_read().first() {
+            if !self.senders.is_empty() {
+                self.send_again(0);
+            } else if let Some(lane) = self.can_read().first() {
                 self.read(*lane);
             } else if let Some(xid) = self.open_answers().first() {
                 self.finish(*xid);
@@ -414,22 +511,23 @@ impl World {
         }
         w.settle();
         assert!(w.answers.is_empty(), "kept for nobody");
-        assert!(w.is_done_once());
+        assert!(!w.is(Wrong::Twice) && !w.is(Wrong::Torn));
     }
 }
 
-/// How many worlds there are, or `None` if in one of them a call is done twice.
-fn search(calls: &'static [usize], streams: usize, rules: Rules) -> Option<usize> {
+/// How many worlds there are, or `None` if in one of them something is wrong in that way.
+fn search(most: Most, rules: Rules, wrong: Wrong) -> Option<usize> {
     let mut known = HashSet::new();
-    let mut todo = vec![World::new(Most { calls, streams }, rules)];
+    let mut todo = vec![World::new(most, rules)];
     while let Some(w) = todo.pop() {
-        if !w.is_done_once() {
+        if w.is(wrong) {
             return None;
         }
         if !known.insert(w.clone()) {
             continue;
         }
         if rules == RULES {
+            assert!(!w.is(Wrong::Torn), "the stream of an honest peer is torn");
             w.check_end();
         }
         todo.extend(w.steps());
@@ -439,9 +537,15 @@ fn search(calls: &'static [usize], streams: usize, rules: Rules) -> Option<usize
 
 #[test]
 fn calls_are_done_once_over_torn_streams() {
-    for (calls, streams) in [(&[0][..], 3), (&[1], 2), (&[0, 0], 2), (&[0, 1], 2), (&[1, 2], 1)] {
-        let n = search(calls, streams, RULES).expect("a call is done twice");
-        println!("calls on lanes {calls:?}, {streams} main streams: {n} worlds");
+    for most in [
+        Most::steps(&[0], 3),
+        Most::steps(&[1], 2),
+        Most::new(&[0, 0], 2),
+        Most::new(&[0, 1], 2),
+        Most::new(&[1, 2], 1),
+    ] {
+        let n = search(most, RULES, Wrong::Twice).expect("a call is done twice");
+        println!("{most:?}: {n} worlds");
         assert!(n > 5_000, "{n} worlds");
     }
 }
@@ -450,19 +554,26 @@ fn calls_are_done_once_over_torn_streams() {
 #[test]
 fn a_late_stream_that_is_not_refused_does_calls_twice() {
     let rules = Rules { judges_numbers: false, ..RULES };
-    assert_eq!(search(&[0], 3, rules), None);
+    assert_eq!(search(Most::new(&[0], 3), rules, Wrong::Twice), None);
 }
 
 /// On a lane of its own a later call says that the reply has arrived, while the request is on its way once more.
 #[test]
 fn an_answer_that_is_forgotten_before_its_call_came_again_is_made_twice() {
     let rules = Rules { awaits_again: false, ..RULES };
-    assert_eq!(search(&[0, 1], 2, rules), None);
+    assert_eq!(search(Most::new(&[0, 1], 2), rules, Wrong::Twice), None);
 }
 
 /// Replies on one lane are not those on another.
 #[test]
 fn an_answer_that_is_forgotten_by_the_count_of_another_lane_is_made_twice() {
     let rules = Rules { counts_apart: false, ..RULES };
-    assert_eq!(search(&[0, 1, 0], 2, rules), None);
+    assert_eq!(search(Most::new(&[0, 1, 0], 2), rules, Wrong::Twice), None);
+}
+
+/// The cancel comes first, and takes the place of the request.
+#[test]
+fn a_cancel_that_overtakes_what_is_in_hand_tears_the_stream() {
+    let rules = Rules { leaves_what_is_in_hand: false, ..RULES };
+    assert_eq!(search(Most::steps(&[0], 2), rules, Wrong::Torn), None);
 }
