@@ -48,6 +48,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::kthread::Memory;
 use ssi::wait::Event;
 use ssi::wait::Queue;
 
@@ -594,6 +595,16 @@ pub(crate) fn replica() -> Option<Arc<Replica>> {
     CURRENT.lock().as_ref().map(|m| m.replica.clone())
 }
 
+/// Starts a thread of the membership. What waits for writing may wait for what this thread does.
+fn start(threads: &mut KVec<KThread>, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
+    let thread = KThread::run(name, move || {
+        let _memory = Memory::without_io();
+        f();
+    })?;
+    threads.push(thread, GFP_KERNEL)?;
+    Ok(())
+}
+
 /// Joins. Sleeps until this node is a member, or a signal comes.
 ///
 /// # Errors
@@ -709,37 +720,21 @@ pub(crate) fn join(args: JoinArgs) -> Result {
     let mut threads = KVec::new();
     let started = (|| {
         let t = m.clone();
-        threads.push(
-            KThread::run(c"clms_view", move || t.carry_out())?,
-            GFP_KERNEL,
-        )?;
+        start(&mut threads, c"clms_view", move || t.carry_out())?;
         let t = m.clone();
-        threads.push(
-            KThread::run(c"clms_fence", move || t.run_fencing())?,
-            GFP_KERNEL,
-        )?;
+        start(&mut threads, c"clms_fence", move || t.run_fencing())?;
         let t = m.clone();
-        threads.push(KThread::run(c"clms_beat", move || t.beat())?, GFP_KERNEL)?;
+        start(&mut threads, c"clms_beat", move || t.beat())?;
         let r = m.replica.clone();
-        threads.push(
-            KThread::run(c"clms_registry", move || r.serve())?,
-            GFP_KERNEL,
-        )?;
+        start(&mut threads, c"clms_registry", move || r.serve())?;
         if m.is_witness() {
             // Nobody is told of its records, and it serves nobody.
             return Ok(());
         }
         let r = m.replica.clone();
-        threads.push(
-            KThread::run(c"clms_watch", move || registry::tell(&r))?,
-            GFP_KERNEL,
-        )?;
+        start(&mut threads, c"clms_watch", move || registry::tell(&r))?;
         let r = m.replica.clone();
-        threads.push(
-            KThread::run(c"clms_keys", move || keys::serve(&r))?,
-            GFP_KERNEL,
-        )?;
-        Ok(())
+        start(&mut threads, c"clms_keys", move || keys::serve(&r))
     })();
     *running = Some(Running {
         lease: m.lease.run(),

@@ -36,6 +36,8 @@ pub(crate) enum News {
     Again,
     /// A newer one came long before, or one of a later life; or it is of no node of the table.
     Old,
+    /// It is of a later life than a member's that was heard just now: of another machine.
+    Twin,
 }
 
 /// A heartbeat that has passed its checks.
@@ -218,6 +220,11 @@ impl Datagram {
             News::Again => return Err(EALREADY),
             News::Old => {
                 refuse(Refused::Stale, Some(node), "an old heartbeat");
+                return Err(ESTALE);
+            }
+            News::Twin => {
+                let what = "a heartbeat of a machine that takes a member's number: correct what it joins as";
+                refuse(Refused::Stale, Some(node), what);
                 return Err(ESTALE);
             }
         }

@@ -21,6 +21,7 @@ mod link;
 mod loopback;
 mod net;
 mod netlink;
+mod newest;
 mod open;
 mod peer;
 mod pool;

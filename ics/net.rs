@@ -7,7 +7,6 @@
 use crate::admission;
 use crate::admission::Failed;
 use crate::admission::Session;
-use crate::hearing;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -22,6 +21,7 @@ use crate::keyring::Second;
 use crate::lane::Lane;
 use crate::lane::Side;
 use crate::link::Link;
+use crate::newest::Newest;
 use crate::peer::Peer;
 use crate::pool;
 use crate::pool::Pool;
@@ -34,7 +34,6 @@ use crate::release::Speaks;
 use crate::service::Caller;
 use crate::transport::Stream;
 use crate::transport::Transport;
-use core::cmp::Ordering;
 use kernel::prelude::*;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
@@ -50,6 +49,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::kthread::Memory;
 use ssi::machine;
 use ssi::net::Address;
 use ssi::net::Ipv4;
@@ -185,9 +185,8 @@ pub(crate) struct Net {
     /// Told when a stream is to be torn, and at the stop.
     #[pin]
     condemned: Event,
-    /// Lock: level 15 `ics::heard`, spin; a leaf: the last heartbeat of each node.
     #[pin]
-    heard: SpinLock<KVec<(NodeId, Incarnation, u64)>>,
+    pub(crate) newest: Newest,
     /// Lock: level 13 `ics::keys`, spin.
     #[pin]
     keys: SpinLock<Keys>,
@@ -395,11 +394,14 @@ impl Net {
     }
 
     fn connect_beside(&self, side: Side, peer: &Arc<Peer>, main: &Arc<Link>) {
+        let memory = Memory::without_io();
         let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
             return;
         };
         let lane = Lane::Beside(side, main.id);
-        match admission::connect(&self.me, self.ring(), &stream, peer.node, lane) {
+        let session = admission::connect(&self.me, self.ring(), &stream, peer.node, lane);
+        drop(memory);
+        match session {
             Ok(session) => {
                 if let Ok(link) = main.beside(side, stream, session) {
                     self.serve_beside(peer, main, &link);
@@ -478,6 +480,7 @@ impl Net {
 
     /// A stream over one link of a node, until it is torn.
     fn connect_over(&self, peer: &Arc<Peer>, over: usize) {
+        let _memory = Memory::without_io();
         let Ok(stream) = self.transport.connect(peer, over) else {
             return;
         };
@@ -494,6 +497,7 @@ impl Net {
     /// Handshake and service of a stream that somebody else began.
     fn accepted(&self, stream: Stream, accepted: &Accepted) {
         let address = stream.peer();
+        let memory = Memory::without_io();
         let session = if self.is_of_table(address.ip) {
             admission::accept(&self.me, |node| self.key_towards(node).0, &stream)
         } else {
@@ -501,6 +505,7 @@ impl Net {
             let what = "an address that no other node has: correct clustertab or wireguard.toml";
             Err(Failed::Refused(what))
         };
+        drop(memory);
         match session {
             Ok(session) => {
                 let node = session.node;
@@ -603,11 +608,14 @@ impl Net {
             let mut brought = None;
             let news = |node, incarnation, seq| {
                 let peer = self.peer(node);
+                let is_member = peer.as_ref().is_some_and(|p| p.is_member());
                 let on = peer.and_then(|p| {
                     let link = p.link_of(from.ip)?;
                     Some((p, link))
                 });
-                let news = match (self.news(node, incarnation, seq), &on) {
+                let now_ms = machine::monotonic_ns() / 1_000_000;
+                let news = self.newest.news(node, incarnation, seq, is_member, now_ms);
+                let news = match (news, &on) {
                     // Late, on a link that is slower than another one.
                     (News::Old, Some((p, l))) if p.is_new_on(*l, incarnation, seq) => News::Again,
                     (news, _) => news,
@@ -675,37 +683,6 @@ impl Net {
             said.1 = Some(h.keys);
         }
     }
-
-    /// What is said to a node: `clms`'s answer, or that a later life of it was heard, which `clms` need not have understood.
-    pub(crate) fn answer(&self, node: NodeId, answer: Answer) -> Answer {
-        let heard = self.heard.lock();
-        match heard.iter().find(|h| h.0 == node) {
-            Some(h) if h.1 > answer.incarnation => Answer {
-                incarnation: h.1,
-                seq: 0,
-                supports: 0,
-            },
-            _ => answer,
-        }
-    }
-
-    /// What a heartbeat is; a new one is the newest from then on.
-    pub(crate) fn news(&self, node: NodeId, incarnation: Incarnation, seq: u64) -> News {
-        let mut heard = self.heard.lock();
-        let Some(h) = heard.iter_mut().find(|h| h.0 == node) else {
-            return News::Old;
-        };
-        match (incarnation, seq).cmp(&(h.1, h.2)) {
-            // Two threads of its sender, or the network, have changed places: nobody need be told.
-            Ordering::Less if incarnation == h.1 && !hearing::is_long_ago(seq, h.2) => News::Again,
-            Ordering::Less => News::Old,
-            Ordering::Equal => News::Again,
-            Ordering::Greater => {
-                (h.1, h.2) = (incarnation, seq);
-                News::New
-            }
-        }
-    }
 }
 
 fn thread_entry(thread: KThread, a: Arc<Accepted>) -> (KThread, Arc<Accepted>) {
@@ -729,7 +706,7 @@ impl Running {
         let room = config.nodes.len().max(MAX_PEERS);
         let said = KVec::with_capacity(room, GFP_KERNEL)?;
         let peers = Arc::new(KVec::new(), GFP_KERNEL)?;
-        let heard = KVec::with_capacity(room, GFP_KERNEL)?;
+        let newest = Newest::new(room)?;
         let net = Arc::pin_init(
             pin_init!(Net {
                 me,
@@ -741,7 +718,7 @@ impl Running {
                 stopping: Atomic::new(0),
                 stopped <- Event::new(),
                 condemned <- Event::new(),
-                heard <- kernel::new_spinlock!(heard, "ics::heard"),
+                newest <- newest,
                 keys <- kernel::new_spinlock!(Keys { ring, said }, "ics::keys"),
                 accepted <- kernel::new_mutex!(KVec::new(), "ics::accepted"),
             }),
@@ -779,13 +756,7 @@ impl Running {
         self.reap();
         let node = n.node;
         let peer = Peer::new(node, n.addresses, n.port, net.pool.clone())?;
-        {
-            let mut heard = net.heard.lock();
-            heard.retain(|h| h.0 != node);
-            heard
-                .push_within_capacity((node, Incarnation(0), 0))
-                .map_err(|_| ENOSPC)?;
-        }
+        net.newest.add(node)?;
         {
             let mut keys = net.keys.lock();
             keys.said.retain(|s| s.0 != node);
@@ -823,7 +794,7 @@ impl Running {
             list.push(p.clone(), GFP_KERNEL)?;
         }
         net.set_peers(list)?;
-        net.heard.lock().retain(|h| h.0 != node);
+        net.newest.remove(node);
         net.keys.lock().said.retain(|s| s.0 != node);
         if let Some(peer) = gone {
             peer.close();
@@ -867,7 +838,11 @@ impl Running {
 
     fn spawn(&mut self, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
         self.threads.reserve(1, GFP_KERNEL)?;
-        self.threads.push(KThread::run(name, f)?, GFP_KERNEL)?;
+        let thread = KThread::run(name, move || {
+            let _memory = Memory::without_io();
+            f();
+        })?;
+        self.threads.push(thread, GFP_KERNEL)?;
         Ok(())
     }
 }
@@ -949,7 +924,7 @@ pub fn send_heartbeat(node: NodeId, seq: u64, answer: Answer, says: &[u8; SAYS])
     if let Some(p) = net.peer(node) {
         // A release is followed by one that speaks its version too: the oldest is what both are likely to understand.
         let version = p.version().unwrap_or(net.me.speaks.oldest);
-        let answer = net.answer(node, answer);
+        let answer = net.newest.answer(node, answer);
         let keys = net.key_towards(node);
         let d = Datagram::new(&net.me, (node, version), keys, seq, answer, says);
         net.transport.send_datagram(&p, d.as_bytes());

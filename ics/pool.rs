@@ -20,6 +20,7 @@ use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
 use ssi::kthread;
 use ssi::kthread::KThread;
+use ssi::kthread::Memory;
 use ssi::kthread::ThreadId;
 use ssi::trace;
 use ssi::wait::Event;
@@ -189,6 +190,8 @@ impl Pool {
             if class == Class::P as usize {
                 kthread::allow_interrupt();
             }
+            // What others wait for who get memory free.
+            let _memory = (class == Class::L4 as usize).then(Memory::from_reserves);
             while let Order::Run(job) = queue.wait() {
                 pool.run(job);
             }

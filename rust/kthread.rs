@@ -8,9 +8,11 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::error::from_err_ptr;
 use kernel::ffi::c_int;
+use kernel::ffi::c_uint;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
 use kernel::str::CStr;
+use kernel::types::NotThreadSafe;
 
 /// A running or ended thread. Dropping it sleeps until it has ended: whoever drops it has told it to.
 ///
@@ -94,6 +96,45 @@ impl Drop for KThread {
 pub fn make_realtime() {
     // SAFETY: Acts on the current thread.
     unsafe { bindings::ssi_kthread_make_realtime() }
+}
+
+/// How the current thread gets memory while this lives. They may be nested.
+pub struct Memory {
+    before: c_uint,
+    _of_the_thread: NotThreadSafe,
+}
+
+impl Memory {
+    fn begin(from_reserves: bool) -> Self {
+        Self {
+            // SAFETY: Acts on the current thread.
+            before: unsafe { bindings::ssi_memory_begin(from_reserves) },
+            _of_the_thread: NotThreadSafe,
+        }
+    }
+
+    /// Without waiting until something has been written: that may need other nodes, and them this thread. It waits until others
+    /// get memory free.
+    ///
+    /// Source: `memalloc_noio_save()`.
+    pub fn without_io() -> Self {
+        Self::begin(false)
+    }
+
+    /// Also what the kernel keeps for getting memory free, without waiting for any. Only for what is little and bounded, and on
+    /// the way to memory that becomes free.
+    ///
+    /// Source: `memalloc_noreclaim_save()`.
+    pub fn from_reserves() -> Self {
+        Self::begin(true)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: It is the thread that it was begun in: this cannot be sent to another.
+        unsafe { bindings::ssi_memory_end(self.before) }
+    }
 }
 
 /// Lets interruptible waits of the current kernel thread be interrupted.

@@ -47,15 +47,16 @@ mod tests {
                 seq,
                 supports: 4,
             };
-            let a = net.answer(two, said);
+            let a = net.newest.answer(two, said);
             (a.incarnation.0, a.seq, a.supports)
         };
         assert_eq!(answered(0, 0), (0, 0, 4));
-        let is_new = net.news(two, Incarnation(9), 5) == News::New;
+        let hear = |life, seq| net.newest.news(two, Incarnation(life), seq, true, 0);
+        let is_new = hear(9, 5) == News::New;
         assert!(is_new);
         assert_eq!(answered(7, 3), (9, 0, 0));
         assert_eq!(answered(9, 5), (9, 5, 4));
-        let is_old = net.news(two, Incarnation(7), 6) == News::Old;
+        let is_old = hear(7, 6) == News::Old;
         assert!(is_old);
         assert_eq!(answered(7, 6), (9, 0, 0));
         Ok(())
@@ -67,10 +68,11 @@ mod tests {
         let (_hub, node, _stranger) = one_node()?;
         let (net, two) = (node.net(), id(2)?);
         let number = |period: u64, n: u64| period << PERIOD_BITS | n;
-        let hear = |life, number| match net.news(two, Incarnation(life), number) {
+        let hear = |life, number| match net.newest.news(two, Incarnation(life), number, true, 0) {
             News::New => "new",
             News::Again => "again",
             News::Old => "old",
+            News::Twin => "twin",
         };
         let heard = [
             hear(9, number(100, 2)),
@@ -82,6 +84,42 @@ mod tests {
             hear(9, number(100, 3)),
         ];
         let want = ["new", "again", "again", "again", "old", "old", "new"];
+        assert_eq!(heard, want);
+        Ok(())
+    }
+
+    /// A machine that takes its number waits, until it is missed, or out.
+    #[test]
+    fn a_member_that_is_heard_is_not_overtaken() -> Result {
+        Scene::begin()?;
+        let (_hub, node, _stranger) = one_node()?;
+        let (net, two) = (node.net(), id(2)?);
+        let hear = |life, seq, is_member, now_ms| match net.newest.news(
+            two,
+            Incarnation(life),
+            seq,
+            is_member,
+            now_ms,
+        ) {
+            News::New => "new",
+            News::Again => "again",
+            News::Old => "old",
+            News::Twin => "twin",
+        };
+        let heard = [
+            hear(8, 1, false, 10_000),
+            hear(9, 1, false, 10_001),
+            hear(10, 1, true, 10_100),
+            hear(9, 2, true, 10_200),
+            hear(10, 2, true, 11_199),
+            hear(10, 3, true, 11_200),
+            hear(9, 3, true, 11_201),
+            hear(11, 1, true, 11_202),
+            hear(11, 2, false, 11_203),
+        ];
+        let want = [
+            "new", "new", "twin", "new", "twin", "new", "old", "twin", "new",
+        ];
         assert_eq!(heard, want);
         Ok(())
     }

@@ -4,6 +4,7 @@
  */
 #include <linux/kthread.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <uapi/linux/sched/types.h>
 #include <linux/export.h>
@@ -14,6 +15,22 @@ struct task_struct *ssi_kthread_current(void)
 	return current;
 }
 EXPORT_SYMBOL_GPL(ssi_kthread_current);
+
+/*
+ * How this thread gets memory from now on: from what is kept for getting memory free, or without waiting until
+ * something has been written. Return: for ssi_memory_end().
+ */
+unsigned int ssi_memory_begin(bool from_reserves)
+{
+	return from_reserves ? memalloc_noreclaim_save() : memalloc_noio_save();
+}
+EXPORT_SYMBOL_GPL(ssi_memory_begin);
+
+void ssi_memory_end(unsigned int flags)
+{
+	memalloc_flags_restore(flags);
+}
+EXPORT_SYMBOL_GPL(ssi_memory_end);
 
 /* Return: a started thread with a count on it, or ERR_PTR. @fn gets @arg once. */
 struct task_struct *ssi_kthread_start(int (*fn)(void *), void *arg, const char *name)

@@ -67,7 +67,8 @@ static struct socket *ssi_socket(int type, int protocol, u32 ip, u16 port)
 static void ssi_tcp_tune(struct socket *sock)
 {
 	sock->sk->sk_use_task_frag = false;
-	sock->sk->sk_allocation = GFP_NOFS;
+	/* What must be written before there is memory may need this very stream. */
+	sock->sk->sk_allocation = GFP_NOIO;
 	tcp_sock_set_nodelay(sock->sk);
 	tcp_sock_set_keepidle(sock->sk, 2);
 	tcp_sock_set_keepintvl(sock->sk, 1);
@@ -146,7 +147,10 @@ EXPORT_SYMBOL_GPL(ssi_tcp_for_bulk);
 /*
  * What is lost is sent again soon, though a peer that stands still gets some of it twice: for few short messages,
  * behind which nothing comes that would show the loss. Both ends do it, as an acknowledgement waits for nearly as
- * long as the other end does. Sleeps.
+ * long as the other end does.
+ *
+ * The socket may use what is kept for getting memory free. It is not cleared of that, as what came by it may still be
+ * in its backlog; nor counted, as the datagram socket is all the time that there are streams. Sleeps.
  *
  * Source: tcp_rtt_estimator(), case TCP_RTO_MIN_US of do_tcp_setsockopt().
  */
@@ -157,6 +161,8 @@ void ssi_tcp_for_control(struct socket *sock)
 
 	ssi_sock_urgent(sk);
 	lock_sock(sk);
+	sock_set_flag(sk, SOCK_MEMALLOC);
+	sk->sk_allocation |= __GFP_MEMALLOC;
 	WRITE_ONCE(inet_csk(sk)->icsk_rto_min, msecs_to_jiffies(SSI_TCP_HURRY_MS));
 	/* A first measure has the least in it, and forgets that only by many further ones. */
 	if (tp->srtt_us) {
@@ -378,11 +384,11 @@ EXPORT_SYMBOL_GPL(ssi_sock_shutdown);
 void ssi_sock_release(struct socket *sock)
 {
 	struct sock *sk = sock->sk;
-	bool is_memalloc = sock_flag(sk, SOCK_MEMALLOC);
+	bool is_counted = sk->sk_type == SOCK_DGRAM;
 
 	sock_hold(sk);
 	sock_release(sock);
-	if (is_memalloc) {
+	if (is_counted) {
 		synchronize_net();
 		sk_clear_memalloc(sk);
 	}

@@ -92,6 +92,8 @@ struct task_struct *ssi_kthread_current(void);
 struct task_struct *ssi_kthread_start(int (*fn)(void *arg), void *arg, const char *name);
 bool ssi_kthread_join(struct task_struct *t);
 void ssi_kthread_make_realtime(void);
+unsigned int ssi_memory_begin(bool from_reserves);
+void ssi_memory_end(unsigned int flags);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);
 void ssi_kthread_interrupted_done(void);

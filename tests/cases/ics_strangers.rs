@@ -7,26 +7,40 @@ use anyhow::ensure;
 use rig::images::Root;
 
 use crate::cluster;
+use crate::cluster::PYTHON;
 use crate::cluster::python;
 use crate::context::Context;
 use crate::context::same;
 use crate::runner::Case;
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "ics_strangers_are_refused",
-    promise: "a stream without admission, a frame or heartbeat with a wrong tag or of an old incarnation is refused, counted \
-              and logged with its sender; members do not notice",
-    root: Root::Debian,
-    join: false,
-    debug: true,
-    seconds: 120,
-    run: strangers,
-    ..Case::DEFAULT
-}];
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "ics_strangers_are_refused",
+        promise: "a stream without admission, a frame or heartbeat with a wrong tag or of an old incarnation, or of a machine that \
+                  takes a member's number, is refused, counted and logged with its sender; members do not notice",
+        root: Root::Debian,
+        join: false,
+        debug: true,
+        seconds: 180,
+        run: strangers,
+        ..Case::DEFAULT
+    },
+    Case {
+        name: "clms_two_machines_one_number",
+        promise: "a node that joins while another machine does under the same number is told so and does not join; it does when that \
+                  one is gone",
+        faults: "heartbeats of node 3 from node 2",
+        root: Root::Debian,
+        debug: true,
+        seconds: 90,
+        run: two_machines,
+        ..Case::DEFAULT
+    },
+];
 
 /// Says one thing to node 1; `step` names it. Prints nothing if node 1 then does what it should.
 const STRANGER: &str = r#"
-import hashlib, socket, struct
+import hashlib, socket, struct, time
 NODE = ('10.73.1.1', 7373)
 def mac(key, *parts, n=32):
     return hashlib.blake2s(b''.join(parts), key=key, digest_size=n).digest()
@@ -207,6 +221,14 @@ elif step == 'heartbeat of another release':
     tell(heartbeat(2, member, 1 << 40, version=VERSION + 1))
 elif step == 'heartbeat of an old life':
     tell(heartbeat(2, member - 1, 1 << 40))
+elif step == "a member's number":
+    tell(heartbeat(2, member + 10**9, 1 << 40))
+elif step == 'lives of node 3':
+    # Another machine that joins under this number. It knows of none of the other's lives.
+    while not os.path.exists('/tmp/enough'):
+        tell(heartbeat(3, time.time_ns() + 10**17, 1 << 40))
+        print('it is heard', flush=True)
+        time.sleep(0.02)
 elif step == 'heartbeat for another node':
     tell(heartbeat(2, member, 1 << 40, to=3))
 elif step == 'heartbeat from before':
@@ -244,8 +266,33 @@ const STEPS: &[(&str, &str, &[&str])] = &[
     // Counted only: the handshake names it.
     ("heartbeat of another release", "version", &[]),
     ("heartbeat of an old life", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
+    ("a member's number", "stale", &["from node 2 at 10.73.1.3:", "takes a member's number"]),
     ("heartbeat from before", "stale", &["from node 2 at 10.73.1.3:", "old heartbeat"]),
 ];
+
+fn two_machines(c: &Context) -> Result<()> {
+    cluster::agree(c, &[1, 2, 3], 20)?;
+    c.sh(3, "cluster leave")?;
+    let before = cluster::agree(c, &[1, 2], 10)?;
+    let script = "python3 -c \"$0\" 'lives of node 3' 0 >/shared/lives";
+    let other = c.background(2, &["sh", "-c", script, &format!("{PYTHON}{STRANGER}")])?;
+    c.until("the other machine speaks", 10, || Ok(c.shared_text("lives")))?;
+
+    let out = c.exec(3, &["timeout", "30", "cluster", "join"])?;
+    let why = "another machine joins under this node's number";
+    ensure!(out.code == 1 && out.error_text().contains(why), "node 3 joins: {out:?}");
+    same("the view", cluster::agree(c, &[1, 2], 1)?, before)?;
+
+    c.sh(2, "touch /tmp/enough")?;
+    c.until("the other machine is gone", 10, || {
+        let is_gone = c.exec(2, &["test", "-d", &format!("/proc/{}", other.pid)])?.code == 1;
+        Ok(is_gone.then_some(()))
+    })?;
+    let out = c.exec(3, &["cluster", "join"])?;
+    ensure!(out.code == 0, "node 3 joins: {out:?}");
+    cluster::agree(c, &[1, 2, 3], 10)?;
+    c.sh(2, "rm /tmp/enough /shared/lives").map(drop)
+}
 
 fn strangers(c: &Context) -> Result<()> {
     for node in 1..=2 {
