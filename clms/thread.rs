@@ -48,7 +48,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
-use ssi::kthread::Memory;
+use ssi::kthread::WithoutIo;
 use ssi::wait::Event;
 use ssi::wait::Queue;
 
@@ -598,7 +598,7 @@ pub(crate) fn replica() -> Option<Arc<Replica>> {
 /// Starts a thread of the membership. What waits for writing may wait for what this thread does.
 fn start(threads: &mut KVec<KThread>, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
     let thread = KThread::run(name, move || {
-        let _memory = Memory::without_io();
+        let _memory = WithoutIo::begin();
         f();
     })?;
     threads.push(thread, GFP_KERNEL)?;

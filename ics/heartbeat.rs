@@ -36,7 +36,9 @@ pub(crate) enum News {
     Again,
     /// A newer one came long before, or one of a later life; or it is of no node of the table.
     Old,
-    /// It is of a later life than a member's that was heard just now: of another machine.
+    /// It is of a later life of a member, of which something may come yet.
+    Early,
+    /// It is of a later life of a member that is heard: of another machine.
     Twin,
 }
 
@@ -218,6 +220,7 @@ impl Datagram {
         match news {
             News::New => {}
             News::Again => return Err(EALREADY),
+            News::Early => return Err(EAGAIN),
             News::Old => {
                 refuse(Refused::Stale, Some(node), "an old heartbeat");
                 return Err(ESTALE);
@@ -421,8 +424,10 @@ mod tests {
         for (to, from) in long.iter_mut().zip(good.as_bytes()) {
             *to = *from;
         }
-        let cases: [(&[u8], News, [u64; 3]); 8] = [
+        let cases: [(&[u8], News, [u64; 3]); 10] = [
             (good.as_bytes(), News::Old, [0, 0, 1]),
+            (good.as_bytes(), News::Twin, [0, 0, 1]),
+            (good.as_bytes(), News::Early, [0, 0, 0]),
             (good.as_bytes(), News::Again, [0, 0, 0]),
             (other_key.as_bytes(), News::New, [0, 1, 0]),
             (for_another.as_bytes(), News::New, [0, 1, 0]),

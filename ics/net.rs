@@ -49,7 +49,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread;
 use ssi::kthread::KThread;
-use ssi::kthread::Memory;
+use ssi::kthread::WithoutIo;
 use ssi::machine;
 use ssi::net::Address;
 use ssi::net::Ipv4;
@@ -349,6 +349,7 @@ impl Net {
 
     /// Serves a stream that has passed admission until it is torn.
     fn serve(&self, peer: &Arc<Peer>, link: &Arc<Link>) {
+        let _memory = WithoutIo::begin();
         let sender = {
             let link = link.clone();
             KThread::run(c"ics_send", move || link.send_waiting())
@@ -394,16 +395,15 @@ impl Net {
     }
 
     fn connect_beside(&self, side: Side, peer: &Arc<Peer>, main: &Arc<Link>) {
-        let memory = Memory::without_io();
+        let memory = WithoutIo::begin();
         let Some(Ok(stream)) = main.over.map(|o| self.transport.connect(peer, o)) else {
             return;
         };
         let lane = Lane::Beside(side, main.id);
-        let session = admission::connect(&self.me, self.ring(), &stream, peer.node, lane);
-        drop(memory);
-        match session {
+        match admission::connect(&self.me, self.ring(), &stream, peer.node, lane) {
             Ok(session) => {
                 if let Ok(link) = main.beside(side, stream, session) {
+                    drop(memory);
                     self.serve_beside(peer, main, &link);
                 }
             }
@@ -421,6 +421,7 @@ impl Net {
 
     /// Serves a stream beside the main one until it is torn.
     fn serve_beside(&self, peer: &Arc<Peer>, main: &Arc<Link>, link: &Arc<Link>) {
+        let memory = WithoutIo::begin();
         let sender = {
             let link = link.clone();
             KThread::run(c"ics_send", move || link.send_waiting())
@@ -431,6 +432,8 @@ impl Net {
         };
         if peer.attach_beside(main, link).is_ok() {
             self.keep_keys(peer);
+            // For so much memory whatever gets it free is waited for.
+            let _memory = (link.side != Some(Side::Bulk)).then_some(memory);
             let _torn = Reception::run(peer, link);
         }
         link.tear();
@@ -480,7 +483,7 @@ impl Net {
 
     /// A stream over one link of a node, until it is torn.
     fn connect_over(&self, peer: &Arc<Peer>, over: usize) {
-        let _memory = Memory::without_io();
+        let _memory = WithoutIo::begin();
         let Ok(stream) = self.transport.connect(peer, over) else {
             return;
         };
@@ -497,7 +500,7 @@ impl Net {
     /// Handshake and service of a stream that somebody else began.
     fn accepted(&self, stream: Stream, accepted: &Accepted) {
         let address = stream.peer();
-        let memory = Memory::without_io();
+        let memory = WithoutIo::begin();
         let session = if self.is_of_table(address.ip) {
             admission::accept(&self.me, |node| self.key_towards(node).0, &stream)
         } else {
@@ -505,7 +508,6 @@ impl Net {
             let what = "an address that no other node has: correct clustertab or wireguard.toml";
             Err(Failed::Refused(what))
         };
-        drop(memory);
         match session {
             Ok(session) => {
                 let node = session.node;
@@ -522,6 +524,7 @@ impl Net {
                     });
                     if let Some((peer, main, link)) = made {
                         accepted.link.populate(link.clone());
+                        drop(memory);
                         if !self.is_stopping() {
                             self.serve_beside(&peer, &main, &link);
                         }
@@ -839,7 +842,7 @@ impl Running {
     fn spawn(&mut self, name: &CStr, f: impl FnOnce() + Send + 'static) -> Result {
         self.threads.reserve(1, GFP_KERNEL)?;
         let thread = KThread::run(name, move || {
-            let _memory = Memory::without_io();
+            let _memory = WithoutIo::begin();
             f();
         })?;
         self.threads.push(thread, GFP_KERNEL)?;

@@ -11,14 +11,26 @@ use kernel::sync::SpinLock;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
-/// A life that was heard so shortly ago goes on: a machine does not start so fast. It says something every 100 ms.
-const ALIVE_MS: u64 = 1000;
+/// A member of which nothing came for so long after a later life of it was heard is over. One that lives says something every
+/// 100 ms.
+const OVER_MS: u64 = 1000;
 
 struct Heard {
     node: NodeId,
     incarnation: Incarnation,
     seq: u64,
-    came_ms: u64,
+    /// When a later life of it was heard first, and it not since.
+    challenged_ms: Option<u64>,
+    /// It was heard after a later life.
+    has_twin: bool,
+}
+
+impl Heard {
+    /// A later life of a member was heard. Returns whether this one is over.
+    fn is_over(&mut self, now_ms: u64) -> bool {
+        let since = *self.challenged_ms.get_or_insert(now_ms);
+        now_ms >= since + OVER_MS
+    }
 }
 
 /// That of each node. A heartbeat is of a life, and has a number in that.
@@ -52,7 +64,8 @@ impl Newest {
             node,
             incarnation: Incarnation(0),
             seq: 0,
-            came_ms: 0,
+            challenged_ms: None,
+            has_twin: false,
         };
         heard.push_within_capacity(none).map_err(|_| ENOSPC)
     }
@@ -76,7 +89,7 @@ impl Newest {
     }
 
     /// What a heartbeat is; a new one is the newest from then on. A member that is heard is not overtaken by another machine that
-    /// takes its number.
+    /// takes its number: a machine that was started again has to wait until nothing of its last life can come any more.
     pub(crate) fn news(
         &self,
         node: NodeId,
@@ -89,12 +102,20 @@ impl Newest {
         let Some(h) = heard.iter_mut().find(|h| h.node == node) else {
             return News::Old;
         };
-        let was_heard = h.incarnation != Incarnation(0);
-        let is_alive = is_member && was_heard && now_ms < h.came_ms + ALIVE_MS;
+        let is_known = is_member && h.incarnation != Incarnation(0);
         match (incarnation, seq).cmp(&(h.incarnation, h.seq)) {
-            Ordering::Greater if incarnation != h.incarnation && is_alive => News::Twin,
+            Ordering::Greater if incarnation == h.incarnation => {
+                h.seq = seq;
+                h.has_twin |= h.challenged_ms.take().is_some();
+                News::New
+            }
+            Ordering::Greater if is_known && !h.is_over(now_ms) => match h.has_twin {
+                true => News::Twin,
+                false => News::Early,
+            },
             Ordering::Greater => {
-                (h.incarnation, h.seq, h.came_ms) = (incarnation, seq, now_ms);
+                (h.incarnation, h.seq) = (incarnation, seq);
+                (h.challenged_ms, h.has_twin) = (None, false);
                 News::New
             }
             Ordering::Equal => News::Again,

@@ -20,8 +20,8 @@ use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
 use ssi::kthread;
 use ssi::kthread::KThread;
-use ssi::kthread::Memory;
 use ssi::kthread::ThreadId;
+use ssi::kthread::WithoutIo;
 use ssi::trace;
 use ssi::wait::Event;
 use ssi::wait::Queue;
@@ -191,7 +191,7 @@ impl Pool {
                 kthread::allow_interrupt();
             }
             // What others wait for who get memory free.
-            let _memory = (class == Class::L4 as usize).then(Memory::from_reserves);
+            let _memory = (class == Class::L4 as usize).then(WithoutIo::begin);
             while let Order::Run(job) = queue.wait() {
                 pool.run(job);
             }

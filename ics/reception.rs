@@ -5,7 +5,6 @@
 //! stream's thread.
 
 use crate::frame::Head;
-use crate::lane::Side;
 use crate::lane::SHORT;
 use crate::link::Link;
 use crate::link::PIECE_MS;
@@ -17,7 +16,6 @@ use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use ssi::inbox::Reader;
-use ssi::kthread::Memory;
 use ssi::wait::Event;
 
 /// Both ways a frame can take.
@@ -49,13 +47,6 @@ impl Reception {
             }),
             GFP_KERNEL,
         )?;
-        let _memory = match link.side {
-            None => Some(Memory::without_io()),
-            // What comes there is short, and others wait for it who get memory free.
-            Some(Side::Control) => Some(Memory::from_reserves()),
-            // So much memory must be got free, by whatever it takes.
-            Some(Side::Bulk) => None,
-        };
         let inbox = link.stream.inbox(&me)?;
         if inbox.is_some() {
             // What is left to the thread has begun.

@@ -98,42 +98,30 @@ pub fn make_realtime() {
     unsafe { bindings::ssi_kthread_make_realtime() }
 }
 
-/// How the current thread gets memory while this lives. They may be nested.
-pub struct Memory {
+/// While this lives the current thread does not wait, for memory, until something has been written: that may need other nodes, and
+/// them this thread. It waits until others get memory free. They may be nested.
+///
+/// Source: `memalloc_noio_save()`.
+pub struct WithoutIo {
     before: c_uint,
     _of_the_thread: NotThreadSafe,
 }
 
-impl Memory {
-    fn begin(from_reserves: bool) -> Self {
+impl WithoutIo {
+    /// From now on.
+    pub fn begin() -> Self {
         Self {
             // SAFETY: Acts on the current thread.
-            before: unsafe { bindings::ssi_memory_begin(from_reserves) },
+            before: unsafe { bindings::ssi_kthread_avoid_io() },
             _of_the_thread: NotThreadSafe,
         }
     }
-
-    /// Without waiting until something has been written: that may need other nodes, and them this thread. It waits until others
-    /// get memory free.
-    ///
-    /// Source: `memalloc_noio_save()`.
-    pub fn without_io() -> Self {
-        Self::begin(false)
-    }
-
-    /// Also what the kernel keeps for getting memory free, without waiting for any. Only for what is little and bounded, and on
-    /// the way to memory that becomes free.
-    ///
-    /// Source: `memalloc_noreclaim_save()`.
-    pub fn from_reserves() -> Self {
-        Self::begin(true)
-    }
 }
 
-impl Drop for Memory {
+impl Drop for WithoutIo {
     fn drop(&mut self) {
         // SAFETY: It is the thread that it was begun in: this cannot be sent to another.
-        unsafe { bindings::ssi_memory_end(self.before) }
+        unsafe { bindings::ssi_kthread_allow_io(self.before) }
     }
 }
 

@@ -72,6 +72,7 @@ mod tests {
             News::New => "new",
             News::Again => "again",
             News::Old => "old",
+            News::Early => "early",
             News::Twin => "twin",
         };
         let heard = [
@@ -104,21 +105,26 @@ mod tests {
             News::New => "new",
             News::Again => "again",
             News::Old => "old",
+            News::Early => "early",
             News::Twin => "twin",
         };
         let heard = [
-            hear(8, 1, false, 10_000),
+            hear(8, 1, true, 10_000),
             hear(9, 1, false, 10_001),
-            hear(10, 1, true, 10_100),
-            hear(9, 2, true, 10_200),
-            hear(10, 2, true, 11_199),
-            hear(10, 3, true, 11_200),
-            hear(9, 3, true, 11_201),
-            hear(11, 1, true, 11_202),
-            hear(11, 2, false, 11_203),
+            // Whoever stood still hears both at once, in any order.
+            hear(10, 1, true, 20_000),
+            hear(9, 2, true, 20_000),
+            hear(10, 2, true, 20_100),
+            hear(10, 3, true, 21_099),
+            // Started again: nothing of the last life came for a second.
+            hear(10, 4, true, 21_100),
+            hear(9, 3, true, 21_101),
+            hear(11, 1, true, 21_102),
+            // No member any more.
+            hear(11, 2, false, 21_103),
         ];
         let want = [
-            "new", "new", "twin", "new", "twin", "new", "old", "twin", "new",
+            "new", "new", "early", "new", "twin", "twin", "new", "old", "early", "new",
         ];
         assert_eq!(heard, want);
         Ok(())

@@ -16,21 +16,18 @@ struct task_struct *ssi_kthread_current(void)
 }
 EXPORT_SYMBOL_GPL(ssi_kthread_current);
 
-/*
- * How this thread gets memory from now on: from what is kept for getting memory free, or without waiting until
- * something has been written. Return: for ssi_memory_end().
- */
-unsigned int ssi_memory_begin(bool from_reserves)
+/* This thread does not wait, for memory, until something has been written. Return: for ssi_kthread_allow_io(). */
+unsigned int ssi_kthread_avoid_io(void)
 {
-	return from_reserves ? memalloc_noreclaim_save() : memalloc_noio_save();
+	return memalloc_noio_save();
 }
-EXPORT_SYMBOL_GPL(ssi_memory_begin);
+EXPORT_SYMBOL_GPL(ssi_kthread_avoid_io);
 
-void ssi_memory_end(unsigned int flags)
+void ssi_kthread_allow_io(unsigned int flags)
 {
-	memalloc_flags_restore(flags);
+	memalloc_noio_restore(flags);
 }
-EXPORT_SYMBOL_GPL(ssi_memory_end);
+EXPORT_SYMBOL_GPL(ssi_kthread_allow_io);
 
 /* Return: a started thread with a count on it, or ERR_PTR. @fn gets @arg once. */
 struct task_struct *ssi_kthread_start(int (*fn)(void *), void *arg, const char *name)

@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "clms_memory_is_taken",
         promise: "while programs take all memory of two nodes, the master's too, and are killed for it, nobody is taken for dead and \
-                  calls complete; the membership's threads wait for no writing, and those of class L4 may take what is kept",
+                  calls complete; the membership's threads, and those of class L4 and of short frames, wait for no writing",
         faults: "processes on nodes 1 and 2 that grow until the kernel kills them, for at least 20 s",
         fresh: true,
         // The kernel tells whom it kills, and how much memory there was.
@@ -44,40 +44,47 @@ pub(crate) const CASES: &[Case] = &[
 const HOG: &str = "end=$(($(date +%s) + $1)); n=0; while [ $(date +%s) -lt $end ]; do tail /dev/zero; n=$((n + 1)); done; \
                    echo $n >/tmp/hogs.new && mv /tmp/hogs.new /tmp/hogs";
 
-/// Of the kernel's `PF_*`: waits for no reclaim and may take the reserves; waits for nothing to be written.
-const MEMALLOC: u32 = 0x800;
+/// Of the kernel's `PF_*`: waits for nothing to be written.
 const MEMALLOC_NOIO: u32 = 0x8_0000;
 
-/// The threads of transport and membership, with their `PF_*`.
-fn threads(c: &Context, node: u32) -> Result<Vec<(String, u32)>> {
+/// The threads that have it, of membership and transport.
+fn without_io(c: &Context, node: u32) -> Result<Vec<String>> {
     let all = c.sh(node, "cat /proc/[0-9]*/stat 2>/dev/null")?;
     let mut ours = Vec::new();
     for line in all.lines() {
         let (_, rest) = line.split_once(" (").context("no name")?;
         let (name, rest) = rest.rsplit_once(") ").with_context(|| line.to_owned())?;
-        if name.starts_with("ics_") || name.starts_with("clms_") {
-            let flags = rest.split(' ').nth(6).with_context(|| line.to_owned())?;
-            ours.push((name.to_owned(), flags.parse()?));
+        let flags: u32 = rest.split(' ').nth(6).with_context(|| line.to_owned())?.parse()?;
+        if flags & MEMALLOC_NOIO != 0 && (name.starts_with("ics_") || name.starts_with("clms_")) {
+            ours.push(name.to_owned());
         }
     }
     Ok(ours)
 }
 
-/// Four threads answer class L4, and one reads the stream of control of each other node, and one the main one.
+/// Those of which there is one.
+const ALONE: [&str; 9] = [
+    "ics_listen",
+    "ics_heartbeat",
+    "ics_tear",
+    "clms_view",
+    "clms_fence",
+    "clms_beat",
+    "clms_registry",
+    "clms_watch",
+    "clms_keys",
+];
+
+/// Beside them four threads that answer class L4, and who reads the main stream, and that of control, of each other node.
 fn threads_are_set(c: &Context, node: u32) -> Result<()> {
     let are_set = || {
-        let all = threads(c, node)?;
-        let with = |flag: u32| all.iter().filter(|(_, f)| f & flag != 0).collect::<Vec<_>>();
-        let (l4, rest): (Vec<_>, Vec<_>) = with(MEMALLOC).into_iter().partition(|(name, _)| name == "ics_L4");
-        let without_io = with(MEMALLOC_NOIO);
-        let has = |name: &str| without_io.iter().any(|(n, _)| n == name);
-        let waits = ["ics_listen", "ics_heartbeat", "ics_tear", "clms_view", "clms_fence", "clms_beat", "clms_registry", "clms_watch", "clms_keys"];
-        // With those there are the readers of two main streams.
-        let none_waits = waits.into_iter().all(has) && without_io.len() == waits.len() + 2;
-        Ok((none_waits && l4.len() == 4 && rest.len() == 2).then_some(()))
+        let all = without_io(c, node)?;
+        let n = |name: &str| all.iter().filter(|n| *n == name).count();
+        let others = all.len() == ALONE.len() + 4 + 2 * 2;
+        Ok((others && n("ics_L4") == 4 && ALONE.into_iter().all(|name| n(name) == 1)).then_some(()))
     };
     c.until("threads are set", 10, are_set)
-        .with_context(|| format!("node {node}: {:x?}", threads(c, node)))
+        .with_context(|| format!("node {node}: {:?}", without_io(c, node)))
 }
 
 fn memory_is_taken(c: &Context) -> Result<()> {

@@ -14,6 +14,7 @@ pub mod error {
 
     pub mod code {
         use super::Error;
+        pub const EAGAIN: Error = Error(-11);
         pub const EINVAL: Error = Error(-22);
         pub const ENOSYS: Error = Error(-38);
         pub const EPROTO: Error = Error(-71);
