@@ -7,11 +7,15 @@ use crate::net;
 use crate::net::Net;
 use crate::peer::Asked;
 use crate::service::__private::encode_for;
+use crate::service::Class;
 use crate::service::Op;
 use crate::service::OpId;
 use crate::service::Status;
+use crate::ticket::Here;
+use crate::ticket::Ticket;
 use core::marker::PhantomData;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel::time::Msecs;
 use ssi::failpoint::hit;
 use ssi::ids::NodeId;
@@ -19,7 +23,7 @@ use ssi::ids::NodeId;
 /// Calls `to` and waits for its reply: the fixed part and the tail.
 ///
 /// Sleeps. Class P ends with the task being killed, [`CallError::Interrupted`]; other classes end only with the reply or when `to`
-/// is declared down. A call to this node runs the handler here and now.
+/// is declared down. A call to this node runs the handler here and now; what replies later is waited for in the same way.
 ///
 /// # Errors
 /// See [`CallError`].
@@ -108,11 +112,21 @@ impl<O: Op> Request<O> {
         }
         hit(O::ASK).map_err(CallError::Local)?;
         let state = if to == net.me.node {
-            let r = net.pool.handle(net.myself(), &OpId::of::<O>(), &self.body);
-            State::Done(r.map_err(|s| match s {
-                Status::Errno(e) => CallError::Remote(e),
-                Status::Moved(n) => CallError::Moved(n),
-            })?)
+            let mut here = Ok(None);
+            let ticket = || {
+                here = Here::new().map(Some);
+                match &here {
+                    Ok(Some(h)) => Ticket::here(h.clone()),
+                    _ => Ticket::NOBODY,
+                }
+            };
+            let op = OpId::of::<O>();
+            let done = net.pool.handle(net.myself(), &op, &self.body, ticket);
+            match (done, here.map_err(CallError::Local)?) {
+                (Some(answered), _) => State::Done(answered.map_err(refused)?),
+                (None, Some(here)) => State::Here(here),
+                (None, None) => return Err(CallError::Interrupted),
+            }
         } else {
             let peer = net.peer(to).ok_or(CallError::Down(to))?;
             State::Asked(peer.ask(OpId::of::<O>(), self.body, self.room)?)
@@ -124,9 +138,46 @@ impl<O: Op> Request<O> {
     }
 }
 
+/// A refusal of this node itself.
+fn refused(status: Status) -> CallError {
+    match status {
+        Status::Errno(e) => CallError::Remote(e),
+        Status::Moved(n) => CallError::Moved(n),
+        Status::Later(_) => CallError::Protocol,
+    }
+}
+
 enum State {
     Done(KVVec<u8>),
     Asked(Asked),
+    /// This node replies to itself later.
+    Here(Arc<Here>),
+}
+
+/// Waits as [`Asked::wait`] does, or not longer than that.
+fn wait_here<O: Op>(
+    here: &Here,
+    timeout_ms: Option<Msecs>,
+) -> core::result::Result<KVVec<u8>, CallError> {
+    let mut answered = None;
+    let take = || {
+        answered = here.take();
+        answered.is_some()
+    };
+    match timeout_ms {
+        Some(ms) => {
+            here.done().wait_timeout(ms, take);
+        }
+        None if O::CLASS == Class::P => {
+            here.done().wait_killable(take);
+        }
+        None => here.done().wait_until(take),
+    }
+    here.give_up();
+    match answered.or_else(|| here.take()) {
+        Some(answered) => answered.map_err(refused),
+        None => Err(CallError::Interrupted),
+    }
 }
 
 /// A call whose reply has not been looked at yet.
@@ -144,6 +195,7 @@ impl<O: Op> UnderWay<O> {
         let reply = match self.state {
             State::Done(r) => r,
             State::Asked(a) => a.wait()?,
+            State::Here(here) => wait_here::<O>(&here, None)?,
         };
         Self::read(reply)
     }
@@ -159,6 +211,7 @@ impl<O: Op> UnderWay<O> {
         let reply = match self.state {
             State::Done(r) => r,
             State::Asked(a) => a.wait_for(timeout_ms)?,
+            State::Here(here) => wait_here::<O>(&here, Some(timeout_ms))?,
         };
         Self::read(reply)
     }
@@ -190,7 +243,10 @@ pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Resul
     request.extend(tail)?;
     let body = request.body;
     if to == net.me.node {
-        let _dropped = net.pool.handle(net.myself(), &OpId::of::<O>(), &body);
+        let nobody = || Ticket::NOBODY;
+        let _dropped = net
+            .pool
+            .handle(net.myself(), &OpId::of::<O>(), &body, nobody);
         return Ok(());
     }
     let peer = net.peer(to).ok_or(CallError::Down(to))?;

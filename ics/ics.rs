@@ -30,6 +30,7 @@ mod refused;
 mod release;
 mod service;
 mod stats;
+mod ticket;
 mod timing;
 mod transport;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -64,6 +65,9 @@ pub use service::Op;
 pub use service::Reply;
 pub use service::Service;
 pub use service::Status;
+pub use ticket::Later;
+pub use ticket::Replier;
+pub use ticket::Ticket;
 
 /// The most bytes that a message carries beside its fixed part.
 pub const MAX_TAIL: usize = 1 << 20;

@@ -112,7 +112,7 @@ pub(crate) struct Peer {
     /// 1: the transport stops, or the node is not in the table any more.
     closed: Atomic<u32>,
     /// Who answers its requests.
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     /// What came of each of its links, and at the end of streams of which the link is not known.
     pub(crate) links: KVec<Arc<LinkStats>>,
     /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.

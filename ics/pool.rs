@@ -12,6 +12,9 @@ use crate::service::OpId;
 use crate::service::Service;
 use crate::service::Status;
 use crate::stats::Stats;
+use crate::ticket::Answered;
+use crate::ticket::Asked;
+use crate::ticket::Ticket;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
@@ -46,14 +49,6 @@ pub(crate) struct Job {
     /// Of a post: its place. 0: a call.
     pub(crate) order: u64,
     pub(crate) body: KVVec<u8>,
-}
-
-/// How a request ended, as tracepoints show it: 0, or a negative errno.
-fn errno_of(result: &core::result::Result<KVVec<u8>, Status>) -> i32 {
-    match result {
-        Err(Status::Errno(e)) => e.to_errno(),
-        Err(Status::Moved(_)) | Ok(_) => 0,
-    }
 }
 
 /// What a thread of a class is given.
@@ -263,7 +258,7 @@ impl Pool {
         s.class(op.op).ok_or(Unknown::Absent)
     }
 
-    /// Runs a handler here and now.
+    /// Runs a handler here and now. `None`: whoever replies later has the ticket.
     ///
     /// # Errors
     /// `EPROTONOSUPPORT` if nobody answers for the service; the handler's.
@@ -272,7 +267,8 @@ impl Pool {
         from: Caller,
         op: &OpId,
         body: &[u8],
-    ) -> core::result::Result<KVVec<u8>, Status> {
+        ticket: impl FnOnce() -> Ticket,
+    ) -> Option<Answered> {
         let service = op.service;
         let answerer = {
             let mut guard = self.services.lock();
@@ -283,9 +279,15 @@ impl Pool {
             })
         };
         let Some(answerer) = answerer else {
-            return Err(Status::Errno(EPROTONOSUPPORT));
+            return Some(Err(Status::Errno(EPROTONOSUPPORT)));
         };
-        let r = answerer.handle(from, op.op, body);
+        let answered = match answerer.handle(from, op.op, body) {
+            Err(Status::Later(later)) => {
+                later.to.takes(later.key, ticket());
+                None
+            }
+            answered => Some(answered),
+        };
         let is_last = {
             let mut guard = self.services.lock();
             let found = guard.iter_mut().find(|e| e.service.id() == service);
@@ -297,28 +299,35 @@ impl Pool {
         if is_last {
             self.idle.notify_all();
         }
-        r
+        answered
     }
 
-    /// Answers a request here and now.
+    /// Answers a request here and now, unless somebody replies later.
     pub(crate) fn run(&self, job: Job) {
-        let traced = job.op.traced(job.xid, job.body.len());
-        trace::ics_serving(job.from.node, traced);
-        let result = if job.peer.begin(job.epoch, job.xid, ThreadId::current()) {
-            self.handle(job.from, &job.op, &job.body)
-        } else {
-            // Cancelled, or its asker was declared down, before it began.
-            Err(Status::Errno(EINTR))
+        let (from, body, order) = (job.from, job.body, job.order);
+        let asked = Asked {
+            peer: job.peer,
+            epoch: job.epoch,
+            xid: job.xid,
+            op: job.op,
         };
-        if let Some(stats) = self.stats.op(&job.op) {
-            stats.served(result.is_err());
+        trace::ics_serving(from.node, asked.op.traced(asked.xid, body.len()));
+        let answered = if !asked.begin(ThreadId::current()) {
+            // Cancelled, or its asker was declared down, before it began.
+            Some(Err(Status::Errno(EINTR)))
+        } else if order != 0 {
+            let done = self.handle(from, &asked.op, &body, || Ticket::NOBODY);
+            done.or(Some(Ok(KVVec::new())))
+        } else {
+            self.handle(from, &asked.op, &body, || asked.later())
+        };
+        if let Some(result) = answered {
+            asked.answer(result);
         }
-        trace::ics_served(job.from.node, traced, errno_of(&result));
-        job.peer.finish(job.epoch, job.xid, job.op.class, result);
-        // After `finish` nobody interrupts this thread for the request.
+        // From here on nobody interrupts this thread for the request.
         kthread::interruption_done();
-        if job.order != 0 {
-            job.peer.post_done(job.epoch, job.op.class);
+        if order != 0 {
+            asked.peer.post_done(asked.epoch, asked.op.class);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Services: a message is declared once, by `service!`, and never described again.
 
 use crate::frame::Head;
+use crate::ticket::Later;
 use kernel::prelude::*;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -63,6 +64,8 @@ pub enum Status {
     Errno(Error),
     /// What the call is about is on that node.
     Moved(NodeId),
+    /// Somebody will reply when this thread does other work. A post that ends so is done.
+    Later(Later),
 }
 
 impl From<Error> for Status {

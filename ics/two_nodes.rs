@@ -5,6 +5,7 @@
 
 mod beside;
 mod calls;
+mod later;
 mod node;
 mod opening;
 mod probe;

@@ -37,6 +37,8 @@ pub(super) enum Answer {
     Cancelled,
     /// A thread answers it.
     Running(ThreadId),
+    /// Its handler has ended, and whoever has the ticket answers it.
+    Later,
     /// Answered; kept in case the reply got lost.
     Done(Arc<Reply>),
 }
@@ -50,6 +52,8 @@ pub(super) struct Kept {
     pub(super) comes_again: bool,
     /// Meanwhile the reply has arrived.
     has_arrived: bool,
+    /// Nobody waits for the answer any more.
+    is_given_up: bool,
 }
 
 /// A reply as it goes out.
@@ -100,6 +104,7 @@ impl State {
             answer: Answer::Waiting,
             comes_again: false,
             has_arrived: false,
+            is_given_up: false,
         };
         let _none = self.answers.insert(place.into_node(xid, kept));
     }
@@ -143,12 +148,13 @@ impl State {
         let Some(kept) = self.answers.get_mut(&xid) else {
             return;
         };
+        kept.is_given_up = true;
         match &kept.answer {
             // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
             Answer::Running(thread) => unsafe { thread.interrupt() },
             // Found out by `begin`, which then finishes it.
             Answer::Waiting => kept.answer = Answer::Cancelled,
-            Answer::Cancelled | Answer::Done(_) => {}
+            Answer::Later | Answer::Cancelled | Answer::Done(_) => {}
         }
     }
 }
@@ -440,6 +446,23 @@ impl Peer {
         }
     }
 
+    /// A handler has ended, and its thread does other work: it is not interrupted for this request any more.
+    pub(crate) fn goes_on_without_thread(&self, epoch: u64, xid: u64) {
+        let mut s = self.state.lock();
+        if s.epoch != epoch {
+            return;
+        }
+        if let Some(k) = s.answers.get_mut(&xid) {
+            k.answer = Answer::Later;
+        }
+    }
+
+    /// Whether anybody still waits for a request to be answered.
+    pub(crate) fn is_wanted(&self, epoch: u64, xid: u64) -> bool {
+        let s = self.state.lock();
+        s.epoch == epoch && s.answers.get(&xid).is_some_and(|k| !k.is_given_up)
+    }
+
     /// A request is answered: keeps the reply and sends it.
     pub(crate) fn finish(
         &self,
@@ -453,6 +476,8 @@ impl Peer {
             // CAST: errnos are small.
             Err(Status::Errno(e)) => (e.to_errno().unsigned_abs(), 0, KVVec::new()),
             Err(Status::Moved(n)) => (MOVED, n.number(), KVVec::new()),
+            // Who has a ticket answers with it.
+            Err(Status::Later(_)) => (EPROTO.to_errno().unsigned_abs(), 0, KVVec::new()),
         };
         let mut reply = Reply {
             status,

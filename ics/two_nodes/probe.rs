@@ -10,6 +10,10 @@ use crate::service::Caller;
 use crate::service::Handle;
 use crate::service::Op;
 use crate::service::Reply;
+use crate::service::Status;
+use crate::ticket::Later;
+use crate::ticket::Replier;
+use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use ssi::ids::NodeId;
@@ -37,6 +41,10 @@ crate::service! {
     op 9 HoldP (class: P) {} -> {}
     /// As many bytes.
     op 8 Fetch (class: L3) { len: Le32 } -> {}
+    /// Answered by the case, by one more than `n`.
+    op 10 Wait (class: L1) { n: Le64 } -> { n: Le64 }
+    /// As [`Wait`].
+    op 11 WaitP (class: P) { n: Le64 } -> { n: Le64 }
 }
 
 pub(super) struct Server;
@@ -73,6 +81,38 @@ impl Handle<Fetch> for Server {
         let tail =
             KVVec::from_elem(7u8, req.len.get() as usize, GFP_KERNEL).map_err(Error::from)?;
         Ok((FetchRep {}, tail))
+    }
+}
+
+/// Takes the tickets of the calls that the case answers.
+struct Tickets;
+
+static TICKETS: Tickets = Tickets;
+
+impl Replier for Tickets {
+    fn takes(&self, key: u64, ticket: Ticket) {
+        let Some(s) = Scene::now() else { return };
+        let kept = s.tickets.lock().push((key, ticket), GFP_KERNEL).is_ok();
+        s.count(if kept { &s.waiting } else { &s.errors });
+    }
+}
+
+fn later(n: Le64) -> Status {
+    Status::Later(Later {
+        to: &TICKETS,
+        key: n.get(),
+    })
+}
+
+impl Handle<Wait> for Server {
+    fn handle(&self, _from: Caller, req: &WaitReq, _tail: &[u8]) -> Reply<Wait> {
+        Err(later(req.n))
+    }
+}
+
+impl Handle<WaitP> for Server {
+    fn handle(&self, _from: Caller, req: &WaitPReq, _tail: &[u8]) -> Reply<WaitP> {
+        Err(later(req.n))
     }
 }
 

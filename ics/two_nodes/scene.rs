@@ -4,11 +4,13 @@
 
 use crate::heartbeat::Heartbeat;
 use crate::net::LinkObserver;
+use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
 use kernel::sync::SetOnce;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
@@ -26,6 +28,11 @@ pub(super) struct Scene {
     pub(super) links: Atomic<u32>,
     pub(super) lost: Atomic<u32>,
     pub(super) interrupted: Atomic<u32>,
+    /// Tickets that came.
+    pub(super) waiting: Atomic<u32>,
+    /// Calls that the case is to answer, with what they say. Lock: of the cases only, mutex.
+    #[pin]
+    pub(super) tickets: Mutex<KVec<(u64, Ticket)>>,
     #[pin]
     pub(super) changed: Event,
 }
@@ -53,6 +60,8 @@ impl Scene {
                     links: Atomic::new(0),
                     lost: Atomic::new(0),
                     interrupted: Atomic::new(0),
+                    waiting: Atomic::new(0),
+                    tickets <- kernel::new_mutex!(KVec::new(), "ics::tickets"),
                     changed <- Event::new(),
                 }),
                 GFP_KERNEL,
@@ -69,16 +78,22 @@ impl Scene {
             &s.links,
             &s.lost,
             &s.interrupted,
-            &s.interrupted,
+            &s.waiting,
         ] {
             n.store(0, Relaxed);
         }
+        drop(s.take_tickets());
         Ok(s)
     }
 
     pub(super) fn count(&self, what: &Atomic<u32>) {
         what.fetch_add(1, Full);
         self.changed.notify_all();
+    }
+
+    /// The calls that the case is to answer.
+    pub(super) fn take_tickets(&self) -> KVec<(u64, Ticket)> {
+        core::mem::replace(&mut *self.tickets.lock(), KVec::new())
     }
 
     pub(super) fn open(&self) {

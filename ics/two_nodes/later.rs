@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that are answered when their handler has ended.
+
+use super::node::id;
+use super::node::two_nodes;
+use super::node::Node;
+use super::probe::ping_all;
+use super::probe::Wait;
+use super::probe::WaitP;
+use super::probe::WaitPRep;
+use super::probe::WaitPReq;
+use super::probe::WaitRep;
+use super::probe::WaitReq;
+use super::probe::ALL;
+use super::scene::until;
+use super::scene::Scene;
+use crate::call::Request;
+use crate::call::UnderWay;
+use crate::error::CallError;
+use crate::service::Class;
+use crate::service::Status;
+use crate::ticket::Ticket;
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use ssi::wire::Le64;
+
+fn ask(from: &Node, to: u32, n: u64) -> Result<UnderWay<Wait>> {
+    let request = Request::<Wait>::new(&WaitReq { n: Le64::new(n) }, 0);
+    let to = id(to)?;
+    let asked = request.and_then(|r| r.send_from(from.net(), to));
+    asked.map_err(|_| EIO)
+}
+
+fn ask_p(from: &Node, to: u32, n: u64) -> Result<UnderWay<WaitP>> {
+    let request = Request::<WaitP>::new(&WaitPReq { n: Le64::new(n) }, 0);
+    let to = id(to)?;
+    let asked = request.and_then(|r| r.send_from(from.net(), to));
+    asked.map_err(|_| EIO)
+}
+
+fn answer(ticket: Ticket, n: u64) {
+    let n = Le64::new(n + 1);
+    ticket.answer::<Wait>(Ok((WaitRep { n }, KVVec::new())));
+}
+
+/// Whether a call has the right answer.
+fn is_right(call: UnderWay<Wait>, n: u64) -> bool {
+    call.wait().is_ok_and(|(rep, _)| rep.n.get() == n + 1)
+}
+
+#[kunit_tests(ssi_ics_later)]
+mod tests {
+    use super::*;
+
+    /// Class L1 has four threads.
+    #[test]
+    fn what_waits_holds_no_thread() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let mut calls = KVec::new();
+        for n in 0..40 {
+            calls.push((n, ask(&a, 2, n)?), GFP_KERNEL)?;
+        }
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 40));
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        assert_eq!(b.n_asked(1, Class::L1), Some(40));
+        for (n, ticket) in s.take_tickets() {
+            assert!(ticket.is_wanted());
+            answer(ticket, n);
+        }
+        for (n, call) in calls {
+            assert!(is_right(call, n));
+        }
+        assert_eq!(b.n_asked(1, Class::L1), Some(0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_node_waits_for_itself() -> Result {
+        let s = Scene::begin()?;
+        let (a, _b) = two_nodes(s)?;
+        let (first, second) = (ask(&a, 1, 5)?, ask(&a, 1, 6)?);
+        assert_eq!(s.waiting.load(Relaxed), 2);
+        for (n, ticket) in s.take_tickets() {
+            assert!(ticket.is_wanted());
+            if n == 5 {
+                answer(ticket, n);
+            }
+        }
+        assert!(is_right(first, 5));
+        // The ticket of the other one was dropped.
+        assert!(second
+            .wait()
+            .is_err_and(|e| e == CallError::Remote(ECANCELED)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_ticket_outlives_its_stream() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let calls = [(1, ask(&a, 2, 1)?), (2, ask(&a, 2, 2)?)];
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 2));
+        let peer = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
+        let before = peer.main_stream().ok_or(ENOENT)?;
+        before.tear();
+        let is_next = || peer.main_stream().is_some_and(|l| l.id != before.id);
+        for (n, ticket) in s.take_tickets() {
+            // The second when the request has had time to come again.
+            assert!(n == 1 || until(is_next) && ping_all(a.net(), id(2)?, 1) == ALL);
+            answer(ticket, n);
+        }
+        for (n, call) in calls {
+            assert!(is_right(call, n));
+        }
+        assert_eq!(s.waiting.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn who_has_the_ticket_sees_that_nobody_waits() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let (given_up, down) = (ask(&a, 2, 1)?, ask(&a, 2, 2)?);
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 2));
+        let mut tickets = s.take_tickets();
+        let (n, second) = tickets.pop().ok_or(ENOENT)?;
+        let (_, first) = tickets.pop().ok_or(ENOENT)?;
+        let (first, second) = if n == 2 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let r = given_up.wait_for(1);
+        assert!(r.is_err_and(|e| e == CallError::Interrupted));
+        assert!(until(|| !first.is_wanted()) && second.is_wanted());
+        answer(first, 1);
+        b.net().peer(id(1)?).ok_or(ENOENT)?.fence();
+        assert!(!second.is_wanted());
+        answer(second, 2);
+        a.net().peer(id(2)?).ok_or(ENOENT)?.fence();
+        let two = id(2)?;
+        assert!(down.wait().is_err_and(|e| e == CallError::Down(two)));
+        Ok(())
+    }
+
+    /// A thread of class P that has answered nothing yet is not interrupted for what it does not do any more.
+    #[test]
+    fn a_cancel_reaches_no_thread_that_does_other_work() -> Result {
+        let s = Scene::begin()?;
+        let (a, _b) = two_nodes(s)?;
+        let call = ask_p(&a, 2, 1)?;
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 1));
+        let r = call.wait_for(1);
+        assert!(r.is_err_and(|e| e == CallError::Interrupted));
+        let (_, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
+        assert!(until(|| !ticket.is_wanted()));
+        ticket.answer::<WaitP>(Err(Status::Errno(EINTR)));
+        // It is the idle one.
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        let n = Le64::new(2);
+        let call = ask_p(&a, 2, 1)?;
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 2));
+        let (_, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
+        ticket.answer::<WaitP>(Ok((WaitPRep { n }, KVVec::new())));
+        assert!(call.wait().is_ok_and(|(rep, _)| rep.n.get() == 2));
+        Ok(())
+    }
+}
