@@ -364,6 +364,12 @@ fn by_hand(c: &Context) -> Result<()> {
     let own = fence(&["2"])?;
     ensure!(own.code == 1 && own.error_text().contains("this is it"), "{own:?}");
     same("of a node that is not in the table", fence(&["7"])?.code, 1)?;
+    let asked = fence(&["3", "--status", "--json"])?;
+    same(
+        "its status",
+        (asked.code, asked.text().as_str()),
+        (0, r#"{"event":"status","node":3,"power":"on"}"#),
+    )?;
     knob(c, FAIL, true)?;
     let failed = fence(&["3"])?;
     ensure!(
@@ -372,8 +378,15 @@ fn by_hand(c: &Context) -> Result<()> {
     );
     knob(c, FAIL, false)?;
     same("node 3 lives", cluster::agree(c, &[1, 2, 3], 5)?, before.clone())?;
-    let out = fence(&["node3"])?;
-    ensure!(out.code == 0, "{out:?}");
+    let out = fence(&["node3", "--json"])?;
+    same(
+        "it is fenced",
+        (out.code, out.text().as_str()),
+        (
+            0,
+            r#"{"event":"fenced","node":3,"agent":"/usr/lib/ssi-tests/fence_rig","action":"reboot"}"#,
+        ),
+    )?;
     wait_judged(c, &[1, 2], 3)?;
     c.wait(3, Event::Join, boots)?;
     let back = cluster::agree(c, &[1, 2, 3], 20)?;
@@ -382,6 +395,8 @@ fn by_hand(c: &Context) -> Result<()> {
         "the agents",
         log(c),
         [
+            "node2 status 3 begins",
+            "node2 status 3 done",
             "node2 reboot 3 begins",
             "node2 reboot 3 failed",
             "node2 reboot 3 begins",

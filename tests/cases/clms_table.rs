@@ -202,7 +202,8 @@ fn add_and_remove(c: &Context) -> Result<()> {
         "dev=$(ip -o -4 addr show | awk '$4 == \"10.73.1.4/24\" { print $2 }'); \
          ip addr del 10.73.1.4/24 dev $dev && ip addr add 10.73.1.44/24 dev $dev",
     )?;
-    changes(c, 1, "add 4 10.73.1.44 --votes 1")?;
+    let said = changes(c, 1, "add 4 10.73.1.44 --votes 1 --json")?;
+    same("what a program is told", said.as_str(), r#"{"event":"added","node":4,"generation":4}"#)?;
     let tab = one_file(c, &[1, 2, 3], 4)?;
     write(c, 4, TAB, &(tab + "\n"))?;
     join(c, 4)?;

@@ -184,6 +184,10 @@ fn json_arg(help: &'static str) -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
 }
 
+fn json_lines_arg() -> Arg {
+    json_arg("Print JSON, one object for each line")
+}
+
 fn node() -> Command {
     Command::new("node")
         .about("List the nodes, show one, or act on another one")
@@ -206,13 +210,19 @@ fn node() -> Command {
                 .about("Shut a node down: empty it, have it leave, and switch its machine off")
                 .arg(node_arg()),
         )
-        .subcommands(table_changes("Change the table of nodes on all members: "))
-        .subcommand(with_table_files(
-            Command::new("finish").about("Go on with a change of the table that was interrupted, on all members"),
-        ))
-        .subcommand(with_table_files(
-            Command::new("cancel").about("Give up a change of the table that not all members have staged"),
-        ))
+        .subcommands(table_changes("Change the table of nodes on all members: ").map(|c| c.arg(json_lines_arg())))
+        .subcommand(
+            with_table_files(
+                Command::new("finish").about("Go on with a change of the table that was interrupted, on all members"),
+            )
+            .arg(json_lines_arg()),
+        )
+        .subcommand(
+            with_table_files(
+                Command::new("cancel").about("Give up a change of the table that not all members have staged"),
+            )
+            .arg(json_lines_arg()),
+        )
         .subcommand(
             Command::new("stage")
                 .about("A step of a change, for this node: write the next table beside clustertab, and know it")
@@ -254,7 +264,8 @@ fn node() -> Command {
                         .help("Also a node that is neither a member nor waits to be fenced"),
                 )
                 .arg(fence_arg())
-                .arg(node_arg()),
+                .arg(node_arg())
+                .arg(json_arg("Print one JSON object")),
         )
         .subcommand(
             Command::new("confirm-down")
@@ -264,7 +275,8 @@ fn node() -> Command {
                      are lost. Only after you have cut its power, and only if its fence agent cannot do that.\n\n\
                      Exit status: 0 they know, 1 it does not wait to be fenced, 2 usage, 3 no module.",
                 )
-                .arg(node_arg()),
+                .arg(node_arg())
+                .arg(json_arg("Print one JSON object; nothing without it")),
         )
 }
 
@@ -371,7 +383,7 @@ fn shutdown(c: Command) -> Command {
             .value_parser(value_parser!(u32).range(0..=86400))
             .help("How long processes may take to go or to end"),
     )
-    .arg(json_arg("Print JSON, one object for each line"))
+    .arg(json_lines_arg())
 }
 
 fn events() -> Command {
@@ -403,7 +415,7 @@ fn events() -> Command {
                 .value_parser(value_parser!(u64))
                 .help("Begin after the transition of that number"),
         )
-        .arg(json_arg("Print JSON, one object for each line"))
+        .arg(json_lines_arg())
 }
 
 fn ics() -> Command {
@@ -710,6 +722,26 @@ mod tests {
             assert_eq!(m.get_one::<String>("node").map(String::as_str), Some(node), "{line}");
             let got: Vec<_> = m.get_many::<OsString>("cmd").expect(line).collect();
             assert_eq!(got, cmd, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_to_nodes_is_said_in_json_too() {
+        for words in [
+            "add 4 10.0.0.4",
+            "remove 4",
+            "votes 4 1",
+            "finish",
+            "cancel",
+            "fence 4",
+            "fence 4 --status",
+            "confirm-down 4",
+            "shutdown 4",
+        ] {
+            let line = format!("cluster node {words} --json");
+            let m = cluster().try_get_matches_from(line.split(' ')).expect(&line);
+            let m = m.subcommand().and_then(|(_, m)| m.subcommand()).expect(&line).1;
+            assert!(m.get_flag("json"), "{line}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! `cluster events`: the history of nodes' states, and what is added to it.
 
 use crate::failure::Failure;
+use crate::out::Out;
 use clap::ArgMatches;
 use cluster::history;
 use cluster::history::Event;
@@ -12,7 +13,6 @@ use cluster::history::Which;
 use cluster::netlink;
 use nix::errno::Errno;
 use serde::Serialize;
-use std::io::Write;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
@@ -75,26 +75,17 @@ fn line(j: &Json<'_>) -> String {
     }
 }
 
-/// Where lines go, and which.
-struct Out {
-    json: bool,
+/// What is written, and where to.
+struct Told {
+    out: Out,
     simple: bool,
     /// The last transition that was written.
     last: u64,
 }
 
-impl Out {
+impl Told {
     fn say(&self, j: &Json<'_>) -> Result<(), Failure> {
-        let text = if self.json {
-            serde_json::to_string(j).map_err(|e| Failure::failed(e.to_string()))?
-        } else {
-            line(j)
-        };
-        // Each line at once: somebody waits for it.
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}")
-            .and_then(|()| out.flush())
-            .map_err(|e| Failure::failed(format!("standard output: {e}")))
+        self.out.say(j, &line(j))
     }
 
     /// Writes what the history has beyond the last line.
@@ -117,20 +108,20 @@ impl Out {
 }
 
 pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
-    let mut out = Out {
-        json: m.get_flag("json"),
+    let mut told = Told {
+        out: Out::of(m),
         simple: m.get_flag("simple"),
         last: m.get_one::<u64>("after").copied().unwrap_or(0),
     };
     // Before the history is read: nothing is missed between the two.
     let mut listener = m.get_flag("follow").then(Listener::new).transpose()?;
-    out.drain()?;
+    told.drain()?;
     while let Some(l) = &mut listener {
         let event = l.wait()?;
-        out.drain()?;
+        told.drain()?;
         if let Event::View { view, master, members } = event {
             let members = &members;
-            out.say(&Json::View { view, master, members })?;
+            told.say(&Json::View { view, master, members })?;
         }
     }
     Ok(0)

@@ -6,6 +6,7 @@
 
 use crate::failure::Failure;
 use crate::node;
+use crate::out::Out;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::FenceState;
@@ -17,6 +18,7 @@ use nix::poll::PollTimeout;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::PipeWriter;
 use std::io::Read;
@@ -374,6 +376,24 @@ pub(crate) fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<bool
     }
 }
 
+/// A line of `--json`. Names and types stay as they are; further fields and events may come.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Json<'a> {
+    Status {
+        node: u32,
+        power: &'static str,
+    },
+    Fenced {
+        node: u32,
+        agent: &'a str,
+        action: &'static str,
+    },
+    Confirmed {
+        node: u32,
+    },
+}
+
 /// `cluster node fence NODE`: fences a node by hand, or asks its agent how it is.
 pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
     let config = Config::read(m)?;
@@ -392,7 +412,8 @@ pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
         let is_on = device()?
             .is_on(&n.name, config.timeout)
             .map_err(|why| Failure::failed(format!("node {}: its fence agent cannot tell:\n{why}", n.id)))?;
-        println!("node {}: {}", n.id, if is_on { "on" } else { "off" });
+        let power = if is_on { "on" } else { "off" };
+        Out::of(m).say(&Json::Status { node: n.id, power }, &format!("node {}: {power}", n.id))?;
         return Ok(0);
     }
     if s.this_node == Some(n.id) {
@@ -418,7 +439,12 @@ pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
         .fence(action, &n.name, config.timeout)
         .map_err(|(_, why)| Failure::failed(format!("node {}: not fenced: {why}", n.id)))?;
     netlink::fence_confirm(n.id, Some(n.incarnation), &said)?;
-    println!("node {}: fenced: {said}", n.id);
+    let fenced = Json::Fenced {
+        node: n.id,
+        agent: &device.agent,
+        action: action.name(),
+    };
+    Out::of(m).say(&fenced, &format!("node {}: fenced: {said}", n.id))?;
     Ok(0)
 }
 
@@ -431,6 +457,7 @@ pub(crate) fn confirm_down(m: &ArgMatches) -> Result<u8, Failure> {
         netlink::Error::Refused(r) => Failure::failed(format!("node {}: {}", n.id, r.text())),
         e => e.into(),
     })?;
+    Out::of(m).say(&Json::Confirmed { node: n.id }, "")?;
     Ok(0)
 }
 
@@ -559,6 +586,28 @@ options = { lanplus = "0" }
             let (_dir, device) = agent(script);
             let why = device.is_on("three", limit).expect_err(script);
             assert!(why.contains(part) && why.contains("agent status: "), "{script}: {why}");
+        }
+    }
+
+    #[test]
+    fn lines_have_the_promised_fields() {
+        let fenced = Json::Fenced {
+            node: 3,
+            agent: "fence_ipmilan",
+            action: Action::Off.name(),
+        };
+        for (j, want) in [
+            (
+                Json::Status { node: 3, power: "on" },
+                r#"{"event":"status","node":3,"power":"on"}"#,
+            ),
+            (
+                fenced,
+                r#"{"event":"fenced","node":3,"agent":"fence_ipmilan","action":"off"}"#,
+            ),
+            (Json::Confirmed { node: 3 }, r#"{"event":"confirmed","node":3}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&j).expect("json"), want);
         }
     }
 

@@ -21,6 +21,7 @@ mod migrate;
 mod node;
 mod noded;
 mod onnode;
+mod out;
 mod shutdown;
 mod status;
 mod syscalls;

@@ -6,6 +6,7 @@
 
 use crate::failure::Failure;
 use crate::node;
+use crate::out::Out;
 use clap::ArgMatches;
 use cluster::history;
 use cluster::history::Cause;
@@ -21,7 +22,6 @@ use cluster::shutdown::Stage;
 use cluster::shutdown::State;
 use nix::errno::Errno;
 use serde::Serialize;
-use std::io::Write;
 use std::time::Duration;
 
 /// Between two looks at how far it is.
@@ -48,13 +48,11 @@ pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
     let target = node::find(&s, word)?;
     check(target)?;
     shutdown::begin(target.id, action, grace).map_err(|e| refused(e, target))?;
-    let out = Out {
-        json: m.get_flag("json"),
-    };
+    let out = Out::of(m);
     if target.id == this {
-        follow_own(target, &out)?;
+        follow_own(target, out)?;
     } else {
-        follow(target, &out)?;
+        follow(target, out)?;
     }
     out.say(&Json::Left { node: target.id }, &gone(target, action))?;
     Ok(0)
@@ -138,40 +136,20 @@ fn progress(s: &State, n: &Node) -> String {
     format!("{} {what}", called(n))
 }
 
-/// Where lines go.
-struct Out {
-    json: bool,
-}
-
-impl Out {
-    fn say(&self, j: &Json<'_>, text: &str) -> Result<(), Failure> {
-        let line = if self.json {
-            serde_json::to_string(j).map_err(|e| Failure::failed(e.to_string()))?
-        } else {
-            text.to_owned()
-        };
-        // Each line at once: somebody waits for it.
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{line}")
-            .and_then(|()| out.flush())
-            .map_err(|e| Failure::failed(format!("standard output: {e}")))
+/// Says how far it is, if that is new.
+fn tell(out: Out, last: &mut Option<State>, now: State, n: &Node) -> Result<(), Failure> {
+    if last.replace(now) != Some(now) && matches!(now.stage, Stage::Draining | Stage::Leaving) {
+        out.say(&Json::Progress(&now), &progress(&now, n))?;
     }
-
-    /// Says how far it is, if that is new.
-    fn tell(&self, last: &mut Option<State>, now: State, n: &Node) -> Result<(), Failure> {
-        if last.replace(now) != Some(now) && matches!(now.stage, Stage::Draining | Stage::Leaving) {
-            self.say(&Json::Progress(&now), &progress(&now, n))?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Waits until this very node has left.
-fn follow_own(n: &Node, out: &Out) -> Result<(), Failure> {
+fn follow_own(n: &Node, out: Out) -> Result<(), Failure> {
     let mut last = None;
     loop {
         let now = shutdown::state(n.id)?;
-        out.tell(&mut last, now, n)?;
+        tell(out, &mut last, now, n)?;
         match now.stage {
             Stage::Left => return Ok(()),
             Stage::Stayed => return Err(stayed(&now, n)),
@@ -186,7 +164,7 @@ fn is_over(before: &Node, now: &Node) -> bool {
 }
 
 /// Waits until the others have a view without another node.
-fn follow(n: &Node, out: &Out) -> Result<(), Failure> {
+fn follow(n: &Node, out: Out) -> Result<(), Failure> {
     let mut last: Option<State> = None;
     loop {
         let s = netlink::status()?;
@@ -209,7 +187,7 @@ fn follow(n: &Node, out: &Out) -> Result<(), Failure> {
         }
         match shutdown::state(n.id) {
             Ok(now) => {
-                out.tell(&mut last, now, n)?;
+                tell(out, &mut last, now, n)?;
                 if now.stage == Stage::Stayed {
                     return Err(stayed(&now, n));
                 }

@@ -13,6 +13,7 @@ use crate::failure;
 use crate::failure::Failure;
 use crate::join;
 use crate::onnode;
+use crate::out::Out;
 use clap::ArgMatches;
 use cluster::netlink;
 use cluster::netlink::Error;
@@ -20,6 +21,7 @@ use cluster::netlink::Node;
 use cluster::netlink::NodeState;
 use cluster::netlink::Status;
 use nix::errno::Errno;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -39,6 +41,33 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Whoever changes this node's files of the table, or the next one, has it locked. Only root can open it, and so hold up others.
 const LOCK: &str = "/run/cluster.lock";
+
+/// A line of `--json`. Names and types stay as they are; further fields and events may come.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Json<'a> {
+    Added {
+        node: u32,
+        generation: u64,
+    },
+    Removed {
+        node: u32,
+        generation: u64,
+    },
+    Votes {
+        node: u32,
+        votes: u8,
+        generation: u64,
+    },
+    Finished,
+    Cancelled,
+    /// A step that was not taken on a witness, and the command that takes it there.
+    Witness {
+        node: u32,
+        step: &'a str,
+        command: &'a str,
+    },
+}
 
 /// The files of the table: `.next` is staged.
 struct Files {
@@ -368,11 +397,15 @@ impl<'a> Members<'a> {
     }
 
     /// Says what is left to do on witnesses, which were not asked.
-    fn tell_of_witnesses(&self, step: &str) {
-        let command = self.text(step, &[]);
-        for line in self.witnesses().filter_map(|n| not_asked(n, step, &command)) {
-            println!("{line}");
+    fn tell_of_witnesses(&self, step: &str) -> Result<(), Failure> {
+        let command = &self.text(step, &[]);
+        for n in self.witnesses() {
+            if let Some(text) = not_asked(n, step, command) {
+                let node = n.id;
+                Out::of(self.m).say(&Json::Witness { node, step, command }, &text)?;
+            }
         }
+        Ok(())
     }
 
     /// Waits until all members go by one table.
@@ -481,26 +514,43 @@ pub(crate) fn change(m: &ArgMatches) -> Result<u8, Failure> {
     let generation = clustertab::table(&files.text()?)
         .map_err(|e| about(&files.tab, e))?
         .generation;
-    let tab = files.tab.display();
-    match change {
-        Change::Add(r) => {
-            println!(
-                "node {} is in the table on all members (generation {generation})",
-                r.node
-            );
-            println!("copy {tab} to it, and run cluster join there");
-            if r.votes == 0 && !r.is_witness {
-                println!("it has no vote; once it is up: cluster node votes {} 1", r.node);
-            }
-        }
-        Change::Remove(n) => {
-            println!("node {n} is out of the table on all members (generation {generation})");
-            println!("its machine still has the cluster key: cluster key rotate, unless it is trusted");
-        }
-        Change::Votes(n, votes) => println!("node {n} has votes={votes} on all members (generation {generation})"),
-    }
-    Members::now(m)?.tell_of_witnesses("settle");
+    let (j, text) = done(&change, generation, &files.tab);
+    Out::of(m).say(&j, &text)?;
+    Members::now(m)?.tell_of_witnesses("settle")?;
     Ok(0)
+}
+
+/// What is said of a change that is made: to programs, and to people with what they do next.
+fn done(change: &Change, generation: u64, tab: &Path) -> (Json<'static>, String) {
+    match *change {
+        Change::Add(ref r) => {
+            let node = r.node;
+            let mut text = format!(
+                "node {node} is in the table on all members (generation {generation})\n\
+                 copy {} to it, and run cluster join there",
+                tab.display()
+            );
+            if r.votes == 0 && !r.is_witness {
+                text += &format!("\nit has no vote; once it is up: cluster node votes {node} 1");
+            }
+            (Json::Added { node, generation }, text)
+        }
+        Change::Remove(node) => (
+            Json::Removed { node, generation },
+            format!(
+                "node {node} is out of the table on all members (generation {generation})\n\
+                 its machine still has the cluster key: cluster key rotate, unless it is trusted"
+            ),
+        ),
+        Change::Votes(node, votes) => (
+            Json::Votes {
+                node,
+                votes,
+                generation,
+            },
+            format!("node {node} has votes={votes} on all members (generation {generation})"),
+        ),
+    }
 }
 
 /// `cluster node finish`: goes on with a change.
@@ -508,8 +558,11 @@ pub(crate) fn finish(m: &ArgMatches) -> Result<u8, Failure> {
     let members = Members::now(m)?;
     members.wait(&["add|remove|votes ...".into()])?;
     members.on_all("settle", &[])?;
-    println!("all members go by one table; those that were asked have it in their files");
-    members.tell_of_witnesses("settle");
+    Out::of(m).say(
+        &Json::Finished,
+        "all members go by one table; those that were asked have it in their files",
+    )?;
+    members.tell_of_witnesses("settle")?;
     Ok(0)
 }
 
@@ -517,8 +570,8 @@ pub(crate) fn finish(m: &ArgMatches) -> Result<u8, Failure> {
 pub(crate) fn cancel(m: &ArgMatches) -> Result<u8, Failure> {
     let members = Members::now(m)?;
     members.on_all("unstage", &[])?;
-    println!("no change is staged on any member that was asked");
-    members.tell_of_witnesses("unstage");
+    Out::of(m).say(&Json::Cancelled, "no change is staged on any member that was asked")?;
+    members.tell_of_witnesses("unstage")?;
     Ok(0)
 }
 
@@ -571,6 +624,58 @@ mod tests {
             is_witness: false,
             tables: Tables { in_force, staged },
         }
+    }
+
+    #[test]
+    fn lines_have_the_promised_fields() {
+        let json = |j: &Json<'_>| serde_json::to_string(j).expect("json");
+        for (change, want, texts) in [
+            (
+                Change::Add(row(4, 0)),
+                r#"{"event":"added","node":4,"generation":7}"#,
+                &[
+                    "node 4 is in the table on all members (generation 7)",
+                    "copy /tab to it, and run cluster join there",
+                    "it has no vote; once it is up: cluster node votes 4 1",
+                ][..],
+            ),
+            (
+                Change::Add(row(4, 1)),
+                r#"{"event":"added","node":4,"generation":7}"#,
+                &[
+                    "node 4 is in the table on all members (generation 7)",
+                    "copy /tab to it, and run cluster join there",
+                ],
+            ),
+            (
+                Change::Remove(4),
+                r#"{"event":"removed","node":4,"generation":7}"#,
+                &[
+                    "node 4 is out of the table on all members (generation 7)",
+                    "its machine still has the cluster key: cluster key rotate, unless it is trusted",
+                ],
+            ),
+            (
+                Change::Votes(4, 2),
+                r#"{"event":"votes","node":4,"votes":2,"generation":7}"#,
+                &["node 4 has votes=2 on all members (generation 7)"],
+            ),
+        ] {
+            let (j, text) = done(&change, 7, Path::new("/tab"));
+            assert_eq!(json(&j), want);
+            assert_eq!(text.lines().collect::<Vec<_>>(), texts, "{change:?}");
+        }
+        assert_eq!(json(&Json::Finished), r#"{"event":"finished"}"#);
+        assert_eq!(json(&Json::Cancelled), r#"{"event":"cancelled"}"#);
+        let witness = Json::Witness {
+            node: 3,
+            step: "settle",
+            command: "cluster node settle --tab /tab",
+        };
+        assert_eq!(
+            json(&witness),
+            r#"{"event":"witness","node":3,"step":"settle","command":"cluster node settle --tab /tab"}"#
+        );
     }
 
     #[test]
