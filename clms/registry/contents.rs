@@ -164,16 +164,17 @@ pub(crate) fn decode(bytes: &[u8], n_nodes: usize) -> Result<Whole> {
         done.push(d, GFP_KERNEL)?;
     }
     let mut machine = records()?;
-    for slot in machine.0.iter_mut().take(n_records) {
+    for i in 0..n_records {
         let (w, more) = WireRecord::ref_from_prefix(rest).map_err(|_| EPROTO)?;
         let (value, more) = get_value(w.len, more)?;
         rest = more;
-        let version = w.version.get();
-        if version == 0 || version > head.seq.get() {
+        let (name, version) = (get_name(&w.name)?, w.version.get());
+        // Of two with one name, watchers would be told in turn, without end.
+        if version == 0 || version > head.seq.get() || machine.get(name).is_some() {
             return Err(EPROTO);
         }
-        *slot = Slot {
-            name: get_name(&w.name)?,
+        *machine.0.get_mut(i).ok_or(EPROTO)? = Slot {
+            name,
             value,
             version,
         };
@@ -284,6 +285,16 @@ mod tests {
         }
         assert!(decode(&bytes, 3).is_err_and(|e| e == EPROTO));
         bytes.push(0, GFP_KERNEL)?;
+        assert!(decode(&bytes, 2).is_err_and(|e| e == EPROTO));
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_twice_is_refused() -> Result {
+        let mut bytes = encode(&core()?, 2)?;
+        let second = 20 + 2 * 28 + 44 + 3;
+        let name = bytes.get_mut(second + 8).ok_or(EPROTO)?;
+        assert_eq!(core::mem::replace(name, b'a'), b'b');
         assert!(decode(&bytes, 2).is_err_and(|e| e == EPROTO));
         Ok(())
     }
