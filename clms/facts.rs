@@ -2,28 +2,20 @@
 
 //! What nodes tell each other of their machines when a program asks.
 
+mod proto;
+
 use ics::Caller;
 use ics::Handle;
 use ics::Reply;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use proto::*;
 use ssi::clms_history::Machine;
 use ssi::ids::NodeId;
 use ssi::machine;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
-
-ics::service! {
-    /// Facts of a node's machine.
-    service Facts { id: 9, version: 1 }
-
-    /// Processors it has and uses, the speed of one, bytes of memory. Changes nothing.
-    op 1 Tell (class: L0) { } -> { total_cpus: Le32, online_cpus: Le32, cpu_power: Le32, total_memory: Le64 }
-}
-
-const _: () = assert!(core::mem::size_of::<TellRep>() == 20);
-const _: () = assert!(core::mem::size_of::<TellReq>() == 0);
 
 struct Server;
 

@@ -5,6 +5,8 @@
 //! A thread of the node does it, whoever asked: the asker may end. Whatever goes wrong before the node is out, it is a
 //! member as before, takes newcomers, and says why.
 
+mod proto;
+
 use crate::changes::NodeState;
 use crate::history::Cause;
 use crate::leave::Turn;
@@ -26,30 +28,13 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
+use proto::*;
 use ssi::clms_netlink::ShutdownState;
 use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::machine;
 use ssi::wire::Le32;
-
-ics::service! {
-    /// Planned shutdowns.
-    service Shutdown { id: 10, version: 1 }
-
-    /// To the node that is to go. `action` is the netlink family's. Answered when it has begun.
-    /// Errors: `ENOTCONN` no member; `EALREADY` it leaves already; `EDQUOT` the rest would have no majority; `EAGAIN` a lost
-    /// node is not known to be off; `EOPNOTSUPP` a witness; `EINVAL`, `ENOMEM`.
-    op 1 Begin (class: L0) { action: Le32, grace_ms: Le32 } -> { }
-
-    /// How far the last one of the asked node is. Changes nothing.
-    op 2 Look (class: L0) { } -> {
-        stage: Le32, error: Le32, moved: Le32, ended: Le32, left: Le32, process: Le32,
-    }
-}
-
-const _: () = assert!(core::mem::size_of::<BeginReq>() == 8);
-const _: () = assert!(core::mem::size_of::<LookRep>() == 24);
 
 /// After the grace: who was killed is to be gone, behind the last that was asked to go, which takes up to 5 s.
 const LAST_MS: u64 = 8000;

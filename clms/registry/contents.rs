@@ -6,14 +6,15 @@ use crate::registry::proto::get_name;
 use crate::registry::proto::get_value;
 use crate::registry::proto::value;
 use crate::registry::proto::WireRequest;
+use crate::registry::records::Change;
 use crate::registry::records::Outcome;
 use crate::registry::records::Slot;
 use crate::registry::records::Table;
-use crate::registry::replica::Core;
-use crate::registry::replica::Op;
-use crate::registry::replica::Records;
+use crate::registry::state;
 use crate::registry::state::Contents;
 use crate::registry::state::Done;
+use crate::registry::state::Peer;
+use crate::registry::state::Place;
 use crate::registry::Name;
 use crate::registry::Value;
 use crate::registry::MAX_NAME;
@@ -22,6 +23,15 @@ use kernel::prelude::*;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 use zerocopy_derive::{Immutable, KnownLayout, Unaligned};
+
+/// A change as the kernel has it.
+pub(crate) type Op = Change<Name, Value>;
+
+/// The records.
+pub(crate) type Records = Table<KVVec<Slot<Name, Value>>>;
+
+/// The state machine.
+pub(crate) type Core = state::Core<Records, KVVec<Peer<Op, Outcome>>, Op>;
 
 /// What [`decode`] gives.
 pub(crate) type Whole = Contents<Records, KVVec<Done<Outcome>>, Op>;
@@ -67,6 +77,15 @@ pub(crate) fn records() -> Result<Records> {
         version: 0,
     };
     Ok(Table(KVVec::from_elem(empty, MAX_RECORDS, GFP_KERNEL)?))
+}
+
+/// A state machine for a node in a table of `n`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn new_core(this: Place, life: u64, n: usize) -> Result<Core> {
+    let peers = KVVec::from_elem(Peer::NONE, n, GFP_KERNEL)?;
+    Ok(Core::new(this, life, records()?, peers))
 }
 
 /// Encodes what a node knows.
@@ -145,16 +164,17 @@ pub(crate) fn decode(bytes: &[u8], n_nodes: usize) -> Result<Whole> {
         done.push(d, GFP_KERNEL)?;
     }
     let mut machine = records()?;
-    for slot in machine.0.iter_mut().take(n_records) {
+    for i in 0..n_records {
         let (w, more) = WireRecord::ref_from_prefix(rest).map_err(|_| EPROTO)?;
         let (value, more) = get_value(w.len, more)?;
         rest = more;
-        let version = w.version.get();
-        if version == 0 || version > head.seq.get() {
+        let (name, version) = (get_name(&w.name)?, w.version.get());
+        // Of two with one name, watchers would be told in turn, without end.
+        if version == 0 || version > head.seq.get() || machine.get(name).is_some() {
             return Err(EPROTO);
         }
-        *slot = Slot {
-            name: get_name(&w.name)?,
+        *machine.0.get_mut(i).ok_or(EPROTO)? = Slot {
+            name,
             value,
             version,
         };
@@ -183,7 +203,6 @@ pub(crate) fn decode(bytes: &[u8], n_nodes: usize) -> Result<Whole> {
 #[kunit_tests(ssi_clms_registry_contents)]
 mod tests {
     use super::*;
-    use crate::registry::replica::new_core;
 
     fn op(name: &[u8], expected: u64, v: &[u8]) -> Result<Op> {
         Ok(Op {
@@ -266,6 +285,16 @@ mod tests {
         }
         assert!(decode(&bytes, 3).is_err_and(|e| e == EPROTO));
         bytes.push(0, GFP_KERNEL)?;
+        assert!(decode(&bytes, 2).is_err_and(|e| e == EPROTO));
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_twice_is_refused() -> Result {
+        let mut bytes = encode(&core()?, 2)?;
+        let second = 20 + 2 * 28 + 44 + 3;
+        let name = bytes.get_mut(second + 8).ok_or(EPROTO)?;
+        assert_eq!(core::mem::replace(name, b'a'), b'b');
         assert!(decode(&bytes, 2).is_err_and(|e| e == EPROTO));
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 //! The messages of the replicated records. `Documentation/protocol.rst` has the same list.
 
+use crate::registry::contents::Op;
 use crate::registry::records::Change;
-use crate::registry::replica::Op;
 use crate::registry::state::Request;
 use crate::registry::Name;
 use crate::registry::Value;

@@ -7,6 +7,9 @@
 
 use crate::patience::Patience;
 use crate::registry::contents;
+use crate::registry::contents::new_core;
+use crate::registry::contents::Core;
+use crate::registry::contents::Op;
 use crate::registry::proto::value;
 use crate::registry::proto::Append;
 use crate::registry::proto::AppendReq;
@@ -24,11 +27,8 @@ use crate::registry::proto::WireRequest;
 use crate::registry::records::Change;
 use crate::registry::records::Outcome;
 use crate::registry::records::Slot;
-use crate::registry::records::Table;
-use crate::registry::state;
 use crate::registry::state::Duty;
 use crate::registry::state::Mask;
-use crate::registry::state::Peer;
 use crate::registry::state::Place;
 use crate::registry::state::Request;
 use crate::registry::Name;
@@ -49,29 +49,11 @@ use ssi::ids::NodeId;
 use ssi::wait::Event;
 use ssi::wire::Le64;
 
-/// A change as the kernel has it.
-pub(crate) type Op = Change<Name, Value>;
-
-/// The records.
-pub(crate) type Records = Table<KVVec<Slot<Name, Value>>>;
-
-/// The state machine.
-pub(crate) type Core = state::Core<Records, KVVec<Peer<Op, Outcome>>, Op>;
-
 /// Between two tries of what failed for want of memory.
 const AGAIN_MS: u32 = 100;
 
 /// A caller that has no answer asks again. Nothing is known that would need it; nothing is lost by it either.
 const ASK_AGAIN_MS: u32 = 2000;
-
-/// A state machine for a node in a table of `n`.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(crate) fn new_core(this: Place, life: u64, n: usize) -> Result<Core> {
-    let peers = KVVec::from_elem(Peer::NONE, n, GFP_KERNEL)?;
-    Ok(Core::new(this, life, contents::records()?, peers))
-}
 
 struct Inner {
     core: Core,

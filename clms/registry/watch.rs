@@ -6,8 +6,8 @@
 //! the new and changed ones in the order of their versions. Of changes in quick succession it may be told only the last. So
 //! nothing is queued, and whoever joins late is told everything.
 
+use crate::registry::contents::Core;
 use crate::registry::replica::record;
-use crate::registry::replica::Core;
 use crate::registry::replica::Replica;
 use crate::registry::Name;
 use crate::registry::Record;

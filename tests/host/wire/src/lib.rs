@@ -3,7 +3,8 @@
 //! What one node reads of another, compiled from the very files that the modules are made of: frames, handshake and
 //! heartbeats of `ics`, what heartbeats say of `clms`, the messages of the services. Their KUnit suites run here too.
 //!
-//! The crate stands for `ics`. `kernel` and `ssi` beside it are stand-ins, and so are [`net`] and [`refused`].
+//! The crate stands for `ics`. `kernel` and `ssi` beside it are stand-ins, and so are [`net`], [`refused`] and
+//! [`registry::replica`].
 
 #![allow(dead_code, missing_docs, unused_macros)]
 
@@ -12,6 +13,10 @@ extern crate self as ics;
 /// As in `ics/ics.rs`.
 pub const MAX_TAIL: usize = 1 << 20;
 
+#[path = "../../../../clms/facts/proto.rs"]
+mod facts;
+#[path = "../../../../clms/fencing/proto.rs"]
+mod fencing;
 #[path = "../../../../ics/frame.rs"]
 mod frame;
 #[path = "../../../../ics/handshake.rs"]
@@ -32,6 +37,8 @@ mod rfile;
 mod says;
 #[path = "../../../../ics/service.rs"]
 mod service;
+#[path = "../../../../clms/shutdown/proto.rs"]
+mod shutdown;
 #[path = "../../../../clms/state.rs"]
 #[allow(unused_imports)]
 mod state;
@@ -39,12 +46,80 @@ mod state;
 mod vproc;
 
 pub use service::__private;
+pub use service::Caller;
+pub use service::Handle;
 pub use service::Op;
+pub use service::Reply;
+pub use service::Status;
+
+/// What was registered: nobody calls it by itself.
+pub struct Registration(&'static dyn service::Service);
+
+/// As in `ics/pool.rs`.
+pub fn register(service: &'static dyn service::Service) -> kernel::error::Result<Registration> {
+    Ok(Registration(service))
+}
 
 /// As in `clms/thread.rs`.
 pub mod thread {
+    use crate::registry::replica::Replica;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
     pub(crate) type Says = crate::state::Says<1>;
     pub(crate) type TableView = crate::state::View<1>;
+
+    thread_local! {
+        pub(crate) static REPLICA: RefCell<Option<Arc<Replica>>> = const { RefCell::new(None) };
+    }
+
+    pub(crate) fn replica() -> Option<Arc<Replica>> {
+        REPLICA.with_borrow(Option::clone)
+    }
+}
+
+/// As in `clms/registry.rs`.
+#[path = "../../../../clms/registry"]
+#[rustfmt::skip]
+pub mod registry {
+    pub(crate) mod contents;
+    pub(crate) mod proto;
+    mod record;
+    pub(crate) mod records;
+    pub(crate) mod server;
+    pub(crate) mod state;
+
+    pub(crate) use record::*;
+
+    /// Takes the steps of the handlers, and no others. Node 1 has place 0.
+    pub(crate) mod replica {
+        use super::contents::Core;
+        use ssi::ids::NodeId;
+        use std::sync::Mutex;
+
+        pub(crate) struct Replica {
+            pub(crate) n_nodes: usize,
+            pub(crate) core: Mutex<Core>,
+        }
+
+        impl Replica {
+            pub(crate) fn place(&self, node: NodeId) -> Option<usize> {
+                Some(node.number() as usize - 1).filter(|p| *p < self.n_nodes)
+            }
+
+            pub(crate) fn n_nodes(&self) -> usize {
+                self.n_nodes
+            }
+
+            pub(crate) fn look<R>(&self, f: impl FnOnce(&Core) -> R) -> R {
+                f(&self.core.lock().unwrap())
+            }
+
+            pub(crate) fn step<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+                f(&mut self.core.lock().unwrap())
+            }
+        }
+    }
 }
 
 /// Who a node is, as in `ics/net.rs`.
@@ -118,6 +193,8 @@ mod handshake_tests;
 mod heartbeat_tests;
 #[cfg(test)]
 mod keyring_tests;
+#[cfg(test)]
+mod registry_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]

@@ -5,8 +5,11 @@
 //! Whatever the bytes, a handler is called for an op that is declared, and not without its whole fixed part: else the
 //! answer is `ENOSYS` or `EPROTO`. It gets every byte once, fixed part and tail, and its reply leaves as it made it.
 
+use crate::facts::FactsService;
+use crate::fencing::FencingService;
 use crate::fuzz::noise;
 use crate::fuzz::Target;
+use crate::registry::proto::RegistryService;
 use crate::rfile::RfileService;
 use crate::service::__private::encode;
 use crate::service::__private::encode_for;
@@ -16,6 +19,7 @@ use crate::service::Op;
 use crate::service::Reply;
 use crate::service::Service;
 use crate::service::Status;
+use crate::shutdown::ShutdownService;
 use crate::vproc::VprocService;
 use kernel::alloc::KVVec;
 use kernel::alloc::GFP_KERNEL;
@@ -65,6 +69,18 @@ impl<O: Op> Handle<O> for Probe {
     }
 }
 
+/// A service by the first byte of an input.
+fn service(n: u8) -> &'static dyn Service {
+    match n % 6 {
+        0 => &VprocService(Probe),
+        1 => &RfileService(Probe),
+        2 => &RegistryService(Probe),
+        3 => &FencingService(Probe),
+        4 => &FactsService(Probe),
+        _ => &ShutdownService(Probe),
+    }
+}
+
 /// Fixed parts of the ops of a service: a row of `Documentation/protocol.rst` each.
 fn fixed(service: &dyn Service, op: u16) -> Option<usize> {
     const CRED: usize = 340;
@@ -99,7 +115,15 @@ fn fixed(service: &dyn Service, op: u16) -> Option<usize> {
         4,
     ];
     let rfile = [8, 8, 8, 12, 8, 8, 8, 24, 20, 16, 20, 12, 8];
-    let all = if service.id() == 3 { &vproc[..] } else { &rfile[..] };
+    let all = match service.id() {
+        3 => &vproc[..],
+        4 => &rfile,
+        6 => &[76, 24, 8, 8, 84, 16],
+        8 => &[16, 16, 16],
+        9 => &[0],
+        10 => &[8, 0],
+        id => panic!("service {id}"),
+    };
     all.get(usize::from(op).checked_sub(1)?).copied()
 }
 
@@ -149,26 +173,19 @@ fn check(bytes: &[u8]) -> bool {
         return false;
     };
     let op = u16::from_le_bytes([head[1], head[2]]);
-    if head[0] % 2 == 0 {
-        ask(&VprocService(Probe), op, body)
-    } else {
-        ask(&RfileService(Probe), op, body)
-    }
+    ask(service(head[0]), op, body)
 }
 
 fn make(rng: &mut SmallRng) -> Vec<u8> {
+    let n: u8 = rng.random();
+    let service = service(n);
     let op = if rng.random_ratio(1, 16) {
         rng.random()
     } else {
-        rng.random_range(0..31u16)
+        rng.random_range(0..service.ops().len() as u16 + 2)
     };
-    let service: u8 = rng.random_range(0..2);
-    let size = if service == 0 {
-        fixed(&VprocService(Probe), op)
-    } else {
-        fixed(&RfileService(Probe), op)
-    };
-    let mut out = vec![service];
+    let size = fixed(service, op);
+    let mut out = vec![n];
     out.extend(op.to_le_bytes());
     out.extend((0..size.unwrap_or(5)).map(|_| rng.random::<u8>()));
     match rng.random_range(0..3) {
@@ -183,7 +200,7 @@ const TARGET: Target = Target {
     name: "requests",
     make,
     check,
-    edges: &[28, 29, 13, 14],
+    edges: &[3, 6, 7, 28, 29, 13, 14],
 };
 
 #[test]
@@ -226,6 +243,17 @@ fn write_corpus() {
         ("rfile_ioctl_with_a_tail", 1, 8, 24 + 60),
         ("rfile_seek_truncated", 1, 11, 19),
         ("rfile_op_unknown", 1, 14, 40),
+        ("registry_want_with_a_tail", 2, 1, 76 + 7),
+        ("registry_append_truncated", 2, 5, 83),
+        ("registry_op_unknown", 2, 7, 100),
+        ("fencing_over", 3, 1, 16),
+        ("fencing_failed_truncated", 3, 3, 15),
+        ("fencing_op_unknown", 3, 4, 40),
+        ("facts_tell", 4, 1, 0),
+        ("facts_op_unknown", 4, 2, 0),
+        ("shutdown_begin", 5, 1, 8),
+        ("shutdown_begin_truncated", 5, 1, 7),
+        ("shutdown_look_with_a_tail", 5, 2, 9),
     ] {
         let mut bytes = vec![service];
         bytes.extend(op.to_le_bytes());

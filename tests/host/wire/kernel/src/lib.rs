@@ -16,9 +16,12 @@ pub mod error {
         use super::Error;
         pub const EAGAIN: Error = Error(-11);
         pub const EINVAL: Error = Error(-22);
+        pub const ENAMETOOLONG: Error = Error(-36);
         pub const ENOSYS: Error = Error(-38);
         pub const EPROTO: Error = Error(-71);
         pub const EBADMSG: Error = Error(-74);
+        pub const EMSGSIZE: Error = Error(-90);
+        pub const ENOTCONN: Error = Error(-107);
         pub const EALREADY: Error = Error(-114);
         pub const ESTALE: Error = Error(-116);
     }
@@ -34,6 +37,8 @@ pub mod alloc {
     #[derive(Debug, Default)]
     pub struct KVVec<T>(Vec<T>);
 
+    pub type KVec<T> = KVVec<T>;
+
     impl<T: Clone> KVVec<T> {
         pub fn new() -> Self {
             Self(Vec::new())
@@ -43,9 +48,22 @@ pub mod alloc {
             Ok(Self(Vec::with_capacity(n)))
         }
 
+        pub fn from_elem(value: T, n: usize, _: Flags) -> Result<Self> {
+            Ok(Self(vec![value; n]))
+        }
+
+        pub fn push(&mut self, value: T, _: Flags) -> Result {
+            self.0.push(value);
+            Ok(())
+        }
+
         pub fn extend_from_slice(&mut self, more: &[T], _: Flags) -> Result {
             self.0.extend_from_slice(more);
             Ok(())
+        }
+
+        pub fn as_slice(&self) -> &[T] {
+            &self.0
         }
     }
 
@@ -56,6 +74,16 @@ pub mod alloc {
             &self.0
         }
     }
+
+    impl<T> core::ops::DerefMut for KVVec<T> {
+        fn deref_mut(&mut self) -> &mut [T] {
+            &mut self.0
+        }
+    }
+}
+
+pub mod sync {
+    pub use std::sync::Arc;
 }
 
 pub mod macros {
