@@ -49,8 +49,9 @@ const MEMALLOC: u32 = 0x800;
 const MEMALLOC_NOIO: u32 = 0x8_0000;
 
 /// The threads of transport and membership, with their `PF_*`.
-fn threads(c: &Context, node: u32) -> Result<Vec<(String, u32)>> {
-    let all = c.sh(node, "cat /proc/[0-9]*/stat 2>/dev/null")?;
+pub(crate) fn threads(c: &Context, node: u32) -> Result<Vec<(String, u32)>> {
+    // Some may end meanwhile.
+    let all = c.sh(node, "cat /proc/[0-9]*/stat 2>/dev/null; true")?;
     let mut ours = Vec::new();
     for line in all.lines() {
         let (_, rest) = line.split_once(" (").context("no name")?;
