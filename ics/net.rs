@@ -501,13 +501,7 @@ impl Net {
     fn accepted(&self, stream: Stream, accepted: &Accepted) {
         let address = stream.peer();
         let memory = WithoutIo::begin();
-        let session = if self.is_of_table(address.ip) {
-            admission::accept(&self.me, |node| self.key_towards(node).0, &stream)
-        } else {
-            // It came around the cluster's links, which may be the ones that nobody else can read.
-            let what = "an address that no other node has: correct clustertab or wireguard.toml";
-            Err(Failed::Refused(what))
-        };
+        let session = admission::accept(&self.me, |node| self.key_towards(node).0, &stream);
         match session {
             Ok(session) => {
                 let node = session.node;
@@ -562,7 +556,18 @@ impl Net {
         }
     }
 
+    /// Begins the handshake of a stream, or refuses it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     fn take(self: &Arc<Self>, stream: Stream) -> Result {
+        let address = stream.peer();
+        if !self.is_of_table(address.ip) {
+            // It came around the cluster's links, which may be the ones that nobody else can read.
+            let what = "an address that no other node has: correct clustertab or wireguard.toml";
+            self.refuse_stream(None, address, &Failed::Refused(what));
+            return Ok(());
+        }
         let peers = self.peers().len();
         let mut list = self.accepted.lock();
         // Threads of ended streams are joined here: that does not sleep long.
@@ -573,8 +578,8 @@ impl Net {
         let is_unproved = |(_, a): &&(KThread, Arc<Accepted>)| a.link.as_ref().is_none();
         let n = list.iter().filter(is_unproved).count();
         if n >= STREAMS_PER_NODE * (peers + 1) {
-            self.refuse_stream(None, stream.peer(), &Failed::Refused("too many streams"));
-            return Err(EBUSY);
+            self.refuse_stream(None, address, &Failed::Refused("too many streams"));
+            return Ok(());
         }
         let a = Arc::new(
             Accepted {
@@ -675,7 +680,7 @@ impl Net {
                     silent + 1
                 );
             }
-            stream.tear();
+            peer.tear(&stream);
         }
     }
 

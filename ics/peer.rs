@@ -323,6 +323,12 @@ impl Peer {
         }
     }
 
+    /// Tears a stream, also where a frame of it waits until its sender is a member.
+    pub(crate) fn tear(&self, stream: &Link) {
+        stream.tear();
+        self.changed.notify_all();
+    }
+
     /// Of streams that were begun with a key that is not heard any more, none goes on: [`Self::condemned`] gives it then.
     pub(crate) fn keep_keys(&self, is_heard: impl Fn(u64) -> bool) {
         let s = self.state.lock();

@@ -47,19 +47,26 @@ const HOG: &str = "end=$(($(date +%s) + $1)); n=0; while [ $(date +%s) -lt $end 
 /// Of the kernel's `PF_*`: waits for nothing to be written.
 const MEMALLOC_NOIO: u32 = 0x8_0000;
 
-/// The threads that have it, of membership and transport.
-fn without_io(c: &Context, node: u32) -> Result<Vec<String>> {
-    let all = c.sh(node, "cat /proc/[0-9]*/stat 2>/dev/null")?;
+/// The threads of transport and membership, with their `PF_*`.
+pub(crate) fn threads(c: &Context, node: u32) -> Result<Vec<(String, u32)>> {
+    // Some may end meanwhile.
+    let all = c.sh(node, "cat /proc/[0-9]*/stat 2>/dev/null; true")?;
     let mut ours = Vec::new();
     for line in all.lines() {
         let (_, rest) = line.split_once(" (").context("no name")?;
         let (name, rest) = rest.rsplit_once(") ").with_context(|| line.to_owned())?;
-        let flags: u32 = rest.split(' ').nth(6).with_context(|| line.to_owned())?.parse()?;
-        if flags & MEMALLOC_NOIO != 0 && (name.starts_with("ics_") || name.starts_with("clms_")) {
-            ours.push(name.to_owned());
+        if name.starts_with("ics_") || name.starts_with("clms_") {
+            let flags = rest.split(' ').nth(6).with_context(|| line.to_owned())?;
+            ours.push((name.to_owned(), flags.parse()?));
         }
     }
     Ok(ours)
+}
+
+/// Those that wait for nothing to be written.
+fn without_io(c: &Context, node: u32) -> Result<Vec<String>> {
+    let all = threads(c, node)?.into_iter();
+    Ok(all.filter(|(_, flags)| flags & MEMALLOC_NOIO != 0).map(|(name, _)| name).collect())
 }
 
 /// Those of which there is one.

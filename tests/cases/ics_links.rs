@@ -86,6 +86,15 @@ pub(crate) const CASES: &[Case] = &[
         run: slow,
         ..Case::DEFAULT
     },
+    Case {
+        name: "clms_small_mtu",
+        promise: "while the MTU of one node of three becomes 600 and 1500 again, calls of 0 bytes to 1 MiB between all pairs bring back \
+                  what was sent; the view stays, and nothing is refused",
+        faults: "an MTU of 600 on node 3",
+        seconds: 180,
+        run: small_mtu,
+        ..Case::DEFAULT
+    },
 ];
 
 const FILE: &str = "/sys/kernel/debug/ssi/ics_timing";
@@ -281,6 +290,76 @@ fn slow(c: &Context) -> Result<()> {
     }
     same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)?;
     same("what node 1 refused", cluster::refused(c, 1)?, refused)
+}
+
+/// Calls of every size to the nodes `$2` and `$3`, until `/tmp/enough` is there; what came of each run is a line of `/tmp/calls`.
+const ALL_SIZES: &str = "until [ -e /tmp/enough ]; do for to in $2 $3; do for bytes in 0 1000 100000 1048576; do \
+                         echo $to 1 2 $bytes 2 0 >$1; cat $1; done; done; done >/tmp/calls; echo >/tmp/ended";
+
+/// Lines of a round of those.
+const ROUND: usize = 2 * 4;
+
+/// Waits until every node has made a whole round of calls from now on.
+fn a_round(c: &Context) -> Result<()> {
+    let lines = |node: u32| Ok(c.sh(node, "cat /tmp/calls 2>/dev/null; true")?.lines().count());
+    let before = c.all().into_iter().map(lines).collect::<Result<Vec<_>>>()?;
+    for (node, before) in (1..).zip(before) {
+        // It may be in the middle of one.
+        c.until(&format!("calls of node {node}"), 40, || Ok((lines(node)? >= before + 2 * ROUND).then_some(())))?;
+    }
+    Ok(())
+}
+
+/// Sets the MTU of a node's only network device.
+fn set_mtu(c: &Context, node: u32, mtu: u32) -> Result<()> {
+    let set = format!("for d in /sys/class/net/*/device; do echo {mtu} >${{d%device}}mtu && cat ${{d%device}}mtu; done");
+    same(format!("MTU of node {node}"), c.sh(node, &set)?.trim(), mtu.to_string())
+}
+
+/// Frames that a node has sent, and their bytes.
+fn sent(c: &Context, node: u32) -> Result<(u64, u64)> {
+    let lanes = c.client.status()?.lanes;
+    let of_node = || lanes.iter().filter(|l| l.from == node).map(|l| &l.counters);
+    Ok((of_node().map(|n| n.frames).sum(), of_node().map(|n| n.bytes).sum()))
+}
+
+/// Heartbeats, of 304 bytes with the heads of IP and UDP, fit in that as they are; TCP sends shorter segments, also on streams that are
+/// there. What comes may be longer.
+fn small_mtu(c: &Context) -> Result<()> {
+    const ECHO: &str = "/sys/kernel/debug/ssi/ics_echo";
+    let before = cluster::agree(c, &[1, 2, 3], 10)?;
+    let refused = (1..=3).map(|n| cluster::refused(c, n)).collect::<Result<Vec<_>>>()?;
+    c.sh_all("rm -f /tmp/enough /tmp/ended /tmp/calls")?;
+    let mut running = Vec::new();
+    for (node, others) in [(1, ["2", "3"]), (2, ["1", "3"]), (3, ["1", "2"])] {
+        running.push(c.background(node, &["sh", "-c", ALL_SIZES, "sh", ECHO, others[0], others[1]])?);
+    }
+    a_round(c)?;
+    set_mtu(c, 3, 600)?;
+    let since = sent(c, 3)?;
+    a_round(c)?;
+    let now = sent(c, 3)?;
+    set_mtu(c, 3, 1500)?;
+    a_round(c)?;
+    c.sh_all("touch /tmp/enough")?;
+    for node in c.all() {
+        c.until(&format!("calls of node {node} are over"), 60, || {
+            Ok((c.exec(node, &["test", "-e", "/tmp/ended"])?.code == 0).then_some(()))
+        })?;
+        let said = c.sh(node, "cat /tmp/calls")?;
+        let bad = said.lines().find(|l| !l.starts_with("calls 4 errors 0 "));
+        ensure!(bad.is_none(), "node {node}: {}", bad.unwrap_or_default());
+    }
+    drop(running);
+    let (frames, bytes) = (now.0 - since.0, now.1 - since.1);
+    println!("# node 3 sent {frames} frames of {} bytes on average", bytes / frames.max(1));
+    // With the head of Ethernet. Were they not shorter, most bytes would come in frames of 1514.
+    ensure!(frames > 0 && bytes <= frames * 614, "{frames} frames, {bytes} bytes");
+    same("the view", cluster::agree(c, &[1, 2, 3], 5)?, before)?;
+    for (node, refused) in (1..).zip(refused) {
+        same(format!("what node {node} refused"), cluster::refused(c, node)?, refused)?;
+    }
+    Ok(())
 }
 
 /// Figures of `count` calls of `bytes` back from node 1 to node 2, one after the other: half of them, and 99 of 100, take
