@@ -395,7 +395,7 @@ fn two_machines(c: &Context) -> Result<()> {
     let out = c.exec(3, &["timeout", "30", "cluster", "join"])?;
     let why = "another machine joins under this node's number";
     ensure!(out.code == 1 && out.error_text().contains(why), "node 3 joins: {out:?}");
-    same("the view", cluster::agree(c, &[1, 2], 1)?, before)?;
+    same("the view", cluster::agree(c, &[1, 2], 10)?, before)?;
 
     enough(c, 2, &other)?;
     node_3_joins(c)
