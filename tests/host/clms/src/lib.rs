@@ -22,6 +22,9 @@ mod leaving;
 mod model;
 
 #[cfg(test)]
+mod model_tests;
+
+#[cfg(test)]
 mod faults;
 
 #[cfg(test)]
