@@ -112,20 +112,12 @@ impl<O: Op> Request<O> {
         }
         hit(O::ASK).map_err(CallError::Local)?;
         let state = if to == net.me.node {
-            let mut here = Ok(None);
-            let ticket = || {
-                here = Here::new().map(Some);
-                match &here {
-                    Ok(Some(h)) => Ticket::here(h.clone()),
-                    _ => Ticket::NOBODY,
-                }
-            };
+            let mut here = None;
+            let ticket = || Ticket::here(here.insert(Here::new()).clone());
             let op = OpId::of::<O>();
-            let done = net.pool.handle(net.myself(), &op, &self.body, ticket);
-            match (done, here.map_err(CallError::Local)?) {
-                (Some(answered), _) => State::Done(answered.map_err(refused)?),
-                (None, Some(here)) => State::Here(here),
-                (None, None) => return Err(CallError::Interrupted),
+            match net.pool.handle(net.myself(), &op, &self.body, ticket) {
+                Some(answered) => State::Done(answered.map_err(refused)?),
+                None => State::Here(here.ok_or(CallError::Protocol)?),
             }
         } else {
             let peer = net.peer(to).ok_or(CallError::Down(to))?;

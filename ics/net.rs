@@ -351,8 +351,11 @@ impl Net {
     fn serve(&self, peer: &Arc<Peer>, link: &Arc<Link>) {
         let _memory = WithoutIo::begin();
         let sender = {
-            let link = link.clone();
-            KThread::run(c"ics_send", move || link.send_waiting())
+            let (peer, link) = (peer.clone(), link.clone());
+            KThread::run(c"ics_send", move || {
+                link.send_waiting();
+                peer.tear(&link);
+            })
         };
         let Ok(sender) = sender else {
             link.tear();
@@ -423,8 +426,11 @@ impl Net {
     fn serve_beside(&self, peer: &Arc<Peer>, main: &Arc<Link>, link: &Arc<Link>) {
         let memory = WithoutIo::begin();
         let sender = {
-            let link = link.clone();
-            KThread::run(c"ics_send", move || link.send_waiting())
+            let (peer, link) = (peer.clone(), link.clone());
+            KThread::run(c"ics_send", move || {
+                link.send_waiting();
+                peer.tear(&link);
+            })
         };
         let Ok(sender) = sender else {
             link.tear();

@@ -11,25 +11,46 @@ use kernel::sync::SpinLock;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 
-/// A member of which nothing came for so long after a later life of it was heard is over. One that lives says something every
+/// A member of which nothing came for so long, while a later life of it was heard, is over. One that lives says something every
 /// 100 ms.
 const OVER_MS: u64 = 1000;
+
+/// Who has heard nothing of the later life for longer has not listened, and begins to count anew.
+const PAUSE_MS: u64 = 300;
+
+/// For so long a member that was heard after a later life has a twin.
+const TWIN_MS: u64 = 10_000;
+
+/// A later life of a member is heard, and the member not since.
+#[derive(Clone, Copy)]
+struct Challenge {
+    since_ms: u64,
+    last_ms: u64,
+}
 
 struct Heard {
     node: NodeId,
     incarnation: Incarnation,
     seq: u64,
-    /// When a later life of it was heard first, and it not since.
-    challenged_ms: Option<u64>,
-    /// It was heard after a later life.
-    has_twin: bool,
+    challenge: Option<Challenge>,
+    /// When it was last heard after a later life.
+    twin_ms: Option<u64>,
 }
 
 impl Heard {
     /// A later life of a member was heard. Returns whether this one is over.
     fn is_over(&mut self, now_ms: u64) -> bool {
-        let since = *self.challenged_ms.get_or_insert(now_ms);
-        now_ms >= since + OVER_MS
+        let goes_on = self.challenge.filter(|c| now_ms <= c.last_ms + PAUSE_MS);
+        let since_ms = goes_on.map_or(now_ms, |c| c.since_ms);
+        self.challenge = Some(Challenge {
+            since_ms,
+            last_ms: now_ms,
+        });
+        now_ms >= since_ms + OVER_MS
+    }
+
+    fn has_twin(&self, now_ms: u64) -> bool {
+        self.twin_ms.is_some_and(|t| now_ms < t + TWIN_MS)
     }
 }
 
@@ -64,8 +85,8 @@ impl Newest {
             node,
             incarnation: Incarnation(0),
             seq: 0,
-            challenged_ms: None,
-            has_twin: false,
+            challenge: None,
+            twin_ms: None,
         };
         heard.push_within_capacity(none).map_err(|_| ENOSPC)
     }
@@ -106,16 +127,18 @@ impl Newest {
         match (incarnation, seq).cmp(&(h.incarnation, h.seq)) {
             Ordering::Greater if incarnation == h.incarnation => {
                 h.seq = seq;
-                h.has_twin |= h.challenged_ms.take().is_some();
+                if h.challenge.take().is_some() {
+                    h.twin_ms = Some(now_ms);
+                }
                 News::New
             }
-            Ordering::Greater if is_known && !h.is_over(now_ms) => match h.has_twin {
+            Ordering::Greater if is_known && !h.is_over(now_ms) => match h.has_twin(now_ms) {
                 true => News::Twin,
                 false => News::Early,
             },
             Ordering::Greater => {
                 (h.incarnation, h.seq) = (incarnation, seq);
-                (h.challenged_ms, h.has_twin) = (None, false);
+                (h.challenge, h.twin_ms) = (None, None);
                 News::New
             }
             Ordering::Equal => News::Again,

@@ -21,7 +21,8 @@ use ssi::wait::Event;
 /// What a body, or a refusal, comes to.
 pub(crate) type Answered = core::result::Result<KVVec<u8>, Status>;
 
-/// Whoever replies to calls later.
+/// Whoever replies to calls later. It bounds what it keeps, drops tickets that are not wanted any more, and all of them when this
+/// node leaves: a call of the node to itself does not end before.
 pub trait Replier: Sync {
     /// A handler has ended a call with [`Status::Later`] and this key. Context: the handler's thread; may sleep.
     fn takes(&self, key: u64, ticket: Ticket);
@@ -90,15 +91,19 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        let init = pin_init!(Self {
-            outcome <- kernel::new_spinlock!(None, "ics::here"),
-            is_given_up: Atomic::new(0),
-            done <- Event::new(),
-        });
-        Arc::pin_init(init, GFP_KERNEL)
+    /// A call whose handler has ended: it waits until there is memory, which the kernel finds for an object this small.
+    pub(crate) fn new() -> Arc<Self> {
+        loop {
+            let init = pin_init!(Self {
+                outcome <- kernel::new_spinlock!(None, "ics::here"),
+                is_given_up: Atomic::new(0),
+                done <- Event::new(),
+            });
+            if let Ok(here) = Arc::pin_init(init, GFP_KERNEL) {
+                return here;
+            }
+            ssi::task::yield_now();
+        }
     }
 
     /// Told when [`Self::take`] has something.

@@ -143,19 +143,25 @@ impl State {
         }
     }
 
-    /// Nobody waits for the answer any more: it is interrupted, or does not begin.
-    pub(super) fn give_up(&mut self, xid: u64) {
-        let Some(kept) = self.answers.get_mut(&xid) else {
-            return;
-        };
+    /// Nobody waits for the answer any more: it is interrupted, or does not begin. Takes out what only a ticket is left of, which
+    /// may be kept for ever, while the asker has the credit back.
+    pub(super) fn give_up(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+        let kept = self.answers.get_mut(&xid)?;
         kept.is_given_up = true;
+        let c = kept.class as usize;
         match &kept.answer {
             // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
             Answer::Running(thread) => unsafe { thread.interrupt() },
             // Found out by `begin`, which then finishes it.
             Answer::Waiting => kept.answer = Answer::Cancelled,
-            Answer::Later | Answer::Cancelled | Answer::Done(_) => {}
+            Answer::Cancelled | Answer::Done(_) => {}
+            Answer::Later => {
+                self.asked[c] = self.asked[c].saturating_sub(1);
+                self.kept[c] = self.kept[c].saturating_sub(1);
+                return self.answers.remove_node(&xid);
+            }
         }
+        None
     }
 }
 
@@ -422,13 +428,13 @@ impl Peer {
 
     fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
         // Freed after unlocking.
-        let _arrived;
+        let (_arrived, _left);
         let mut s = self.state.lock();
         if !s.is_current(link) {
             return; // of another life, whose numbers are others
         }
         _arrived = s.came_again(xid);
-        s.give_up(xid);
+        _left = s.give_up(xid);
     }
 
     /// A thread is about to answer. Returns whether anybody still wants it.
@@ -448,19 +454,25 @@ impl Peer {
 
     /// A handler has ended, and its thread does other work: it is not interrupted for this request any more.
     pub(crate) fn goes_on_without_thread(&self, epoch: u64, xid: u64) {
+        // Freed after unlocking.
+        let _left;
         let mut s = self.state.lock();
         if s.epoch != epoch {
             return;
         }
-        if let Some(k) = s.answers.get_mut(&xid) {
-            k.answer = Answer::Later;
+        let Some(k) = s.answers.get_mut(&xid) else {
+            return;
+        };
+        k.answer = Answer::Later;
+        if k.is_given_up {
+            _left = s.give_up(xid);
         }
     }
 
     /// Whether anybody still waits for a request to be answered.
     pub(crate) fn is_wanted(&self, epoch: u64, xid: u64) -> bool {
         let s = self.state.lock();
-        s.epoch == epoch && s.answers.get(&xid).is_some_and(|k| !k.is_given_up)
+        s.epoch == epoch && s.answers.get(&xid).is_some()
     }
 
     /// A request is answered: keeps the reply and sends it.
@@ -503,12 +515,12 @@ impl Peer {
             if s.epoch != epoch {
                 return; // the asker is down
             }
-            let c = class as usize;
-            s.asked[c] = s.asked[c].saturating_sub(1);
             match s.answers.get_mut(&xid) {
                 Some(k) => k.answer = Answer::Done(reply.clone()),
-                None => return,
+                None => return, // given up, after its handler had ended
             }
+            let c = class as usize;
+            s.asked[c] = s.asked[c].saturating_sub(1);
         }
         self.send_reply(xid, class, &reply);
     }

@@ -148,9 +148,6 @@ impl State {
 
     /// Nobody waits for a request any more, and nobody asks again: what is left of it is to be freed.
     fn end_request(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
-        self.forget(xid).or_else(|| {
-            self.give_up(xid);
-            None
-        })
+        self.forget(xid).or_else(|| self.give_up(xid))
     }
 }

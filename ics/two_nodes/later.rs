@@ -5,7 +5,10 @@
 use super::node::id;
 use super::node::two_nodes;
 use super::node::Node;
+use super::probe::call_from;
 use super::probe::ping_all;
+use super::probe::HoldP;
+use super::probe::HoldPReq;
 use super::probe::Wait;
 use super::probe::WaitP;
 use super::probe::WaitPRep;
@@ -18,11 +21,13 @@ use super::scene::Scene;
 use crate::call::Request;
 use crate::call::UnderWay;
 use crate::error::CallError;
+use crate::refused::Refused;
 use crate::service::Class;
 use crate::service::Status;
 use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
+use ssi::kthread::KThread;
 use ssi::wire::Le64;
 
 fn ask(from: &Node, to: u32, n: u64) -> Result<UnderWay<Wait>> {
@@ -145,20 +150,54 @@ mod tests {
         Ok(())
     }
 
-    /// A thread of class P that has answered nothing yet is not interrupted for what it does not do any more.
+    /// The asker has their credits back at once, and asks more.
+    #[test]
+    fn what_is_given_up_takes_no_credit() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        for n in 0..100 {
+            let call = ask(&a, 2, n)?;
+            assert!(s.comes(|s| u64::from(s.waiting.load(Relaxed)) == n + 1));
+            assert!(call.wait_for(1).is_err());
+        }
+        assert!(until(|| b.n_asked(1, Class::L1) == Some(0)));
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        assert_eq!(b.counters.count(Refused::Torn), 0);
+        for (n, ticket) in s.take_tickets() {
+            assert!(!ticket.is_wanted());
+            answer(ticket, n);
+        }
+        assert_eq!(b.n_asked(1, Class::L1), Some(0));
+        Ok(())
+    }
+
+    /// A thread is not interrupted for what it does not do any more.
     #[test]
     fn a_cancel_reaches_no_thread_that_does_other_work() -> Result {
         let s = Scene::begin()?;
         let (a, _b) = two_nodes(s)?;
         let call = ask_p(&a, 2, 1)?;
         assert!(s.comes(|s| s.waiting.load(Relaxed) == 1));
+        // It goes to the thread of that, which is idle, as there is none else.
+        let (net, to) = (a.net().clone(), id(2)?);
+        let asker = KThread::run(c"ics_case", move || {
+            let r = call_from::<HoldP>(&net, to, &HoldPReq {}, &[]);
+            s.count(if r.is_ok() { &s.held } else { &s.errors });
+        })?;
+        assert!(s.comes(|s| s.holding.load(Relaxed) == 1));
         let r = call.wait_for(1);
         assert!(r.is_err_and(|e| e == CallError::Interrupted));
         let (_, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
         assert!(until(|| !ticket.is_wanted()));
         ticket.answer::<WaitP>(Err(Status::Errno(EINTR)));
-        // It is the idle one.
         assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        s.open();
+        assert!(s.comes(|s| s.held.load(Relaxed) + s.errors.load(Relaxed) == 1));
+        assert_eq!(
+            (s.errors.load(Relaxed), s.interrupted.load(Relaxed)),
+            (0, 0)
+        );
+        drop(asker);
         let n = Le64::new(2);
         let call = ask_p(&a, 2, 1)?;
         assert!(s.comes(|s| s.waiting.load(Relaxed) == 2));

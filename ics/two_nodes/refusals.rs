@@ -115,16 +115,23 @@ mod tests {
             hear(10, 1, true, 20_000),
             hear(9, 2, true, 20_000),
             hear(10, 2, true, 20_100),
-            hear(10, 3, true, 21_099),
+            // Stood still again.
+            hear(10, 3, true, 21_200),
+            hear(9, 3, true, 21_201),
             // Started again: nothing of the last life came for a second.
-            hear(10, 4, true, 21_100),
-            hear(9, 3, true, 21_101),
-            hear(11, 1, true, 21_102),
+            hear(10, 4, true, 40_000),
+            hear(10, 5, true, 40_300),
+            hear(10, 6, true, 40_600),
+            hear(10, 7, true, 40_900),
+            hear(10, 8, true, 41_000),
+            hear(9, 4, true, 41_001),
+            hear(11, 1, true, 41_002),
             // No member any more.
-            hear(11, 2, false, 21_103),
+            hear(11, 2, false, 41_003),
         ];
         let want = [
-            "new", "new", "early", "new", "twin", "twin", "new", "old", "early", "new",
+            "new", "new", "early", "new", "twin", "twin", "new", "early", "early", "early",
+            "early", "new", "old", "early", "new",
         ];
         assert_eq!(heard, want);
         Ok(())
