@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Worlds of 2 to 9 nodes with faults of every kind, from seeds.
+//! Worlds of any number of nodes with faults of every kind, from seeds.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -29,17 +29,30 @@ pub(crate) fn table(r: &mut SmallRng, n: usize) -> Option<Vec<Row>> {
     (votes(true) < votes(false)).then_some(rows)
 }
 
-/// One world: half a minute of faults, then peace. What is wrong with it.
+fn rng(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ 0x5353_4921)
+}
+
+/// One world of 2 to 9 nodes: half a minute of faults, then peace. What is wrong with it.
 pub(crate) fn run(seed: u64, times: Times, broken: Broken) -> Option<String> {
-    let mut r = SmallRng::seed_from_u64(seed ^ 0x5353_4921);
+    let mut r = rng(seed);
     let n = r.random_range(2..=9);
+    world::<1>(n, r, seed, times, broken)
+}
+
+/// The same with so many nodes.
+pub(crate) fn run_of<const W: usize>(n: usize, seed: u64, times: Times) -> Option<String> {
+    world::<W>(n, rng(seed), seed, times, Broken::Nothing)
+}
+
+fn world<const W: usize>(n: usize, mut r: SmallRng, seed: u64, times: Times, broken: Broken) -> Option<String> {
     let rows = table(&mut r, n)?;
     let network = Network {
         delay: (100, if r.random_range(0..3) == 0 { 900_000 } else { 3_000 }),
         lost: r.random_range(0..2) * r.random_range(0..300),
         doubled: r.random_range(0..200),
     };
-    let mut w = World::<1>::new(rows, times, 100_000, network, seed);
+    let mut w = World::<W>::new(rows, times, 100_000, network, seed);
     w.broken = broken;
     let begin = w.now;
     let pick = |r: &mut SmallRng| r.random_range(0..n);
@@ -60,7 +73,8 @@ pub(crate) fn run(seed: u64, times: Times, broken: Broken) -> Option<String> {
             3 => {
                 let side: u64 = r.random();
                 for i in 0..n * n {
-                    w.cut[i] = (side >> (i / n)) & 1 != (side >> (i % n)) & 1;
+                    let of = |node: usize| (side >> (node % 64)) & 1;
+                    w.cut[i] = of(i / n) != of(i % n);
                 }
             }
             4 | 5 => w.cut.fill(false),

@@ -23,6 +23,23 @@ fn faults_of_every_kind_do_no_harm() {
 }
 
 #[test]
+fn faults_among_more_nodes_do_no_harm() {
+    for seed in 0..seeds() / 100 {
+        assert_eq!(faults::run_of::<1>(16, seed, TIMES), None);
+    }
+    assert_eq!(faults::run_of::<1>(32, 0, TIMES), None);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn faults_among_many_nodes_do_no_harm() {
+    for seed in 0..3 {
+        assert_eq!(faults::run_of::<1>(64, seed, TIMES), None);
+    }
+    assert_eq!(faults::run_of::<4>(256, 0, TIMES), None);
+}
+
+#[test]
 fn of_any_cuts_one_set_that_hears_each_other_goes_on() {
     let (mut best, mut torn) = (0, 0);
     for seed in 0..seeds() {

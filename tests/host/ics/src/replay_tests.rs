@@ -5,8 +5,8 @@
 //! stream.
 //!
 //! The rules are those of `ics/peer/asking.rs`, `answering.rs`, `opening.rs` and `beside.rs`; the list of open calls is judged by
-//! the very code. Each rule that a search is told to break leads to a call that is done twice, or to a stream that is torn
-//! though its peer is honest. A stream that is lost while those beside it go on is one that nothing is read from any more.
+//! the very code. Each rule that a search is told to break leads to a call that is done twice, to a stream that is torn
+//! though its peer is honest, or to something that is kept. A stream that is lost while those beside it go on is one that nothing is read from any more.
 
 use crate::open::Open;
 use std::collections::BTreeMap;
@@ -87,6 +87,8 @@ struct Rules {
     counts_apart: bool,
     /// A cancel of what is in hand is left to who has it there.
     leaves_what_is_in_hand: bool,
+    /// What is not open any more when a stream begins is forgotten.
+    forgets_what_is_over: bool,
 }
 
 const RULES: Rules = Rules {
@@ -94,6 +96,7 @@ const RULES: Rules = Rules {
     awaits_again: true,
     counts_apart: true,
     leaves_what_is_in_hand: true,
+    forgets_what_is_over: true,
 };
 
 /// What must not be.
@@ -103,6 +106,8 @@ enum Wrong {
     Twice,
     /// The stream of an honest peer is torn.
     Torn,
+    /// In the end something is kept of a call.
+    Kept,
 }
 
 /// Who sends all again on a stream, one call after the other.
@@ -319,7 +324,9 @@ impl World {
                 let open = Open::parse(below, &body).expect("an honest list");
                 for xid in self.answers.keys().copied().collect::<Vec<_>>() {
                     if open.is_over(xid) {
-                        self.forget(xid);
+                        if self.rules.forgets_what_is_over {
+                            self.forget(xid);
+                        }
                         self.cancel(xid);
                     } else if self.rules.awaits_again {
                         self.kept(xid).comes_again = true;
@@ -476,6 +483,12 @@ impl World {
         match wrong {
             Wrong::Twice => self.done.values().any(|n| *n > 1),
             Wrong::Torn => self.is_torn,
+            Wrong::Kept => {
+                let mut w = self.clone();
+                w.settle();
+                w.settle();
+                !w.answers.is_empty()
+            }
         }
     }
 
@@ -576,4 +589,10 @@ fn an_answer_that_is_forgotten_by_the_count_of_another_lane_is_made_twice() {
 fn a_cancel_that_overtakes_what_is_in_hand_tears_the_stream() {
     let rules = Rules { leaves_what_is_in_hand: false, ..RULES };
     assert_eq!(search(Most::steps(&[0], 2), rules, Wrong::Torn), None);
+}
+
+#[test]
+fn an_answer_that_is_not_forgotten_when_its_call_is_over_is_kept_for_ever() {
+    let rules = Rules { forgets_what_is_over: false, ..RULES };
+    assert_eq!(search(Most::new(&[0], 2), rules, Wrong::Kept), None);
 }

@@ -45,6 +45,12 @@ mod state;
 #[path = "../../../../vproc/proto.rs"]
 mod vproc;
 
+/// Replies that come later are the kernel's.
+mod ticket {
+    #[derive(Clone, Copy, Debug)]
+    pub enum Later {}
+}
+
 pub use service::__private;
 pub use service::Caller;
 pub use service::Handle;

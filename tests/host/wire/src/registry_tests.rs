@@ -197,7 +197,7 @@ fn ask(from: usize, op: u8, body: &[u8]) -> bool {
             assert_eq!(e, expected, "op {op}");
             return false;
         }
-        Err(Status::Moved(_)) => panic!("moved"),
+        Err(Status::Moved(_) | Status::Later(_)) => panic!("moved, or later"),
     }
     true
 }
