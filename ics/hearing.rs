@@ -68,9 +68,11 @@ impl Hearing {
         }
     }
 
-    /// Whether a heartbeat is the newest of its link, though perhaps not of the node: a slower link is no replay.
+    /// Whether a heartbeat is the newest of its link, or a little late there, though perhaps not of the node: a slower link is no
+    /// replay.
     pub(crate) fn is_new_on(&self, link: usize, life: u64, number: u64) -> bool {
-        link < self.n && life == self.life && self.last.get(link).is_some_and(|last| number > *last)
+        let last = self.last.get(link).filter(|_| link < self.n && life == self.life);
+        last.is_some_and(|last| !is_long_ago(number, *last))
     }
 
     /// Whether a link misses what another one brings.

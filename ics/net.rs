@@ -744,17 +744,18 @@ impl Running {
             threads: KVec::new(),
             connectors: KVec::new(),
         };
+        // Who comes is judged by the nodes that are known.
+        for n in config.nodes {
+            if n.node != config.this {
+                running.add(n)?;
+            }
+        }
         let net = running.net.clone();
         running.spawn(c"ics_listen", move || net.listen())?;
         let net = running.net.clone();
         running.spawn(c"ics_heartbeat", move || net.receive_heartbeats())?;
         let net = running.net.clone();
         running.spawn(c"ics_tear", move || net.tear_condemned())?;
-        for n in config.nodes {
-            if n.node != config.this {
-                running.add(n)?;
-            }
-        }
         Ok(running)
     }
 

@@ -102,7 +102,13 @@ fn strike(c: &Context, cause: Cause, victim: u32, point: &str) -> Result<()> {
     }
     c.wait(victim, Event::Down, dead_boots)?;
     if cause == Cause::Loss {
-        cluster::agree(c, &others, 30)?;
+        // The victim may be back already.
+        for node in &others {
+            c.until(&format!("node {node}: node {JOINER} is out"), 30, || {
+                let is_out = cluster::status(c, *node)?.node(JOINER)?.state == "DOWN";
+                Ok(is_out.then_some(()))
+            })?;
+        }
         c.power(JOINER, Power::Reset)?;
         c.wait(JOINER, Event::Join, joiner_boots)?;
     }
