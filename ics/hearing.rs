@@ -71,7 +71,10 @@ impl Hearing {
     /// Whether a heartbeat is the newest of its link, or a little late there, though perhaps not of the node: a slower link is no
     /// replay.
     pub(crate) fn is_new_on(&self, link: usize, life: u64, number: u64) -> bool {
-        let last = self.last.get(link).filter(|_| link < self.n && life == self.life);
+        let last = self
+            .last
+            .get(link)
+            .filter(|_| link < self.n && life == self.life);
         last.is_some_and(|last| !is_long_ago(number, *last))
     }
 
