@@ -23,6 +23,7 @@ use crate::call::UnderWay;
 use crate::error::CallError;
 use crate::refused::Refused;
 use crate::service::Class;
+use crate::service::Op;
 use crate::service::Status;
 use crate::ticket::Ticket;
 use kernel::prelude::*;
@@ -30,18 +31,18 @@ use kernel::sync::atomic::Relaxed;
 use ssi::kthread::KThread;
 use ssi::wire::Le64;
 
-fn ask(from: &Node, to: u32, n: u64) -> Result<UnderWay<Wait>> {
-    let request = Request::<Wait>::new(&WaitReq { n: Le64::new(n) }, 0);
+fn ask_of<O: Op>(from: &Node, to: u32, req: &O::Req) -> Result<UnderWay<O>> {
     let to = id(to)?;
-    let asked = request.and_then(|r| r.send_from(from.net(), to));
+    let asked = Request::<O>::new(req, 0).and_then(|r| r.send_from(from.net(), to));
     asked.map_err(|_| EIO)
 }
 
+fn ask(from: &Node, to: u32, n: u64) -> Result<UnderWay<Wait>> {
+    ask_of(from, to, &WaitReq { n: Le64::new(n) })
+}
+
 fn ask_p(from: &Node, to: u32, n: u64) -> Result<UnderWay<WaitP>> {
-    let request = Request::<WaitP>::new(&WaitPReq { n: Le64::new(n) }, 0);
-    let to = id(to)?;
-    let asked = request.and_then(|r| r.send_from(from.net(), to));
-    asked.map_err(|_| EIO)
+    ask_of(from, to, &WaitPReq { n: Le64::new(n) })
 }
 
 fn answer(ticket: Ticket, n: u64) {

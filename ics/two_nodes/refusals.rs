@@ -31,6 +31,16 @@ use ssi::wire::Le16;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 
+fn name(news: News) -> &'static str {
+    match news {
+        News::New => "new",
+        News::Again => "again",
+        News::Old => "old",
+        News::Early => "early",
+        News::Twin => "twin",
+    }
+}
+
 #[kunit_tests(ssi_ics_refusals)]
 mod tests {
     use super::*;
@@ -68,13 +78,7 @@ mod tests {
         let (_hub, node, _stranger) = one_node()?;
         let (net, two) = (node.net(), id(2)?);
         let number = |period: u64, n: u64| period << PERIOD_BITS | n;
-        let hear = |life, number| match net.newest.news(two, Incarnation(life), number, true, 0) {
-            News::New => "new",
-            News::Again => "again",
-            News::Old => "old",
-            News::Early => "early",
-            News::Twin => "twin",
-        };
+        let hear = |life, number| name(net.newest.news(two, Incarnation(life), number, true, 0));
         let heard = [
             hear(9, number(100, 2)),
             hear(9, number(100, 2)),
@@ -95,18 +99,11 @@ mod tests {
         Scene::begin()?;
         let (_hub, node, _stranger) = one_node()?;
         let (net, two) = (node.net(), id(2)?);
-        let hear = |life, seq, is_member, now_ms| match net.newest.news(
-            two,
-            Incarnation(life),
-            seq,
-            is_member,
-            now_ms,
-        ) {
-            News::New => "new",
-            News::Again => "again",
-            News::Old => "old",
-            News::Early => "early",
-            News::Twin => "twin",
+        let hear = |life, seq, is_member, now_ms| {
+            name(
+                net.newest
+                    .news(two, Incarnation(life), seq, is_member, now_ms),
+            )
         };
         let heard = [
             hear(8, 1, true, 10_000),
