@@ -401,7 +401,7 @@ fn two_machines(c: &Context) -> Result<()> {
     node_3_joins(c)
 }
 
-/// What `ics/net.rs` says: streams in the handshake, six for each of three nodes; and of those that are proved three to each other node,
+/// What `ics/net/streams.rs` says: streams in the handshake, six for each of three nodes; and of those that are proved three to each other node,
 /// and as many more while they take over.
 const IN_HANDSHAKE: usize = 6 * 3;
 const PROVED: usize = 2 * 3 * 2;
