@@ -50,6 +50,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "with every frame 1 to 300 ms late the view stays, and calls between all nodes complete",
         faults: "delay and jitter, everywhere",
         run: late,
+        long: true,
         ..Case::DEFAULT
     },
     Case {

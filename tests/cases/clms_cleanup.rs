@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 150,
         run: holds_nobody_up,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -47,6 +48,7 @@ pub(crate) const CASES: &[Case] = &[
         nodes: 5,
         seconds: 150,
         run: second_death,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -58,6 +60,7 @@ pub(crate) const CASES: &[Case] = &[
         debug: true,
         seconds: 150,
         run: daemon_dies,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -68,6 +71,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 90,
         run: limit,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -78,6 +82,7 @@ pub(crate) const CASES: &[Case] = &[
         nodes: 5,
         seconds: 150,
         run: ends_with_leave,
+        long: true,
         ..Case::DEFAULT
     },
 ];

@@ -39,6 +39,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 90,
         run: behind,
+        long: true,
         ..Case::DEFAULT
     },
 ];

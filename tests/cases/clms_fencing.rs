@@ -41,6 +41,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 120,
         run: |c| before_judging(c, true, Duration::from_secs(3)),
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -64,6 +65,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 120,
         run: fails_at_first,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -85,6 +87,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 120,
         run: daemon_dies,
+        long: true,
         ..Case::DEFAULT
     },
     Case {

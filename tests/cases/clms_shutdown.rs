@@ -57,6 +57,7 @@ pub(crate) const CASES: &[Case] = &[
             majority_lost(c)?;
             dies_half_way(c)
         },
+        long: true,
         ..Case::DEFAULT
     },
     Case {

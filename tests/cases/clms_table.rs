@@ -52,6 +52,7 @@ pub(crate) const CASES: &[Case] = &[
             }
             Ok(())
         },
+        long: true,
         ..CASE
     },
     Case {
@@ -60,6 +61,7 @@ pub(crate) const CASES: &[Case] = &[
                   the next one; with their file it does",
         faults: "power cuts of node 3",
         run: old_file,
+        long: true,
         ..CASE
     },
     Case {
@@ -68,12 +70,14 @@ pub(crate) const CASES: &[Case] = &[
         faults: "node 3 is cut off",
         expected: &["node stops itself"],
         run: partition,
+        long: true,
         ..CASE
     },
     Case {
         name: "clms_table_two_at_once",
         promise: "of two changes that two nodes ask for at once each is made or refused as a whole, and the refused one can be asked for again",
         run: two_at_once,
+        long: true,
         ..CASE
     },
     Case {
@@ -82,6 +86,7 @@ pub(crate) const CASES: &[Case] = &[
                   others may die as before; a change under way while the witness dies is made without it",
         faults: "power cuts of node 2, and of node 3, the witness",
         run: with_a_witness,
+        long: true,
         ..CASE
     },
     Case {

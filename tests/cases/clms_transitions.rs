@@ -72,6 +72,7 @@ pub(crate) const CASES: &[Case] = &[
         faults: "200 refused leaves of node 3",
         seconds: 180,
         run: slow_listener,
+        long: true,
         ..Case::DEFAULT
     },
     Case {

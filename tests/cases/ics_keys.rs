@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
         debug: true,
         seconds: 300,
         run: under_load,
+        long: true,
         ..Case::DEFAULT
     },
     Case {
@@ -48,6 +49,7 @@ pub(crate) const CASES: &[Case] = &[
         fresh: true,
         seconds: 180,
         run: missed,
+        long: true,
         ..Case::DEFAULT
     },
 ];

@@ -68,6 +68,7 @@ pub(crate) const CASES: &[Case] = &[
                   longer than one of class L0, and at most a quarter of the time of one of 1 MiB",
         seconds: 180,
         run: control_passes,
+        long: true,
         ..Case::DEFAULT
     },
     Case {

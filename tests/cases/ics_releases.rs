@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     debug: true,
     seconds: 180,
     run: what_is_common,
+    long: true,
     ..Case::DEFAULT
 },
     Case {

@@ -57,7 +57,8 @@ pub(crate) struct Case {
     pub(crate) fresh: bool,
     /// Also run on the debug kernel, with `--debug`.
     pub(crate) debug: bool,
-    /// Takes many minutes: runs only with `--long`, or by its full name.
+    /// Takes many minutes, or shows one variant more of what a shorter case shows: runs only with `--long`, with `--debug` if it is
+    /// meant for that too, or by its full name.
     pub(crate) long: bool,
     /// Words of console lines that look like a bug and are meant to be there.
     pub(crate) expected: &'static [&'static str],
@@ -121,7 +122,7 @@ struct Options {
     /// Run the subset that is meant for the debug kernel, on it
     #[arg(long, conflicts_with_all = ["kernel", "kunit"])]
     debug: bool,
-    /// Also run the cases that take many minutes
+    /// Also run the cases that take many minutes, and further variants
     #[arg(long)]
     long: bool,
     /// Also run the cases that are known to fail
@@ -244,7 +245,7 @@ fn is_chosen(case: &Case, options: &Options) -> bool {
     let is_by_name = options.filter.iter().any(|f| f == case.name);
     let is_debug = options.debug || options.kernel == Some(Kernel::Debug);
     let fits = case.kernel != Kernel::Debug || is_debug || is_by_name;
-    let is_in_time = !case.long || options.long || options.list || is_by_name;
+    let is_in_time = !case.long || options.long || options.debug || options.list || is_by_name;
     is_named && fits && is_in_time && (!options.debug || case.debug)
 }
 

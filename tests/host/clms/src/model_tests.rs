@@ -39,16 +39,24 @@ fn a_crash_and_a_late_heartbeat_do_no_harm() {
 }
 
 #[test]
-fn a_cut_does_no_harm() {
-    let m = Small { cuts: 1, newest: 2, ..Small::default() };
+fn two_crashes_and_a_cut_do_no_harm() {
+    let m = Small { crashes: 2, cuts: 1, newest: 2, ..Small::default() };
     m.search().assert_properties();
 }
 
-/// `cargo test --release --locked -- --nocapture --ignored a_crash_and_a_cut`
+/// `cargo test --release --locked -- --nocapture --ignored two_crashes_a_restart_and_a_cut`
 #[test]
-#[ignore = "64 s of processor time, 0.9 GiB"]
-fn a_crash_and_a_cut_do_no_harm() {
-    let m = Small { crashes: 1, cuts: 1, newest: 2, ..Small::default() };
+#[ignore = "many minutes of processor time"]
+fn two_crashes_a_restart_and_a_cut_do_no_harm() {
+    let m = Small { crashes: 2, restarts: 1, cuts: 1, newest: 2, ..Small::default() };
+    m.search().assert_properties();
+}
+
+/// `cargo test --release --locked -- --nocapture --ignored two_crashes_a_cut_and_a_late_heartbeat`
+#[test]
+#[ignore = "many minutes of processor time"]
+fn two_crashes_a_cut_and_a_late_heartbeat_do_no_harm() {
+    let m = Small { crashes: 2, cuts: 1, delays: 1, newest: 2, ..Small::default() };
     m.search().assert_properties();
 }
 
