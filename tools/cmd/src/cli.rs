@@ -7,7 +7,7 @@ use clap::Arg;
 use clap::ArgAction;
 use clap::Command;
 use clap::value_parser;
-use cluster::netlink::MAX_NODE;
+use cluster::membership::MAX_NODE;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

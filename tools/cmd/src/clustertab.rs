@@ -294,8 +294,8 @@ fn take_options(columns: &mut Vec<&str>) -> Result<Options, String> {
 pub(crate) fn parse_number(word: &str) -> Result<u32, String> {
     let number = u32::from_str(word)
         .ok()
-        .filter(|n| (1..=cluster::netlink::MAX_NODE).contains(n));
-    number.ok_or_else(|| format!("{word:?} is no node number (1 to {})", cluster::netlink::MAX_NODE))
+        .filter(|n| (1..=cluster::membership::MAX_NODE).contains(n));
+    number.ok_or_else(|| format!("{word:?} is no node number (1 to {})", cluster::membership::MAX_NODE))
 }
 
 /// Reads one line: a row, and the place that it names; `None` if there is nothing in it.

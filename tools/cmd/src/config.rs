@@ -2,8 +2,8 @@
 
 //! The small configuration files beside clustertab: the cluster's name and its key, and names of nodes.
 
-use cluster::netlink::MAX_KEY;
-use cluster::netlink::MAX_NAME;
+use cluster::membership::MAX_KEY;
+use cluster::membership::MAX_NAME;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 

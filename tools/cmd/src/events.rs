@@ -131,7 +131,7 @@ pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
 mod tests {
     use super::*;
     use cluster::history::Cause;
-    use cluster::netlink::NodeState;
+    use cluster::membership::NodeState;
 
     #[test]
     fn lines_have_the_promised_fields() {

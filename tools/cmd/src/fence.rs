@@ -8,10 +8,13 @@ use crate::failure::Failure;
 use crate::node;
 use crate::out::Out;
 use clap::ArgMatches;
+use cluster::fencing;
+use cluster::fencing::FenceState;
+use cluster::membership;
+use cluster::membership::JoinFence;
+use cluster::membership::MAX_NODE;
+use cluster::membership::NodeState;
 use cluster::netlink;
-use cluster::netlink::FenceState;
-use cluster::netlink::JoinFence;
-use cluster::netlink::NodeState;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
@@ -122,8 +125,8 @@ impl Config {
             let number = key
                 .parse::<u32>()
                 .ok()
-                .filter(|n| (1..=netlink::MAX_NODE).contains(n))
-                .ok_or_else(|| format!("[node.{key}]: {key:?} is no node number (1 to {})", netlink::MAX_NODE))?;
+                .filter(|n| (1..=MAX_NODE).contains(n))
+                .ok_or_else(|| format!("[node.{key}]: {key:?} is no node number (1 to {MAX_NODE})"))?;
             let agent = n
                 .agent
                 .or_else(|| file.agent.clone())
@@ -397,7 +400,7 @@ enum Json<'a> {
 /// `cluster node fence NODE`: fences a node by hand, or asks its agent how it is.
 pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
     let config = Config::read(m)?;
-    let s = netlink::status()?;
+    let s = membership::status()?;
     let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
     let n = node::find(&s, word)?;
     let device = || {
@@ -438,7 +441,7 @@ pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
     let said = device
         .fence(action, &n.name, config.timeout)
         .map_err(|(_, why)| Failure::failed(format!("node {}: not fenced: {why}", n.id)))?;
-    netlink::fence_confirm(n.id, Some(n.incarnation), &said)?;
+    fencing::fence_confirm(n.id, Some(n.incarnation), &said)?;
     let fenced = Json::Fenced {
         node: n.id,
         agent: &device.agent,
@@ -450,10 +453,10 @@ pub(crate) fn by_hand(m: &ArgMatches) -> Result<u8, Failure> {
 
 /// `cluster node confirm-down NODE`: somebody takes the responsibility.
 pub(crate) fn confirm_down(m: &ArgMatches) -> Result<u8, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
     let n = node::find(&s, word)?;
-    netlink::fence_confirm(n.id, None, "confirm-down").map_err(|e| match e {
+    fencing::fence_confirm(n.id, None, "confirm-down").map_err(|e| match e {
         netlink::Error::Refused(r) => Failure::failed(format!("node {}: {}", n.id, r.text())),
         e => e.into(),
     })?;

@@ -10,9 +10,10 @@ use crate::fence;
 use crate::fence::Config;
 use crate::fence::Device;
 use clap::ArgMatches;
-use cluster::netlink;
+use cluster::fencing;
+use cluster::fencing::FenceJob;
+use cluster::membership;
 use cluster::netlink::Error;
-use cluster::netlink::FenceJob;
 use nix::errno::Errno;
 use std::collections::HashSet;
 use std::io::Write;
@@ -28,12 +29,12 @@ pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
             );
         }
     }
-    let bell = netlink::FenceBell::open()?;
+    let bell = fencing::FenceBell::open()?;
     println!("cluster fenced: {} nodes can be fenced from here", config.devices.len());
     // Those that were begun. The kernel may name them once more while they end.
     let mut known: HashSet<FenceJob> = HashSet::new();
     loop {
-        for job in netlink::fence_list()? {
+        for job in fencing::fence_list()? {
             if known.insert(job) {
                 begin(&config, job);
             }
@@ -61,7 +62,7 @@ fn finish(job: FenceJob, device: Option<&Device>, timeout: Duration) {
         );
     };
     // The name that the cluster knows it by; some agents look it up.
-    let name = netlink::status()
+    let name = membership::status()
         .ok()
         .and_then(|s| s.nodes.into_iter().find(|n| n.id == job.node))
         .map_or(format!("node{}", job.node), |n| n.name);
@@ -73,7 +74,7 @@ fn finish(job: FenceJob, device: Option<&Device>, timeout: Duration) {
 
 fn tell(job: FenceJob, status: u32, text: &str) {
     // The kernel first: nobody waits for a log.
-    match netlink::fence_done(job, status, text) {
+    match fencing::fence_done(job, status, text) {
         Ok(()) => {}
         // Others have done it meanwhile, or this node waits for it no more, or has left.
         Err(Error::Refused(r)) if matches!(r.errno, Errno::ENOENT | Errno::ENOTCONN) => {}

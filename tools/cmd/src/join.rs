@@ -10,10 +10,10 @@ use crate::keyfiles::KeyFiles;
 use crate::table;
 use crate::wireguard;
 use clap::ArgMatches;
-use cluster::netlink;
+use cluster::membership;
+use cluster::membership::JoinNode;
+use cluster::membership::JoinRequest;
 use cluster::netlink::Error;
-use cluster::netlink::JoinNode;
-use cluster::netlink::JoinRequest;
 use nix::errno::Errno;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -68,7 +68,7 @@ pub(crate) fn join(m: &ArgMatches) -> Result<u8, Failure> {
         detect_ms: m.get_one::<u32>("detect-ms").copied(),
         fence: fence.for_join(),
     };
-    netlink::join(&request).map_err(|e| explain_join(e, &request.name, this_node))?;
+    membership::join(&request).map_err(|e| explain_join(e, &request.name, this_node))?;
     if let Err(f) = table::settle_after_join(m) {
         eprintln!("warning: {}; run cluster node finish", f.message);
     }
@@ -83,7 +83,7 @@ pub(crate) fn for_kernel(
     m: &ArgMatches,
     table: clustertab::Table,
     this: Option<u32>,
-) -> Result<netlink::Table, Failure> {
+) -> Result<membership::Table, Failure> {
     let rows = match (wireguard::table(m)?, this) {
         (Some(t), Some(this)) => wireguard::inside(&t, &table.rows, this)?,
         (Some(t), None) => t.inside(&table.rows).map_err(Failure::failed)?,
@@ -104,14 +104,14 @@ pub(crate) fn for_kernel(
             addresses: r.addresses,
         }
     });
-    Ok(netlink::Table {
+    Ok(membership::Table {
         generation: table.generation,
         nodes: nodes.collect(),
     })
 }
 
 pub(crate) fn leave() -> Result<u8, Failure> {
-    netlink::leave().map(|()| 0).map_err(|e| match e {
+    membership::leave().map(|()| 0).map_err(|e| match e {
         Error::Refused(r) => {
             let next = match r.errno {
                 Errno::EPERM | Errno::EACCES => "run it as root",

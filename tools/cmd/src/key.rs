@@ -14,10 +14,10 @@ use crate::keyfiles;
 use crate::keyfiles::KeyFiles;
 use crate::onnode;
 use clap::ArgMatches;
-use cluster::netlink;
+use cluster::membership;
+use cluster::membership::Node;
+use cluster::membership::NodeState;
 use cluster::netlink::Error;
-use cluster::netlink::Node;
-use cluster::netlink::NodeState;
 use nix::errno::Errno;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ struct Row {
 
 /// Those that are up, by number.
 fn members() -> Result<BTreeMap<u32, String>, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     if s.this_node.is_none() {
         return Err(Failure::failed(
             "this node is in no cluster; join one with cluster join",

@@ -10,15 +10,15 @@ use cluster::history;
 use cluster::history::Info;
 use cluster::history::Transition;
 use cluster::history::Which;
-use cluster::netlink;
-use cluster::netlink::Node;
-use cluster::netlink::Status;
+use cluster::membership;
+use cluster::membership::Node;
+use cluster::membership::Status;
 use serde::Serialize;
 
 pub(crate) const NOT_JOINED: &str = "this node is in no cluster; join one with cluster join";
 
 pub(crate) fn number() -> Result<u8, Failure> {
-    let n = netlink::status()?
+    let n = membership::status()?
         .this_node
         .ok_or_else(|| Failure::failed(NOT_JOINED))?;
     println!("{n}");
@@ -26,7 +26,7 @@ pub(crate) fn number() -> Result<u8, Failure> {
 }
 
 pub(crate) fn cluster_name() -> Result<u8, Failure> {
-    let name = netlink::status()?.name;
+    let name = membership::status()?.name;
     if name.is_empty() {
         return Err(Failure::failed(NOT_JOINED));
     }
@@ -36,7 +36,7 @@ pub(crate) fn cluster_name() -> Result<u8, Failure> {
 
 pub(crate) fn state(m: &ArgMatches) -> Result<u8, Failure> {
     let word = m.get_one::<String>("node").map(String::as_str).unwrap_or_default();
-    println!("{}", find(&netlink::status()?, word)?.state.name());
+    println!("{}", find(&membership::status()?, word)?.state.name());
     Ok(0)
 }
 
@@ -88,7 +88,7 @@ fn json(all: &[Info], with_transition: bool) -> Result<Vec<String>, Failure> {
 
 /// `cluster node list`, `cluster -v`.
 pub(crate) fn list(as_json: bool) -> Result<u8, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     if s.this_node.is_none() {
         return Err(Failure::failed(NOT_JOINED));
     }
@@ -128,7 +128,7 @@ fn table(all: &[Info]) -> String {
 
 /// `cluster node show`, `cluster -V`.
 pub(crate) fn show(word: &str, as_json: bool) -> Result<u8, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     if s.this_node.is_none() {
         return Err(Failure::failed(NOT_JOINED));
     }
@@ -197,7 +197,7 @@ pub(crate) fn resolve(word: &str) -> Result<i32, Failure> {
     match word.parse::<i32>() {
         Ok(n) => Ok(n),
         Err(_) => {
-            let id = find(&netlink::status()?, word)?.id;
+            let id = find(&membership::status()?, word)?.id;
             i32::try_from(id).map_err(|_| Failure::failed(format!("node {word}: number {id} is out of range")))
         }
     }
@@ -206,7 +206,8 @@ pub(crate) fn resolve(word: &str) -> Result<i32, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::netlink::NodeState;
+    use cluster::fencing::FenceState;
+    use cluster::membership::NodeState;
 
     #[test]
     fn a_word_means_one_node() {
@@ -215,11 +216,11 @@ mod tests {
             name: name.to_owned(),
             state: NodeState::Up,
             incarnation: 1,
-            fence: netlink::FenceState::None,
+            fence: FenceState::None,
             detection_ms: None,
             judgement_ms: None,
             is_witness: false,
-            tables: cluster::netlink::Tables::default(),
+            tables: cluster::membership::Tables::default(),
         };
         let s = Status {
             name: String::new(),
@@ -228,7 +229,7 @@ mod tests {
             master: None,
             this_node: None,
             state: NodeState::Up,
-            tables: cluster::netlink::Tables::default(),
+            tables: cluster::membership::Tables::default(),
             settled: true,
             nodes: vec![node(1, "one"), node(2, "twin"), node(3, "twin"), node(4, "1")],
         };

@@ -14,9 +14,9 @@ use cluster::history;
 use cluster::history::Listener;
 use cluster::history::Transition;
 use cluster::history::Which;
-use cluster::netlink;
+use cluster::membership;
+use cluster::membership::NodeState;
 use cluster::netlink::Error;
-use cluster::netlink::NodeState;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::signal::killpg;
@@ -176,7 +176,7 @@ fn is_name(name: &[u8]) -> bool {
 /// A program with what it is told of a transition.
 fn command(path: &Path, t: &Transition) -> Command {
     // Asked for each: another node may be master meanwhile.
-    let s = netlink::status().ok();
+    let s = membership::status().ok();
     let named = s.as_ref().and_then(|s| s.nodes.iter().find(|n| n.id == t.node));
     let name = named.map_or(format!("node{}", t.node), |n| n.name.clone());
     let this = s.as_ref().and_then(|s| s.this_node);

@@ -7,8 +7,8 @@ use crate::failure::Failure;
 use crate::node;
 use crate::syscalls;
 use clap::ArgMatches;
-use cluster::netlink;
-use cluster::netlink::NodeState;
+use cluster::membership;
+use cluster::membership::NodeState;
 use cluster::netlink::describe;
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
@@ -53,7 +53,7 @@ pub(crate) fn onnode(m: &ArgMatches) -> Result<u8, Failure> {
 
 pub(crate) fn onall(m: &ArgMatches) -> Result<u8, Failure> {
     let program = Program::find(m)?;
-    let status = netlink::status().map_err(|e| Failure {
+    let status = membership::status().map_err(|e| Failure {
         code: failure::CLUSTER,
         ..Failure::from(e)
     })?;
@@ -183,8 +183,8 @@ impl Program {
 fn become_on(node: i32, path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let e = syscalls::rexec(node, path, argv, envp);
     // The kernel refuses to send a process to where it is; to a user that node is as good as any other.
-    let is_here = |s: netlink::Status| s.this_node.is_some_and(|n| i32::try_from(n) == Ok(node));
-    if e == Errno::EINVAL && netlink::status().is_ok_and(is_here) {
+    let is_here = |s: membership::Status| s.this_node.is_some_and(|n| i32::try_from(n) == Ok(node));
+    if e == Errno::EINVAL && membership::status().is_ok_and(is_here) {
         return match execve(path, argv, envp) {
             Ok(never) => match never {},
             Err(e) => e,

@@ -11,10 +11,10 @@ use clap::ArgMatches;
 use cluster::history;
 use cluster::history::Cause;
 use cluster::history::Which;
-use cluster::netlink;
+use cluster::membership;
+use cluster::membership::Node;
+use cluster::membership::NodeState;
 use cluster::netlink::Error;
-use cluster::netlink::Node;
-use cluster::netlink::NodeState;
 use cluster::netlink::describe;
 use cluster::shutdown;
 use cluster::shutdown::Action;
@@ -43,7 +43,7 @@ pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
         _ => Action::PowerOff,
     };
     let grace = Duration::from_secs(m.get_one::<u32>("grace").copied().unwrap_or(30).into());
-    let s = netlink::status()?;
+    let s = membership::status()?;
     let this = s.this_node.ok_or_else(|| Failure::failed(node::NOT_JOINED))?;
     let target = node::find(&s, word)?;
     check(target)?;
@@ -167,7 +167,7 @@ fn is_over(before: &Node, now: &Node) -> bool {
 fn follow(n: &Node, out: Out) -> Result<(), Failure> {
     let mut last: Option<State> = None;
     loop {
-        let s = netlink::status()?;
+        let s = membership::status()?;
         if s.this_node.is_none() {
             return Err(Failure::failed(format!(
                 "this node has left the cluster itself: cluster status of another one tells what became of {}",
@@ -215,7 +215,7 @@ fn cause_of_loss(node: u32) -> Result<Option<Cause>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::netlink::FenceState;
+    use cluster::fencing::FenceState;
     use cluster::netlink::Refused;
 
     fn three(state: NodeState) -> Node {
@@ -228,7 +228,7 @@ mod tests {
             detection_ms: None,
             judgement_ms: None,
             is_witness: false,
-            tables: cluster::netlink::Tables::default(),
+            tables: cluster::membership::Tables::default(),
         }
     }
 

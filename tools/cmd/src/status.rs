@@ -5,10 +5,10 @@
 use crate::failure::FAILED;
 use crate::failure::Failure;
 use clap::ArgMatches;
-use cluster::netlink;
-use cluster::netlink::FenceState;
-use cluster::netlink::Node;
-use cluster::netlink::Status;
+use cluster::fencing::FenceState;
+use cluster::membership;
+use cluster::membership::Node;
+use cluster::membership::Status;
 use serde::Serialize;
 
 /// What `--json` prints. Names and types stay as they are; further fields may come.
@@ -22,7 +22,7 @@ struct Json<'a> {
 }
 
 pub(crate) fn run(m: &ArgMatches) -> Result<u8, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     if m.get_flag("json") {
         println!("{}", json(&s)?);
     } else {
@@ -86,7 +86,7 @@ fn table(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::netlink::NodeState;
+    use cluster::membership::NodeState;
 
     fn status() -> Status {
         Status {
@@ -96,7 +96,7 @@ mod tests {
             master: Some(1),
             this_node: Some(2),
             state: NodeState::Up,
-            tables: cluster::netlink::Tables::default(),
+            tables: cluster::membership::Tables::default(),
             settled: true,
             nodes: vec![
                 Node {
@@ -108,7 +108,7 @@ mod tests {
                     detection_ms: None,
                     judgement_ms: None,
                     is_witness: false,
-                    tables: cluster::netlink::Tables::default(),
+                    tables: cluster::membership::Tables::default(),
                 },
                 Node {
                     id: 2,
@@ -119,7 +119,7 @@ mod tests {
                     detection_ms: Some(2100),
                     judgement_ms: None,
                     is_witness: true,
-                    tables: cluster::netlink::Tables::default(),
+                    tables: cluster::membership::Tables::default(),
                 },
             ],
         }

@@ -15,11 +15,11 @@ use crate::join;
 use crate::onnode;
 use crate::out::Out;
 use clap::ArgMatches;
-use cluster::netlink;
+use cluster::membership;
+use cluster::membership::Node;
+use cluster::membership::NodeState;
+use cluster::membership::Status;
 use cluster::netlink::Error;
-use cluster::netlink::Node;
-use cluster::netlink::NodeState;
-use cluster::netlink::Status;
 use nix::errno::Errno;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -155,7 +155,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
 /// Fails if this process may not change the table.
 fn may_change(m: &ArgMatches, files: &Files) -> Result<(), Failure> {
     let now = clustertab::table(&files.text()?).map_err(|e| about(&files.tab, e))?;
-    match netlink::settle_table(&join::for_kernel(m, now, None)?, true) {
+    match membership::settle_table(&join::for_kernel(m, now, None)?, true) {
         Err(Error::Refused(r)) if r.errno == Errno::EPERM => Err(refused(Error::Refused(r))),
         _ => Ok(()),
     }
@@ -169,13 +169,13 @@ fn refused(e: Error) -> Failure {
 }
 
 /// The table of a text, as the kernel is told.
-fn parse(m: &ArgMatches, what: &Path, text: &str) -> Result<netlink::Table, Failure> {
+fn parse(m: &ArgMatches, what: &Path, text: &str) -> Result<membership::Table, Failure> {
     let table = clustertab::table(text).map_err(|e| about(what, e))?;
     join::for_kernel(m, table, None)
 }
 
 fn status() -> Result<Status, Failure> {
-    let s = netlink::status()?;
+    let s = membership::status()?;
     if s.this_node.is_none() {
         return Err(Failure::failed(crate::node::NOT_JOINED));
     }
@@ -249,7 +249,7 @@ pub(crate) fn stage(m: &ArgMatches) -> Result<u8, Failure> {
     }
     let table = parse(m, &files.tab, &next)?;
     files.write_next(&next)?;
-    netlink::stage_table(&table).map(|()| 0).map_err(|e| {
+    membership::stage_table(&table).map(|()| 0).map_err(|e| {
         if s.tables.staged == 0 {
             // What cannot be staged is not kept: but if it stays, it does no harm.
             let _left = files.remove_next();
@@ -263,7 +263,7 @@ pub(crate) fn unstage(m: &ArgMatches) -> Result<u8, Failure> {
     let files = Files::of(m)?;
     status()?;
     let _lock = lock(Path::new(LOCK))?;
-    netlink::unstage_table().map_err(refused)?;
+    membership::unstage_table().map_err(refused)?;
     if !status()?.settled {
         return Err(Failure::failed(
             "EBUSY the members have switched; run cluster node finish",
@@ -283,10 +283,10 @@ pub(crate) fn settle(m: &ArgMatches) -> Result<u8, Failure> {
 }
 
 /// Whether a table is in force; waits until all members are heard to have switched.
-fn is_in_force(table: &netlink::Table) -> Result<bool, Failure> {
+fn is_in_force(table: &membership::Table) -> Result<bool, Failure> {
     let start = Instant::now();
     loop {
-        match netlink::settle_table(table, true) {
+        match membership::settle_table(table, true) {
             Ok(()) => return Ok(true),
             Err(Error::Refused(r)) if r.errno == Errno::EINVAL => return Ok(false),
             Err(Error::Refused(r)) if r.errno == Errno::EAGAIN && start.elapsed() < SWITCH => {
@@ -301,13 +301,13 @@ fn settle_files(m: &ArgMatches, files: &Files) -> Result<(), Failure> {
     let tab = parse(m, &files.tab, &files.text()?)?;
     if is_in_force(&tab)? {
         // It may have taken its place when this was asked before.
-        return netlink::settle_table(&tab, false).map_err(refused);
+        return membership::settle_table(&tab, false).map_err(refused);
     }
     if let Some(text) = files.next()? {
         let next = parse(m, &files.beside(".next"), &text)?;
         if is_in_force(&next)? {
             files.switch()?;
-            return netlink::settle_table(&next, false).map_err(refused);
+            return membership::settle_table(&next, false).map_err(refused);
         }
     }
     Err(about(
@@ -578,8 +578,8 @@ pub(crate) fn cancel(m: &ArgMatches) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::netlink::FenceState;
-    use cluster::netlink::Tables;
+    use cluster::fencing::FenceState;
+    use cluster::membership::Tables;
     use std::net::Ipv4Addr;
 
     fn row(node: u32, votes: u8) -> Row {

@@ -8,7 +8,7 @@ use crate::clustertab::MAX_LINKS;
 use crate::clustertab::Row;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cluster::netlink::MAX_NODE;
+use cluster::membership::MAX_NODE;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

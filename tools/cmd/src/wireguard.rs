@@ -16,6 +16,7 @@ use crate::wgtab;
 use crate::wgtab::KEY;
 use crate::wgtab::Table;
 use clap::ArgMatches;
+use cluster::membership;
 use cluster::netlink;
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -262,7 +263,7 @@ fn lines(shown: &[Shown]) -> String {
 }
 
 fn remove(m: &ArgMatches) -> Result<u8, Failure> {
-    let is_member = match netlink::status() {
+    let is_member = match membership::status() {
         Ok(s) => s.this_node.is_some(),
         Err(netlink::Error::NoModule) => false,
         Err(e) => return Err(e.into()),

@@ -7,9 +7,9 @@ use crate::history::Info;
 use crate::history::SignalMode;
 use crate::history::Transition;
 use crate::history::Which;
-use crate::netlink;
+use crate::membership;
+use crate::membership::MAX_NODE;
 use crate::netlink::Error;
-use crate::netlink::MAX_NODE;
 use libc::c_char;
 use libc::c_int;
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ type NodeNum = i32;
 type TransId = u64;
 
 /// Bytes of a node's name in [`NodeInfo`].
-const NAME_LEN: usize = netlink::MAX_NAME + 8;
+const NAME_LEN: usize = membership::MAX_NAME + 8;
 
 /// `cluster_transinfo_t`.
 #[repr(C)]
@@ -270,7 +270,7 @@ pub extern "C" fn cluster_maxnodes() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn clusternode_num() -> NodeNum {
     answer((|| {
-        let s = netlink::status().map_err(errno)?;
+        let s = membership::status().map_err(errno)?;
         s.this_node.map(number).ok_or(Errno::ENOTCONN)
     })())
 }
@@ -286,7 +286,7 @@ pub unsafe extern "C" fn cluster_name(name: *mut c_char, size: c_int) -> c_int {
         if name.is_null() {
             return Err(Errno::EFAULT);
         }
-        let text = netlink::status().map_err(errno)?.name;
+        let text = membership::status().map_err(errno)?.name;
         if text.is_empty() {
             return Err(Errno::ENOTCONN);
         }
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn cluster_name(name: *mut c_char, size: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn cluster_ssiconfig() -> c_int {
     answer((|| {
-        netlink::status().map_err(errno)?;
+        membership::status().map_err(errno)?;
         Ok(c_int::from(std::path::Path::new("/sys/module/ssi_vproc").exists()))
     })())
 }
@@ -328,7 +328,7 @@ pub extern "C" fn cluster_sigenable(mode: c_int) -> c_int {
 mod tests {
     use super::*;
     use crate::history::Cause;
-    use crate::netlink::NodeState;
+    use crate::membership::NodeState;
     use std::mem::offset_of;
     use std::path::Path;
     use std::process::Command;
@@ -392,7 +392,7 @@ mod tests {
             same(&format!("CLUSTER_SIG_{n}"), m as usize);
         }
         same("SIGCLUSTER", usize::try_from(history::SIGCLUSTER).expect("positive"));
-        same("CLUSTER_NAME_MAX", netlink::MAX_NAME);
+        same("CLUSTER_NAME_MAX", membership::MAX_NAME);
 
         let compile = |text: &str, compiler: &str, standard: &str, suffix: &str| {
             let dir = tempfile::tempdir().expect("a folder");

@@ -2,10 +2,10 @@
 
 //! Transitions of nodes: the history that the kernel keeps, who is up, facts of nodes, and being told.
 
+use crate::membership::NodeState;
 use crate::netlink::Error;
 use crate::netlink::FAMILY;
 use crate::netlink::Family;
-use crate::netlink::NodeState;
 use crate::netlink::Op;
 use crate::netlink::attr;
 use crate::netlink::broken;

@@ -7,6 +7,8 @@
 
 pub mod capi;
 pub mod cleaner;
+pub mod fencing;
 pub mod history;
+pub mod membership;
 pub mod netlink;
 pub mod shutdown;
