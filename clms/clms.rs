@@ -24,6 +24,7 @@ mod recorder;
 mod registry;
 mod sent;
 mod set;
+mod shown;
 mod shutdown;
 mod state;
 mod status;

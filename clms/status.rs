@@ -7,10 +7,8 @@ use crate::history;
 use crate::set::NodeSet;
 use crate::state::Phase;
 use crate::thread::current;
-use crate::thread::now_ms;
 use crate::thread::view;
 use crate::thread::View;
-use crate::thread::MAX_NODES;
 use kernel::prelude::*;
 use ssi::clms_netlink::Loss;
 use ssi::clms_netlink::Tables;
@@ -59,22 +57,10 @@ pub(crate) fn status() -> Result<Status> {
     s.name.extend_from_slice(&m.name, GFP_KERNEL)?;
     s.this = Some(m.this);
     s.state = NodeState::ComingUp;
-    // Each step needs the lock: nothing is allocated under it.
-    let mut says = KVec::from_elem(Tables::default(), MAX_NODES, GFP_KERNEL)?;
     let (phase, quorate, coming, agreed) = {
-        let core = &m.heart.lock().core;
-        let members = core.says().view.members;
-        s.settled = core.is_settled();
-        for (p, t) in says.iter_mut().enumerate() {
-            let (in_force, staged) = core.tables_of(p);
-            *t = Tables { in_force, staged };
-        }
-        (
-            core.phase(),
-            core.is_quorate(&members),
-            core.coming(now_ms()),
-            members,
-        )
+        let shown = m.shown.lock();
+        s.settled = shown.is_settled;
+        (shown.phase, shown.is_quorate, shown.coming, shown.members)
     };
     s.quorate = quorate && s.view.id != 0;
     let table = m.table();
@@ -96,10 +82,17 @@ pub(crate) fn status() -> Result<Status> {
         }
         let mut name = KVec::new();
         name.extend_from_slice(&r.name, GFP_KERNEL)?;
+        let (tables, incarnation) = {
+            let shown = m.shown.lock();
+            (
+                shown.tables.get(p).copied().unwrap_or_default(),
+                shown.incarnations.get(p).copied().unwrap_or_default(),
+            )
+        };
         let incarnation = if r.node == m.this {
             m.incarnation.0
         } else if r.is_witness {
-            m.heart.lock().core.incarnation(p)
+            incarnation
         } else {
             m.incarnation_of(p).0
         };
@@ -111,7 +104,7 @@ pub(crate) fn status() -> Result<Status> {
                 incarnation,
                 is_witness: r.is_witness,
                 loss: m.loss(p),
-                tables: says.get(p).copied().unwrap_or_default(),
+                tables,
             },
             GFP_KERNEL,
         )?;

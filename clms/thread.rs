@@ -25,6 +25,7 @@ use crate::registry;
 use crate::registry::Replica;
 use crate::sent::Sent;
 use crate::set::NodeSet;
+use crate::shown::Shown;
 use crate::state;
 use crate::state::Change;
 use crate::state::Effect;
@@ -118,6 +119,9 @@ pub(crate) struct Membership {
     /// Lock: level 22 `clms::heart`, mutex. Held for one step; never while an observer runs.
     #[pin]
     pub(crate) heart: Mutex<Heart>,
+    /// Lock: level 29 `clms::shown`, spin: a leaf, under `clms::heart`.
+    #[pin]
+    pub(crate) shown: SpinLock<Shown>,
     lease: Arc<Lease>,
     pub(crate) changes: Arc<Queue<Task>>,
     /// What has been carried out. Lock: level 23 `clms::done`, spin: looked at in waits.
@@ -355,6 +359,7 @@ impl Membership {
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
+        self.shown.lock().update(&heart.core, now);
         self.note_wish(heart.core.phase());
         self.lease.set(heart.core.lease_end(now_ms()));
         // What is new is said at once: a change takes round trips, not beats.
@@ -672,8 +677,10 @@ pub(crate) fn join(args: JoinArgs) -> Result {
     recorder::joins(begin, rows.iter().copied());
     let digest = args.table.digest;
     let core = Core::new(place, known, digest, incarnation.0, times, now, quiet_until);
+    let core = core.with_next(change);
+    let shown = Shown::new(&core, now);
     let heart = Heart {
-        core: core.with_next(change),
+        core,
         has_given_way: false,
         table: args.table.clone(),
         staged,
@@ -693,6 +700,7 @@ pub(crate) fn join(args: JoinArgs) -> Result {
             common: args.common,
             table <- kernel::new_spinlock!(args.table, "clms::table"),
             heart <- kernel::new_mutex!(heart, "clms::heart"),
+            shown <- kernel::new_spinlock!(shown, "clms::shown"),
             lease: Lease::new()?,
             changes: Queue::new()?,
             done <- kernel::new_spinlock!(done, "clms::done"),
