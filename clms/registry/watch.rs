@@ -102,6 +102,10 @@ impl Drop for Watch {
 
 /// Tells watchers until the node leaves.
 pub(crate) fn serve(replica: &Replica) {
+    for e in LIST.lock().entries.iter_mut() {
+        // Versions of an earlier membership: those of this one may be the same.
+        e.told.iter_mut().for_each(|(_, version)| *version = 0);
+    }
     let mut told = (0, 0);
     loop {
         let now = || (replica.known(), BEGUN.load(Acquire));

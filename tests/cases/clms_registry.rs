@@ -33,6 +33,15 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::DEFAULT
     },
     Case {
+        name: "clms_registry_watch_begins_anew",
+        promise: "who watches is told the records of a cluster that was formed anew, also those with the numbers of the one before",
+        nodes: 1,
+        join: false,
+        fresh: true,
+        run: watch_anew,
+        ..Case::DEFAULT
+    },
+    Case {
         name: "clms_registry_full",
         promise: "129 records do not fit, and nothing else suffers; names and values that are too long are refused",
         run: full,
@@ -275,6 +284,30 @@ fn watches(c: &Context) -> Result<()> {
         same("told out of order", facts(c, node)?.disorder, 0)?;
     }
     Ok(())
+}
+
+fn watch_anew(c: &Context) -> Result<()> {
+    // Alone, so that all records are gone when it leaves.
+    c.sh(1, "echo '1 10.73.1.1' >/tmp/alone")?;
+    let alone = |value: u32| {
+        c.sh(1, "cluster join --tab /tmp/alone")?;
+        if value == 1 {
+            write(c, 1, "watch")?;
+        }
+        write(c, 1, &format!("set x {value}"))?;
+        c.until("the watcher is told", 10, || {
+            let f = facts(c, 1)?;
+            let told = f.told.get("x").copied();
+            Ok((told.is_some() && told == f.records.get("x").map(|r| r.0) && f.disorder + 1 >= value.into()).then_some(f))
+        })
+    };
+    let first = alone(1)?;
+    same("told out of order", first.disorder, 0)?;
+    c.sh(1, "cluster leave")?;
+    let second = alone(2)?;
+    // Or this shows nothing.
+    same("the number of the change", second.records["x"].0, first.records["x"].0)?;
+    same("the value", second.records["x"].1.as_str(), "2")
 }
 
 fn full(c: &Context) -> Result<()> {
