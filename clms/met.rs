@@ -33,8 +33,8 @@ impl Met {
 
     /// Whether it was a member before `view`, of which both are members.
     ///
-    /// Exact: a node promises a view when it has heard every member of it, and no view is in force that not all have
-    /// promised. So who joins by it was heard waiting, and who was a member before was heard as that.
+    /// A node promises a view when it hears every member of it, so who joins by it was heard waiting, and who was a member before was
+    /// heard as that: but for one that became a member by the view before, and has not said so yet, as it says that with its next beat.
     pub(crate) fn was_member_before(self, view: u64) -> bool {
         match self {
             Self::Never | Self::Joining(_) => false,
