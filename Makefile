@@ -24,8 +24,9 @@ modules: setup		## build the modules for KERNEL into build/modules/KERNEL
 tools: setup		## build the commands into build/bin
 	@tools/build/tools.sh
 
-programs: setup		## build the programs that tests run in guests
+programs: setup		## build the programs, and the modules, that tests run in guests
 	@tests/programs/build.sh
+	@tests/modules/build.sh plain >/dev/null
 
 rig: setup		## build the rig and the cases
 	@tests/build.sh

@@ -82,7 +82,7 @@ struct Clms {
 }
 
 impl kernel::Module for Clms {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
+    fn init(module: &'static ThisModule) -> Result<Self> {
         observers::init();
         history::init();
         cleanup::init();
@@ -101,7 +101,7 @@ impl kernel::Module for Clms {
             _recorder: recorder::Debugfs::new()?,
             _facts: facts::register()?,
             _cleanup: cleanup::register()?,
-            _netlink: netlink::register()?,
+            _netlink: netlink::register(module)?,
         })
     }
 }

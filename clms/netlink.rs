@@ -41,8 +41,8 @@ pub(crate) type Registration = clms_netlink::Registration<Family>;
 ///
 /// # Errors
 /// `EEXIST`, `ENOMEM`.
-pub(crate) fn register() -> Result<Registration> {
-    Registration::new()
+pub(crate) fn register(module: &'static ThisModule) -> Result<Registration> {
+    Registration::new(module)
 }
 
 /// Answers for it.

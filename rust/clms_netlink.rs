@@ -408,18 +408,19 @@ pub trait Answerer: Send + Sync + 'static {
     fn table_settle(t: &Table<'_>) -> core::result::Result<(), Refusal>;
 }
 
-/// The registered family. Dropping it waits until nobody is answered any more.
+/// The registered family. Dropping it waits until nobody is answered any more; its owner cannot be removed while somebody waits.
 pub struct Registration<T>(PhantomData<T>);
 
 impl<T: Answerer + Historian> Registration<T> {
-    /// Registers the family.
+    /// Registers the family. The code of `T` is in `owner`, which somebody who waits for an answer holds.
     ///
     /// # Errors
     /// `EEXIST`, `ENOMEM`.
-    pub fn new() -> Result<Self> {
+    pub fn new(owner: &'static ThisModule) -> Result<Self> {
         let history = &clms_history::Adapter::<T>::OPS;
-        // SAFETY: The tables are constant; Drop takes them back.
-        to_result(unsafe { bindings::ssi_clms_nl_register(&Adapter::<T>::OPS, history) })?;
+        let owner = owner.as_ptr().cast();
+        // SAFETY: The tables are constant; Drop takes them back. The module is there as long as its code runs.
+        to_result(unsafe { bindings::ssi_clms_nl_register(&Adapter::<T>::OPS, history, owner) })?;
         Ok(Self(PhantomData))
     }
 }

@@ -86,15 +86,36 @@ int ssi_clms_nl_membership_doit(struct sk_buff *skb, struct genl_info *info)
 	return ssi_clms_answer(msg, head, ret, info);
 }
 
-int ssi_clms_nl_node_info_doit(struct sk_buff *skb, struct genl_info *info)
+int ssi_clms_nl_node_info_start(struct netlink_callback *cb)
 {
-	struct ssi_clms_info i = {};
-	struct sk_buff *msg;
-	void *head;
-	int ret;
+	const struct genl_info *info = genl_info_dump(cb);
 
-	if (GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_INFO_NODE))
-		return -EINVAL;
+	return GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_INFO_NODE) ? -EINVAL : 0;
+}
+
+static int ssi_clms_put_info(struct sk_buff *skb, const struct ssi_clms_info *i)
+{
+	if (nla_put_u32(skb, SSI_CLMS_A_INFO_NODE, i->node) ||
+	    nla_put_u32(skb, SSI_CLMS_A_INFO_STATE, i->state) ||
+	    nla_put_u64_64bit(skb, SSI_CLMS_A_INFO_INCARNATION, i->incarnation, 0) ||
+	    nla_put_u32(skb, SSI_CLMS_A_INFO_TOTAL_CPUS, i->total_cpus) ||
+	    nla_put_u32(skb, SSI_CLMS_A_INFO_ONLINE_CPUS, i->online_cpus) ||
+	    nla_put_u32(skb, SSI_CLMS_A_INFO_CPU_POWER, i->cpu_power) ||
+	    nla_put_u64_64bit(skb, SSI_CLMS_A_INFO_TOTAL_MEMORY, i->total_memory, 0) ||
+	    nla_put_string(skb, SSI_CLMS_A_INFO_NAME, i->name))
+		return -EMSGSIZE;
+	return 0;
+}
+
+int ssi_clms_nl_node_info_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	const struct genl_info *info = genl_info_dump(cb);
+	struct ssi_clms_info i = {};
+	void *head;
+	int ret = ssi_clms_begun(skb, cb);
+
+	if (ret || cb->args[0] > 2)
+		return ret;
 	i.node = nla_get_u32(info->attrs[SSI_CLMS_A_INFO_NODE]);
 	ret = ssi_clms_history_ops->node_info(&i);
 	if (ret == -ENOTCONN)
@@ -103,20 +124,8 @@ int ssi_clms_nl_node_info_doit(struct sk_buff *skb, struct genl_info *info)
 		GENL_SET_ERR_MSG(info, "no such node in the table");
 	if (ret)
 		return ret;
-	msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!msg)
-		return -ENOMEM;
-	head = genlmsg_iput(msg, info);
-	if (!head || nla_put_u32(msg, SSI_CLMS_A_INFO_NODE, i.node) ||
-	    nla_put_u32(msg, SSI_CLMS_A_INFO_STATE, i.state) ||
-	    nla_put_u64_64bit(msg, SSI_CLMS_A_INFO_INCARNATION, i.incarnation, 0) ||
-	    nla_put_u32(msg, SSI_CLMS_A_INFO_TOTAL_CPUS, i.total_cpus) ||
-	    nla_put_u32(msg, SSI_CLMS_A_INFO_ONLINE_CPUS, i.online_cpus) ||
-	    nla_put_u32(msg, SSI_CLMS_A_INFO_CPU_POWER, i.cpu_power) ||
-	    nla_put_u64_64bit(msg, SSI_CLMS_A_INFO_TOTAL_MEMORY, i.total_memory, 0) ||
-	    nla_put_string(msg, SSI_CLMS_A_INFO_NAME, i.name))
-		ret = -EMSGSIZE;
-	return ssi_clms_answer(msg, head, ret, info);
+	head = ssi_clms_put_dump(skb, cb);
+	return ssi_clms_end_dump(skb, head, head ? ssi_clms_put_info(skb, &i) : 0);
 }
 
 int ssi_clms_nl_node_set_doit(struct sk_buff *skb, struct genl_info *info)

@@ -26,7 +26,6 @@ struct genl_family ssi_clms_family = {
 	.version	= SSI_CLMS_FAMILY_VERSION,
 	.netnsok	= false,
 	.parallel_ops	= true,		/* a join takes as long as it takes */
-	.module		= THIS_MODULE,
 	.split_ops	= ssi_clms_nl_ops,
 	.n_split_ops	= ARRAY_SIZE(ssi_clms_nl_ops),
 	.mcgrps		= ssi_clms_groups,
@@ -105,7 +104,7 @@ out:
 }
 
 static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_node *nodes, u32 *n_nodes,
-			     struct genl_info *info)
+			     const struct genl_info *info)
 {
 	struct nlattr *tb[SSI_CLMS_A_NODE_MAX + 1], *a;
 	struct ssi_clms_node *n;
@@ -143,7 +142,7 @@ static int ssi_clms_get_node(const struct nlattr *nest, struct ssi_clms_node *no
 }
 
 static int ssi_clms_get_nodes(int type, struct ssi_clms_node *nodes, u32 *n_nodes,
-			      struct genl_info *info)
+			      const struct genl_info *info)
 {
 	struct nlattr *a;
 	int ret, rem;
@@ -157,7 +156,7 @@ static int ssi_clms_get_nodes(int type, struct ssi_clms_node *nodes, u32 *n_node
 }
 
 /* Not GENL_ADMIN_PERM, which asks for CAP_NET_ADMIN: who joins gives this machine's processes away. */
-int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
+int ssi_clms_check_admin(struct sk_buff *skb, const struct genl_info *info)
 {
 	if (netlink_capable(skb, CAP_SYS_ADMIN))
 		return 0;
@@ -165,13 +164,48 @@ int ssi_clms_check_admin(struct sk_buff *skb, struct genl_info *info)
 	return -EPERM;
 }
 
-int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
+/*
+ * What waits for other nodes is a dump: a doit is called with a lock held that every registration of a
+ * family waits for, and every request behind it. The first round, in the context of that, only says that
+ * the request was taken. Returns more than 0 then, and 0 in the second, which may wait: it is called when
+ * the asker reads on.
+ */
+int ssi_clms_begun(struct sk_buff *skb, struct netlink_callback *cb)
 {
+	if (cb->args[0]++)
+		return 0;
+	return ssi_clms_end_dump(skb, ssi_clms_put_dump(skb, cb), 0);
+}
+
+/* Begins a message of a dump. */
+void *ssi_clms_put_dump(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	const struct genl_info *info = genl_info_dump(cb);
+
+	return genlmsg_put(skb, info->snd_portid, info->snd_seq, &ssi_clms_family, NLM_F_MULTI,
+			   info->genlhdr->cmd);
+}
+
+/* Ends it, or drops it. */
+int ssi_clms_end_dump(struct sk_buff *skb, void *head, int ret)
+{
+	if (!head)
+		return -EMSGSIZE;
+	if (ret) {
+		genlmsg_cancel(skb, head);
+		return ret;
+	}
+	genlmsg_end(skb, head);
+	return skb->len;
+}
+
+int ssi_clms_nl_join_start(struct netlink_callback *cb)
+{
+	const struct genl_info *info = genl_info_dump(cb);
 	struct ssi_clms_join *j;
-	const char *why = NULL;
 	int ret;
 
-	ret = ssi_clms_check_admin(skb, info);
+	ret = ssi_clms_check_admin(cb->skb, info);
 	if (ret)
 		return ret;
 	if (GENL_REQ_ATTR_CHECK(info, SSI_CLMS_A_CLMS_NAME) ||
@@ -217,13 +251,30 @@ int ssi_clms_nl_join_doit(struct sk_buff *skb, struct genl_info *info)
 		ret = -EINVAL;
 		goto out;
 	}
-	ret = ssi_clms_ops->join(j, &why);
-	if (why)
-		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+	cb->args[1] = (long)j;
+	return 0;
 out:
-	memzero_explicit(j, sizeof(*j));
-	kvfree(j);
+	kvfree_sensitive(j, sizeof(*j));
 	return ret;
+}
+
+int ssi_clms_nl_join_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	const char *why = NULL;
+	int ret = ssi_clms_begun(skb, cb);
+
+	if (ret)
+		return ret;
+	ret = ssi_clms_ops->join((struct ssi_clms_join *)cb->args[1], &why);
+	if (why)
+		NL_SET_ERR_MSG_FMT(cb->extack, "%s", why);
+	return ret;
+}
+
+int ssi_clms_nl_join_done(struct netlink_callback *cb)
+{
+	kvfree_sensitive((void *)cb->args[1], sizeof(struct ssi_clms_join));
+	return 0;
 }
 
 /* Reads a table and hands it to @answer. */
@@ -278,16 +329,21 @@ int ssi_clms_nl_table_unstage_doit(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
-int ssi_clms_nl_leave_doit(struct sk_buff *skb, struct genl_info *info)
+int ssi_clms_nl_leave_start(struct netlink_callback *cb)
+{
+	return ssi_clms_check_admin(cb->skb, genl_info_dump(cb));
+}
+
+int ssi_clms_nl_leave_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	const char *why = NULL;
-	int ret = ssi_clms_check_admin(skb, info);
+	int ret = ssi_clms_begun(skb, cb);
 
 	if (ret)
 		return ret;
 	ret = ssi_clms_ops->leave(&why);
 	if (why)
-		GENL_SET_ERR_MSG_FMT(info, "%s", why);
+		NL_SET_ERR_MSG_FMT(cb->extack, "%s", why);
 	return ret;
 }
 
@@ -426,10 +482,16 @@ int ssi_clms_call_shutdown_state(struct ssi_clms_shutdown *s)
 	return ssi_clms_ops->shutdown_state(s);
 }
 
-/* Registers the family. @ops and @history answer until ssi_clms_nl_unregister(). */
-int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history)
+/*
+ * Registers the family. @ops and @history, which are in @owner, answer until ssi_clms_nl_unregister(). A
+ * dump that waits holds @owner.
+ */
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history,
+			 struct module *owner)
 {
 	int ret;
+
+	ssi_clms_family.module = owner;
 
 	ssi_clms_ops = ops;
 	ssi_clms_history_ops = history;

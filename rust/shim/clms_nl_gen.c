@@ -43,7 +43,7 @@ const struct nla_policy ssi_clms_node_nl_policy[SSI_CLMS_A_NODE_STAGED + 1] = {
 	[SSI_CLMS_A_NODE_STAGED] = { .type = NLA_U64, },
 };
 
-/* SSI_CLMS_CMD_JOIN - do */
+/* SSI_CLMS_CMD_JOIN - dump */
 static const struct nla_policy ssi_clms_join_nl_policy[SSI_CLMS_A_CLMS_NEXT_GENERATION + 1] = {
 	[SSI_CLMS_A_CLMS_NAME] = { .type = NLA_NUL_STRING, .len = SSI_CLMS_MAX_NAME_LEN, },
 	[SSI_CLMS_A_CLMS_THIS_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
@@ -66,7 +66,7 @@ static const struct nla_policy ssi_clms_history_nl_policy[SSI_CLMS_A_HISTORY_SIM
 	[SSI_CLMS_A_HISTORY_SIMPLE] = { .type = NLA_FLAG, },
 };
 
-/* SSI_CLMS_CMD_NODE_INFO - do */
+/* SSI_CLMS_CMD_NODE_INFO - dump */
 static const struct nla_policy ssi_clms_node_info_nl_policy[SSI_CLMS_A_INFO_NODE + 1] = {
 	[SSI_CLMS_A_INFO_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 };
@@ -87,14 +87,14 @@ static const struct nla_policy ssi_clms_fence_confirm_nl_policy[SSI_CLMS_A_CLMS_
 	[SSI_CLMS_A_CLMS_FENCE] = NLA_POLICY_NESTED(ssi_clms_fence_nl_policy),
 };
 
-/* SSI_CLMS_CMD_SHUTDOWN - do */
+/* SSI_CLMS_CMD_SHUTDOWN - dump */
 static const struct nla_policy ssi_clms_shutdown_nl_policy[SSI_CLMS_A_SHUTDOWN_GRACE_MS + 1] = {
 	[SSI_CLMS_A_SHUTDOWN_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 	[SSI_CLMS_A_SHUTDOWN_ACTION] = NLA_POLICY_MAX(NLA_U32, 2),
 	[SSI_CLMS_A_SHUTDOWN_GRACE_MS] = NLA_POLICY_FULL_RANGE(NLA_U32, &ssi_clms_a_shutdown_grace_ms_range),
 };
 
-/* SSI_CLMS_CMD_SHUTDOWN_STATE - do */
+/* SSI_CLMS_CMD_SHUTDOWN_STATE - dump */
 static const struct nla_policy ssi_clms_shutdown_state_nl_policy[SSI_CLMS_A_SHUTDOWN_NODE + 1] = {
 	[SSI_CLMS_A_SHUTDOWN_NODE] = NLA_POLICY_RANGE(NLA_U32, 1, 1022),
 };
@@ -132,15 +132,18 @@ const struct genl_split_ops ssi_clms_nl_ops[18] = {
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_JOIN,
-		.doit		= ssi_clms_nl_join_doit,
+		.start		= ssi_clms_nl_join_start,
+		.dumpit		= ssi_clms_nl_join_dumpit,
+		.done		= ssi_clms_nl_join_done,
 		.policy		= ssi_clms_join_nl_policy,
 		.maxattr	= SSI_CLMS_A_CLMS_NEXT_GENERATION,
-		.flags		= GENL_CMD_CAP_DO,
+		.flags		= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd	= SSI_CLMS_CMD_LEAVE,
-		.doit	= ssi_clms_nl_leave_doit,
-		.flags	= GENL_CMD_CAP_DO,
+		.start	= ssi_clms_nl_leave_start,
+		.dumpit	= ssi_clms_nl_leave_dumpit,
+		.flags	= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_HISTORY,
@@ -156,10 +159,11 @@ const struct genl_split_ops ssi_clms_nl_ops[18] = {
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_NODE_INFO,
-		.doit		= ssi_clms_nl_node_info_doit,
+		.start		= ssi_clms_nl_node_info_start,
+		.dumpit		= ssi_clms_nl_node_info_dumpit,
 		.policy		= ssi_clms_node_info_nl_policy,
 		.maxattr	= SSI_CLMS_A_INFO_NODE,
-		.flags		= GENL_CMD_CAP_DO,
+		.flags		= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_NODE_SET,
@@ -189,17 +193,19 @@ const struct genl_split_ops ssi_clms_nl_ops[18] = {
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_SHUTDOWN,
-		.doit		= ssi_clms_nl_shutdown_doit,
+		.start		= ssi_clms_nl_shutdown_start,
+		.dumpit		= ssi_clms_nl_shutdown_dumpit,
 		.policy		= ssi_clms_shutdown_nl_policy,
 		.maxattr	= SSI_CLMS_A_SHUTDOWN_GRACE_MS,
-		.flags		= GENL_CMD_CAP_DO,
+		.flags		= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_SHUTDOWN_STATE,
-		.doit		= ssi_clms_nl_shutdown_state_doit,
+		.start		= ssi_clms_nl_shutdown_state_start,
+		.dumpit		= ssi_clms_nl_shutdown_state_dumpit,
 		.policy		= ssi_clms_shutdown_state_nl_policy,
 		.maxattr	= SSI_CLMS_A_SHUTDOWN_NODE,
-		.flags		= GENL_CMD_CAP_DO,
+		.flags		= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd		= SSI_CLMS_CMD_TABLE_STAGE,

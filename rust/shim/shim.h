@@ -257,7 +257,8 @@ struct ssi_clms_history_ops {
 	int (*set_info)(u32 node, u32 cpu_power, const char **why);
 };
 
-int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history);
+int ssi_clms_nl_register(const struct ssi_clms_ops *ops, const struct ssi_clms_history_ops *history,
+			 struct module *owner);
 void ssi_clms_nl_unregister(void);
 int ssi_clms_nl_fence_wanted(const struct ssi_clms_fence *f);
 bool ssi_clms_nl_has_fenced(void);

@@ -30,7 +30,42 @@ pub(crate) const CASES: &[Case] = &[
         run: cut_off,
         ..Case::DEFAULT
     },
+    Case {
+        name: "clms_join_waits_alone",
+        promise: "while a join waits for a majority, families of netlink come and go and status is answered; the module cannot be removed; \
+                  the join ends with its program",
+        join: false,
+        fresh: true,
+        seconds: 90,
+        run: waits_alone,
+        ..Case::DEFAULT
+    },
 ];
+
+fn waits_alone(c: &Context) -> Result<()> {
+    c.background(1, &["cluster", "join"])?;
+    let is_joining = || {
+        let its = cluster::status(c, 1)?.nodes.into_iter().find(|n| n.id == 1);
+        Ok(its.is_some_and(|n| n.state == "COMINGUP").then_some(()))
+    };
+    c.until("node 1 is coming up", 10, is_joining)?;
+    // Each registers, and removes, a family.
+    for _ in 0..3 {
+        c.sh(1, "insmod /usr/lib/ssi-tests/tipc.ko && rmmod tipc")?;
+    }
+    ensure!(is_joining()?.is_some(), "node 1 does not wait any more");
+    let out = c.exec(1, &["rmmod", "ssi_clms"])?;
+    ensure!(
+        out.code != 0 && out.error_text().contains("Resource temporarily unavailable"),
+        "{out:?}"
+    );
+    c.sh(1, "killall cluster")?;
+    c.until("the join has ended", 10, || Ok(cluster::status(c, 1)?.nodes.is_empty().then_some(())))?;
+    for node in 1..=3 {
+        c.background(node, &["cluster", "join"])?;
+    }
+    cluster::agree(c, &[1, 2, 3], 20).map(drop)
+}
 
 fn two_at_once(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3], 10)?;

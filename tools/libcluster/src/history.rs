@@ -252,7 +252,7 @@ pub fn membership() -> Result<Membership, Error> {
 /// `ENOENT` no such node; `ENOTCONN` this node has not joined; [`Error::NoModule`].
 pub fn info(node: u32) -> Result<Info, Error> {
     let ask: GenlBuffer<InfoAttr, Buffer> = [attr(InfoAttr::Node, node)?].into_iter().collect();
-    let answer = Family::open(FAMILY)?.request(Op::NodeInfo, ask)?;
+    let answer = Family::open(FAMILY)?.wait_for(Op::NodeInfo, ask)?;
     let answer = answer.ok_or_else(|| broken("no answer to a question for a node"))?;
     let mut i = Info {
         node,

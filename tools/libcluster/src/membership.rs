@@ -263,7 +263,7 @@ pub fn status() -> Result<Status, Error> {
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub fn join(req: &JoinRequest) -> Result<(), Error> {
-    Family::open(FAMILY)?.request(Op::Join, encode_join(req)?).map(|_| ())
+    Family::open(FAMILY)?.wait_for(Op::Join, encode_join(req)?).map(|_| ())
 }
 
 /// Has this node know the table that is to follow.
@@ -301,7 +301,7 @@ pub fn settle_table(table: &Table, asks: bool) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub fn leave() -> Result<(), Error> {
-    Family::open(FAMILY)?.request(Op::Leave, ClmsAttrs::new()).map(|_| ())
+    Family::open(FAMILY)?.wait_for(Op::Leave, ClmsAttrs::new()).map(|_| ())
 }
 
 fn encode_join(req: &JoinRequest) -> Result<ClmsAttrs, Error> {

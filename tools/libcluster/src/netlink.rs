@@ -12,6 +12,7 @@ use neli::consts::nl::GenlId;
 use neli::consts::nl::NlmF;
 use neli::consts::nl::NlmsgerrAttr;
 use neli::consts::socket::NlFamily;
+use neli::err::SocketError;
 use neli::genl::AttrTypeBuilder;
 use neli::genl::Genlmsghdr;
 use neli::genl::GenlmsghdrBuilder;
@@ -112,6 +113,20 @@ pub fn errno_name(e: Errno) -> String {
     }
 }
 
+/// A socket that fails: the errno of that, or nonsense.
+fn failed(e: SocketError) -> Error {
+    match e {
+        SocketError::Io(io) => match io.raw_os_error() {
+            Some(errno) => Error::Refused(Refused {
+                errno: Errno::from_raw(errno),
+                message: None,
+            }),
+            None => broken(io),
+        },
+        e => broken(e),
+    }
+}
+
 /// Nonsense, said so.
 pub fn broken(e: impl std::fmt::Display) -> Error {
     Error::Broken(e.to_string())
@@ -150,8 +165,8 @@ pub(crate) struct Family {
 
 impl Family {
     pub(crate) fn open(family: &str) -> Result<Self, Error> {
-        let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(broken)?;
-        socket.enable_ext_ack(true).map_err(broken)?;
+        let socket = NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(failed)?;
+        socket.enable_ext_ack(true).map_err(failed)?;
         let attrs = family_attrs(&socket, family)?;
         let id = attrs
             .get_attr_handle()
@@ -171,6 +186,20 @@ impl Family {
         Genlmsghdr<Op, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
     {
         exchange(&self.socket, GenlId::from(self.id), op, VERSION, attrs)
+    }
+
+    /// As [`Self::request`], for what waits for other nodes: a dump, of which the first message says nothing but that it was taken.
+    pub(crate) fn wait_for<A>(
+        &self,
+        op: Op,
+        attrs: GenlBuffer<A, Buffer>,
+    ) -> Result<Option<GenlBuffer<A, Buffer>>, Error>
+    where
+        A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+        Genlmsghdr<Op, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+    {
+        let all = dump_from(&self.socket, GenlId::from(self.id), op, VERSION, attrs)?;
+        Ok(all.into_iter().nth(1))
     }
 }
 
@@ -206,37 +235,15 @@ where
     A: neli::consts::genl::NlAttrType + std::fmt::Debug,
     Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
 {
-    let payload = GenlmsghdrBuilder::default()
-        .cmd(cmd)
-        .version(version)
-        .attrs(attrs)
-        .build()
-        .map_err(broken)?;
-    let msg = NlmsghdrBuilder::default()
-        .nl_type(family)
-        .nl_flags(NlmF::REQUEST | NlmF::ACK)
-        .nl_payload(NlPayload::Payload(payload))
-        .build()
-        .map_err(broken)?;
-    socket.send(&msg).map_err(broken)?;
+    send(socket, family, NlmF::REQUEST | NlmF::ACK, cmd, version, attrs)?;
     let mut answer = None;
     loop {
-        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(broken)?;
+        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(failed)?;
         for m in messages {
             match m.map_err(broken)?.nl_payload() {
                 NlPayload::Payload(p) => answer = Some(p.attrs().iter().cloned().collect()),
                 NlPayload::Ack(_) => return Ok(answer),
-                NlPayload::Err(e) => {
-                    let message = e
-                        .ext_ack()
-                        .iter()
-                        .find(|a| *a.nla_type().nla_type() == NlmsgerrAttr::Msg)
-                        .map(|a| text(a.nla_payload().as_ref()));
-                    return Err(Error::Refused(Refused {
-                        errno: Errno::from_raw(-e.error()),
-                        message,
-                    }));
-                }
+                NlPayload::Err(e) => return Err(refused(*e.error(), e.ext_ack())),
                 NlPayload::DumpExtAck(_) | NlPayload::Empty => {}
             }
         }
@@ -259,6 +266,52 @@ where
     Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
 {
     let Family { socket, id, .. } = Family::open(family)?;
+    dump_from(&socket, GenlId::from(id), cmd, version, attrs)
+}
+
+/// Asks for a dump and reads it to its end.
+fn dump_from<C, A>(
+    socket: &NlSocketHandle,
+    family: GenlId,
+    cmd: C,
+    version: u8,
+    attrs: GenlBuffer<A, Buffer>,
+) -> Result<Vec<GenlBuffer<A, Buffer>>, Error>
+where
+    C: neli::consts::genl::Cmd + std::fmt::Debug,
+    A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+    Genlmsghdr<C, A>: neli::Size + neli::ToBytes + neli::FromBytesWithInput<Input = usize> + Clone,
+{
+    send(socket, family, NlmF::REQUEST | NlmF::DUMP, cmd, version, attrs)?;
+    let mut all = Vec::new();
+    loop {
+        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(failed)?;
+        for m in messages {
+            match m.map_err(broken)?.nl_payload() {
+                NlPayload::Payload(p) => all.push(p.attrs().iter().cloned().collect()),
+                NlPayload::DumpExtAck(end) if *end.error() < 0 => return Err(refused(*end.error(), end.ext_ack())),
+                NlPayload::DumpExtAck(_) | NlPayload::Empty => return Ok(all),
+                NlPayload::Err(e) => return Err(refused(*e.error(), e.ext_ack())),
+                NlPayload::Ack(_) => {}
+            }
+        }
+    }
+}
+
+/// Sends one request.
+fn send<C, A>(
+    socket: &NlSocketHandle,
+    family: GenlId,
+    flags: NlmF,
+    cmd: C,
+    version: u8,
+    attrs: GenlBuffer<A, Buffer>,
+) -> Result<(), Error>
+where
+    C: neli::consts::genl::Cmd + std::fmt::Debug,
+    A: neli::consts::genl::NlAttrType + std::fmt::Debug,
+    Genlmsghdr<C, A>: neli::Size + neli::ToBytes,
+{
     let payload = GenlmsghdrBuilder::default()
         .cmd(cmd)
         .version(version)
@@ -266,29 +319,24 @@ where
         .build()
         .map_err(broken)?;
     let msg = NlmsghdrBuilder::default()
-        .nl_type(GenlId::from(id))
-        .nl_flags(NlmF::REQUEST | NlmF::DUMP)
+        .nl_type(family)
+        .nl_flags(flags)
         .nl_payload(NlPayload::Payload(payload))
         .build()
         .map_err(broken)?;
-    socket.send(&msg).map_err(broken)?;
-    let mut all = Vec::new();
-    loop {
-        let (messages, _) = socket.recv::<GenlId, Genlmsghdr<C, A>>().map_err(broken)?;
-        for m in messages {
-            match m.map_err(broken)?.nl_payload() {
-                NlPayload::Payload(p) => all.push(p.attrs().iter().cloned().collect()),
-                NlPayload::DumpExtAck(_) | NlPayload::Empty => return Ok(all),
-                NlPayload::Err(e) => {
-                    return Err(Error::Refused(Refused {
-                        errno: Errno::from_raw(-e.error()),
-                        message: None,
-                    }));
-                }
-                NlPayload::Ack(_) => {}
-            }
-        }
-    }
+    socket.send(&msg).map_err(failed)
+}
+
+/// What the kernel says when it refuses.
+fn refused(error: i32, ext_ack: &GenlBuffer<NlmsgerrAttr, Buffer>) -> Error {
+    let message = ext_ack
+        .iter()
+        .find(|a| *a.nla_type().nla_type() == NlmsgerrAttr::Msg)
+        .map(|a| text(a.nla_payload().as_ref()));
+    Error::Refused(Refused {
+        errno: Errno::from_raw(-error),
+        message,
+    })
 }
 
 /// A string attribute ends with a zero, or with the attribute.
@@ -330,6 +378,12 @@ pub(crate) mod tests {
         ] {
             assert_eq!(describe(e), text);
         }
+    }
+
+    #[test]
+    fn a_socket_that_fails_says_why() {
+        let out_of_descriptors = std::io::Error::from_raw_os_error(Errno::EMFILE as i32);
+        assert_eq!(failed(out_of_descriptors.into()).errno(), Errno::EMFILE);
     }
 
     pub(crate) fn spec() -> String {

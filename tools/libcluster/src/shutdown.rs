@@ -91,7 +91,7 @@ pub struct State {
 /// [`Error::NoModule`], and the refusal with the kernel's message.
 pub fn begin(node: u32, action: Action, grace: Duration) -> Result<(), Error> {
     let attrs = encode(node, action, grace)?;
-    Family::open(FAMILY)?.request(Op::Shutdown, attrs).map(|_| ())
+    Family::open(FAMILY)?.wait_for(Op::Shutdown, attrs).map(|_| ())
 }
 
 /// How far that is.
@@ -100,7 +100,7 @@ pub fn begin(node: u32, action: Action, grace: Duration) -> Result<(), Error> {
 /// [`Error::NoModule`]; EHOSTDOWN: the node is down.
 pub fn state(node: u32) -> Result<State, Error> {
     let attrs = [attr(Shutdown::Node, node)?].into_iter().collect();
-    let answer = Family::open(FAMILY)?.request(Op::ShutdownState, attrs)?;
+    let answer = Family::open(FAMILY)?.wait_for(Op::ShutdownState, attrs)?;
     decode(&answer.ok_or_else(|| broken("no answer"))?)
 }
 
