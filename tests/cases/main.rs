@@ -50,6 +50,7 @@ cases! {
     clms_pause
     clms_clocks
     clms_memory
+    clms_leftovers
     clms_cleanup
     clms_no_single_point
     clms_fencing
