@@ -15,6 +15,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
+use ssi::failpoint::hit;
 use ssi::inbox::Reader;
 use ssi::wait::Event;
 
@@ -58,6 +59,8 @@ impl Reception {
                     me.changed.wait_until(|| me.woken.xchg(0, Full) != 0);
                 }
             }
+            // Where a test has it stand still: what comes fills the socket.
+            let _stood = hit("Ics.Reception.long");
             let seq = me.next.load(Relaxed);
             let (head, body) = link.receive(seq, |head| peer.room_for(head))?;
             let len = body.len();

@@ -444,9 +444,9 @@ fn flood(c: &Context) -> Result<()> {
     same("refused by node 2", cluster::refused(c, 2)?.values().sum::<u64>(), 0)
 }
 
-/// Memory that node 1 could give to programs, in KiB.
-fn available(c: &Context) -> Result<u64> {
-    let line = c.sh(1, "grep ^MemAvailable: /proc/meminfo")?;
+/// Memory that a node could give to programs, in KiB.
+pub(crate) fn available(c: &Context, node: u32) -> Result<u64> {
+    let line = c.sh(node, "grep ^MemAvailable: /proc/meminfo")?;
     let kib = line.split_whitespace().nth(1).and_then(|n| n.parse().ok());
     kib.with_context(|| line.clone())
 }
@@ -461,7 +461,7 @@ const KEPT: u64 = 16 << 10;
 fn requests_of_no_member(c: &Context) -> Result<()> {
     let before = two_join(c)?;
     members_call(c)?;
-    let (refused, memory) = (cluster::refused(c, 1)?, available(c)?);
+    let (refused, memory) = (cluster::refused(c, 1)?, available(c, 1)?);
     let stranger = begin(c, 3, "requests of no member")?;
     let text = said(c, 3, "nothing more is taken")?;
     let taken: u64 = text
@@ -469,7 +469,7 @@ fn requests_of_no_member(c: &Context) -> Result<()> {
         .strip_prefix("taken ")
         .and_then(|n| n.parse().ok())
         .with_context(|| text.clone())?;
-    let kept = memory.saturating_sub(available(c)?);
+    let kept = memory.saturating_sub(available(c, 1)?);
     println!("# {} KiB were taken, memory of node 1 fell by {kept} KiB", taken >> 10);
     ensure!((1 << 20..TAKEN).contains(&taken), "{taken} bytes were taken");
     ensure!(kept < KEPT, "memory of node 1 fell by {kept} KiB");

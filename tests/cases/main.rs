@@ -63,6 +63,7 @@ cases! {
     clms_witness
     ics_calls
     ics_strangers
+    ics_slow_reader
     ics_releases
     ics_links
     ics_stats
