@@ -253,6 +253,10 @@ impl Peer {
 
     fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
         let xid = head.xid.get();
+        if !is_number(xid) {
+            link.refuse(Refused::Torn, &"a request without a number");
+            return Err(EPROTO);
+        }
         let incarnation = link.incarnation;
         let op = OpId::of_request(head).ok_or(EPROTO)?;
         let c = op.class as usize;
@@ -338,7 +342,10 @@ impl Peer {
         };
         let xid = head.xid.get();
         // A post has its place among others.
-        if head.order.get() != 0 || !self.pool.class_of(&op).is_ok_and(|here| here == op.class) {
+        if !is_number(xid)
+            || head.order.get() != 0
+            || !self.pool.class_of(&op).is_ok_and(|here| here == op.class)
+        {
             return false;
         }
         let flags = GFP_ATOMIC | __GFP_NOWARN;
@@ -556,6 +563,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// Whether an honest peer gives a request that number: they begin with 1, and there is always a next one.
+const fn is_number(xid: u64) -> bool {
+    xid != 0 && xid != u64::MAX
 }
 
 /// A body of its own, without sleeping. Any context.

@@ -378,6 +378,27 @@ mod tests {
         Ok(())
     }
 
+    /// The one after the last is no number, and the list of open calls is gone through by the next one.
+    #[test]
+    fn a_request_without_a_number_tears_the_stream() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        for (stream, bad) in (2..).zip([0, u64::MAX]) {
+            let head = stranger.ping(bad);
+            stranger.send(&head, &[0; 8])?;
+            assert!(stranger.is_torn());
+            stranger = Stranger::admitted(&hub, LIFE)?;
+            stranger.say_open(stream, stream, &[])?;
+            stranger.hear_open()?;
+            let head = stranger.ping(stream);
+            stranger.send(&head, &[0; 8])?;
+            assert_eq!(stranger.reply(stream)?.0, 0);
+        }
+        assert_eq!(node.counters.count(Refused::Torn), 2);
+        assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
     #[test]
     fn a_stream_ends_with_its_key() -> Result {
         let _s = Scene::begin()?;
