@@ -7,6 +7,8 @@ use super::node::two_nodes;
 use super::node::Node;
 use super::probe::call_from;
 use super::probe::ping_all;
+use super::probe::Fetch;
+use super::probe::FetchReq;
 use super::probe::HoldP;
 use super::probe::HoldPReq;
 use super::probe::Wait;
@@ -18,9 +20,11 @@ use super::probe::WaitReq;
 use super::probe::ALL;
 use super::scene::until;
 use super::scene::Scene;
+use super::scene::LIMIT_MS;
 use crate::call::Request;
 use crate::call::UnderWay;
 use crate::error::CallError;
+use crate::frame::MAX_BODY;
 use crate::refused::Refused;
 use crate::service::Class;
 use crate::service::Op;
@@ -29,6 +33,7 @@ use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use ssi::kthread::KThread;
+use ssi::wire::Le32;
 use ssi::wire::Le64;
 
 fn ask_of<O: Op>(from: &Node, to: u32, req: &O::Req) -> Result<UnderWay<O>> {
@@ -53,6 +58,14 @@ fn answer(ticket: Ticket, n: u64) {
 /// Whether a call has the right answer.
 fn is_right(call: UnderWay<Wait>, n: u64) -> bool {
     call.wait().is_ok_and(|(rep, _)| rep.n.get() == n + 1)
+}
+
+fn refused_if(is_refused: bool, len: usize) -> core::result::Result<usize, CallError> {
+    if is_refused {
+        Err(CallError::Remote(EMSGSIZE))
+    } else {
+        Ok(len)
+    }
 }
 
 #[kunit_tests(ssi_ics_later)]
@@ -148,6 +161,37 @@ mod tests {
         a.net().peer(id(2)?).ok_or(ENOENT)?.fence();
         let two = id(2)?;
         assert!(down.wait().is_err_and(|e| e == CallError::Down(two)));
+        Ok(())
+    }
+
+    /// By a handler as by who has the ticket, and to this node itself as to another.
+    #[test]
+    fn a_reply_that_is_too_long_is_refused() -> Result {
+        let s = Scene::begin()?;
+        let (a, _b) = two_nodes(s)?;
+        for to in [1, 2] {
+            for (len, is_too_long) in [(MAX_BODY, false), (MAX_BODY + 1, true)] {
+                let req = FetchReq {
+                    len: Le32::new(len as u32),
+                };
+                let asked = Request::<Fetch>::new(&req, 0).map_err(|_| EIO)?;
+                let asked = asked.send_from(a.net(), id(to)?);
+                let r = asked.and_then(|call| call.wait_for(LIMIT_MS));
+                let r = r.map(|(_, tail)| tail.len());
+                assert!(r == refused_if(is_too_long, len));
+
+                let call = ask(&a, to, 1)?;
+                assert!(until(|| !s.tickets.lock().is_empty()));
+                let (_, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
+                let tail = KVVec::from_elem(7u8, len - 8, GFP_KERNEL)?;
+                let n = Le64::new(2);
+                ticket.answer::<Wait>(Ok((WaitRep { n }, tail)));
+                let r = call.wait_for(LIMIT_MS).map(|(_, tail)| tail.len());
+                assert!(r == refused_if(is_too_long, len - 8));
+            }
+        }
+        // No stream was torn for it.
+        assert_eq!(s.lost.load(Relaxed), 0);
         Ok(())
     }
 
