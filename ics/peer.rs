@@ -51,7 +51,9 @@ const CREDITS: u32 = 64;
 const CREDITS_P: u32 = 1 << 14;
 
 /// Requests of one class that are kept for one peer at once, answered or not: so many are open, so many were when the stream
-/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it.
+/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it. Those that were
+/// given up, and have no credit, do not count, but if there are so many with them further calls are refused. A peer that gives up
+/// these too, and does not see that they are refused, has twice as many at most.
 const fn most_kept(class: usize) -> u32 {
     3 * credits(class)
 }
@@ -91,8 +93,10 @@ struct State {
     pending: RBTree<u64, Arc<Pending>>,
     waiting: [u32; Class::N],
     answers: RBTree<u64, Kept>,
-    /// How many those are, by class.
+    /// How many those are, by class ...
     kept: [u32; Class::N],
+    /// ... and how many of them are calls that were given up.
+    left: [u32; Class::N],
     /// Requests of each class that the peer waits for.
     asked: [u32; Class::N],
     posts: [Posts; Class::N],
@@ -173,6 +177,7 @@ impl Peer {
             waiting: [0; Class::N],
             answers: RBTree::new(),
             kept: [0; Class::N],
+            left: [0; Class::N],
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
@@ -503,6 +508,7 @@ impl State {
         self.waiting = [0; Class::N];
         self.asked = [0; Class::N];
         self.kept = [0; Class::N];
+        self.left = [0; Class::N];
         self.opened = 0;
         self.posted = [0; Class::N];
         let answers = take(&mut self.answers);

@@ -9,8 +9,10 @@ use super::probe::call_from;
 use super::probe::ping_all;
 use super::probe::Fetch;
 use super::probe::FetchReq;
+use super::probe::Hold;
 use super::probe::HoldP;
 use super::probe::HoldPReq;
+use super::probe::HoldReq;
 use super::probe::Wait;
 use super::probe::WaitP;
 use super::probe::WaitPRep;
@@ -32,6 +34,7 @@ use crate::service::Status;
 use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
+use kernel::types::ScopeGuard;
 use ssi::kthread::KThread;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -213,6 +216,42 @@ mod tests {
             answer(ticket, n);
         }
         assert_eq!(b.n_asked(1, Class::L1), Some(0));
+        Ok(())
+    }
+
+    /// Three times the credits of a class: a thread has each of the first eight, which the cancel does not end, and the others wait.
+    #[test]
+    fn what_is_given_up_and_goes_on_takes_no_credit() -> Result {
+        const MOST: u32 = 3 * 64;
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        // However the case ends, the handlers do.
+        let _open = ScopeGuard::new(|| s.open());
+        let peer = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
+        for n in 1..=MOST {
+            let call = ask_of::<Hold>(&a, 2, &HoldReq {})?;
+            assert!(until(|| peer.n_answers() == n as usize));
+            assert!(s.comes(|s| s.holding.load(Relaxed) == n.min(8)));
+            assert!(call.wait_for(1).is_err_and(|e| e == CallError::Interrupted));
+            assert!(until(|| peer.n_asked(Class::L0) == 0));
+        }
+        // No more of these; all else goes on.
+        let call = ask_of::<Hold>(&a, 2, &HoldReq {})?;
+        let r = call.wait_for(LIMIT_MS).map(|_| ());
+        assert!(r == Err(CallError::Remote(EAGAIN)));
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        s.open();
+        // Answered, and then not kept: the asker's next frame says what has come.
+        assert!(until(|| {
+            let call = ask_of::<Hold>(&a, 2, &HoldReq {});
+            let is_done = call.is_ok_and(|c| c.wait_for(LIMIT_MS).is_ok());
+            is_done && peer.n_answers() < 8
+        }));
+        assert_eq!(peer.n_asked(Class::L0), 0);
+        assert_eq!(
+            (b.counters.count(Refused::Torn), s.lost.load(Relaxed)),
+            (0, 0)
+        );
         Ok(())
     }
 
