@@ -2,8 +2,8 @@
 
 //! Waiting for conditions, and queues between threads.
 
+use crate::bindings;
 use kernel::alloc::Flags;
-use kernel::bindings;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
@@ -81,13 +81,13 @@ impl Event {
         unsafe { bindings::__wake_up(self.queue.get(), 3, 0, core::ptr::null_mut()) };
     }
 
-    /// Tells one of those who wait by [`Self::wait_in_line`]. Any context.
+    /// Tells one of those who wait in line: who began last. Any context.
     pub fn notify_one(&self) {
         // SAFETY: The queue is initialised. 3 is TASK_NORMAL.
         unsafe { bindings::__wake_up(self.queue.get(), 3, 1, core::ptr::null_mut()) };
     }
 
-    /// Sleeps until `cond` holds. Returns whether it does: `false` after a signal or the time-out.
+    /// Sleeps until `cond` holds. Returns whether it does: `false` after a signal or the time-out. Nobody in line is told of signals.
     fn wait(
         &self,
         sleep: Sleep,
@@ -104,9 +104,14 @@ impl Event {
         // SAFETY: `entry` lives until `finish_wait` below.
         unsafe { bindings::init_wait_entry(entry.get(), i32::from(in_line)) };
         let met = loop {
-            // SAFETY: Both are initialised; the entry is taken out below.
-            let interrupted = unsafe {
-                bindings::prepare_to_wait_event(self.queue.get(), entry.get(), sleep.state() as i32)
+            let (queue, state) = (self.queue.get(), sleep.state());
+            let interrupted = if in_line {
+                // SAFETY: Both are initialised; the entry is taken out below.
+                unsafe { bindings::ssi_wait_in_front(queue, entry.get(), state) };
+                0
+            } else {
+                // SAFETY: As above.
+                unsafe { bindings::prepare_to_wait_event(queue, entry.get(), state as i32) }
             };
             if cond() {
                 break true;
@@ -127,7 +132,7 @@ impl Event {
         self.wait(Sleep::Idle, false, None, cond);
     }
 
-    /// As [`Self::wait_until`], but [`Self::notify_one`] wakes only the first in line.
+    /// As [`Self::wait_until`], but [`Self::notify_one`] wakes only one: who began last.
     pub fn wait_in_line(&self, cond: impl FnMut() -> bool) {
         self.wait(Sleep::Idle, true, None, cond);
     }
