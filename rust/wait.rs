@@ -276,17 +276,95 @@ impl<T: Send + Unpin> Queue<T> {
 
     /// Sleeps until there is an item, and takes it.
     pub fn wait(&self) -> T {
+        self.wait_by(|is_waiter| self.take(is_waiter))
+    }
+
+    /// As [`Self::wait`], by what takes one as [`Self::take`] does.
+    fn wait_by(&self, mut take: impl FnMut(&mut bool) -> Option<T>) -> T {
         let mut is_waiter = false;
         loop {
-            let mut item = None;
+            let (mut item, mut was_in_line) = (None, false);
             self.changed.wait_in_line(|| {
-                item = self.take(&mut is_waiter);
+                item = take(&mut is_waiter);
+                was_in_line |= is_waiter;
                 item.is_some()
             });
+            if was_in_line {
+                self.pass_on();
+            }
             // `wait_in_line` returns only with an item; the loop states that to the compiler.
             if let Some(i) = item {
                 return i;
             }
         }
+    }
+
+    /// After being in line: who was told of an item when it had one already tells the next.
+    fn pass_on(&self) {
+        if self.inner.lock().len > 0 {
+            self.changed.notify_one();
+        }
+    }
+}
+
+#[kunit_tests(ssi_wait)]
+mod tests {
+    use super::*;
+    use crate::kthread::KThread;
+    use crate::machine;
+    use kernel::sync::atomic::Atomic;
+    use kernel::sync::atomic::Relaxed;
+
+    /// Waiting for longer than this is a failure.
+    const LIMIT_MS: u32 = 10_000;
+
+    fn until(cond: impl Fn() -> bool) -> bool {
+        for _ in 0..LIMIT_MS / 10 {
+            if cond() {
+                return true;
+            }
+            machine::sleep_ms(10);
+        }
+        false
+    }
+
+    /// A thread has found an item by itself, and is still in line when the next one comes.
+    #[test]
+    fn a_thread_that_leaves_the_line_keeps_no_other_asleep() -> Result {
+        let queue = Queue::<u32>::new()?;
+        let (looked, taken) = (
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+        );
+        let other = {
+            let (queue, looked, taken) = (queue.clone(), looked.clone(), taken.clone());
+            KThread::run(c"ssi_case", move || {
+                let n = queue.wait_by(|is_waiter| {
+                    looked.add(1, Relaxed);
+                    queue.take(is_waiter)
+                });
+                taken.store(n, Relaxed);
+            })?
+        };
+        // Before it was in line, and in it.
+        assert!(until(|| looked.load(Relaxed) == 2));
+        let mut places = Some((Place::new(GFP_KERNEL)?, Place::new(GFP_KERNEL)?));
+        let mine = queue.wait_by(|is_waiter| {
+            let was_waiter = *is_waiter;
+            if let Some((one, two)) = places.take_if(|_| was_waiter) {
+                // Nobody is told of the first: as if that had come, and gone on to wait, when this thread takes it.
+                queue.inner.lock().insert(one, 1);
+                let item = queue.take(is_waiter);
+                let _added = queue.push_at_once(two, 2, true);
+                return item;
+            }
+            queue.take(is_waiter)
+        });
+        let is_taken = until(|| taken.load(Relaxed) == 2);
+        // It ends in any case.
+        queue.push(3)?;
+        drop(other);
+        assert_eq!((mine, is_taken), (1, true));
+        Ok(())
     }
 }
