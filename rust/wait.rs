@@ -63,6 +63,10 @@ fn queue_class() -> (&'static CStr, Pin<&'static LockClassKey>) {
     (c"ssi::queue", kernel::static_lock_class!())
 }
 
+fn jiffies(ms: Msecs) -> isize {
+    kernel::time::msecs_to_jiffies(ms) as isize // CAST: small.
+}
+
 impl Event {
     /// Makes one.
     pub fn new() -> impl PinInit<Self> {
@@ -132,15 +136,9 @@ impl Event {
         self.wait(Sleep::Idle, false, None, cond);
     }
 
-    /// As [`Self::wait_until`], but [`Self::notify_one`] wakes only one: who began last.
-    pub fn wait_in_line(&self, cond: impl FnMut() -> bool) {
-        self.wait(Sleep::Idle, true, None, cond);
-    }
-
     /// Sleeps until `cond` holds or the time is over. Returns whether it holds.
     pub fn wait_timeout(&self, timeout_ms: Msecs, cond: impl FnMut() -> bool) -> bool {
-        let jiffies = kernel::time::msecs_to_jiffies(timeout_ms) as isize; // CAST: small.
-        self.wait(Sleep::Idle, false, Some(jiffies), cond)
+        self.wait(Sleep::Idle, false, Some(jiffies(timeout_ms)), cond)
     }
 
     /// Sleeps until `cond` holds or the task is killed. Returns whether it holds.
@@ -276,27 +274,59 @@ impl<T: Send + Unpin> Queue<T> {
 
     /// Sleeps until there is an item, and takes it.
     pub fn wait(&self) -> T {
-        self.wait_by(|is_waiter| self.take(is_waiter))
+        // Without a limit there is an item; the loop states that to the compiler.
+        loop {
+            if let Some(item) = self.wait_by(None, usize::MAX, |w| self.take(w)) {
+                return item;
+            }
+        }
     }
 
-    /// As [`Self::wait`], by what takes one as [`Self::take`] does.
-    fn wait_by(&self, mut take: impl FnMut(&mut bool) -> Option<T>) -> T {
+    /// As [`Self::wait`], but not for longer than that while more than `keep` wait: then `None`, and this one does not wait
+    /// any more.
+    pub fn wait_for(&self, limit_ms: Msecs, keep: usize) -> Option<T> {
+        self.wait_by(Some(limit_ms), keep, |w| self.take(w))
+    }
+
+    /// The same, by what takes an item as [`Self::take`] does.
+    fn wait_by(
+        &self,
+        limit_ms: Option<Msecs>,
+        keep: usize,
+        mut take: impl FnMut(&mut bool) -> Option<T>,
+    ) -> Option<T> {
+        let mut limit = limit_ms.map(jiffies);
         let mut is_waiter = false;
         loop {
             let (mut item, mut was_in_line) = (None, false);
-            self.changed.wait_in_line(|| {
+            self.changed.wait(Sleep::Idle, true, limit, || {
                 item = take(&mut is_waiter);
                 was_in_line |= is_waiter;
                 item.is_some()
             });
+            if item.is_none() && self.leave(keep, &mut is_waiter) {
+                // Nothing is asked of it any more.
+                limit = None;
+            }
             if was_in_line {
                 self.pass_on();
             }
-            // `wait_in_line` returns only with an item; the loop states that to the compiler.
-            if let Some(i) = item {
-                return i;
+            if item.is_some() || !is_waiter {
+                return item;
             }
         }
+    }
+
+    /// Ends the waiting in one step, as [`Self::take`] does, unless there is an item by now. Returns whether it does not, as no
+    /// more than `keep` wait.
+    fn leave(&self, keep: usize, is_waiter: &mut bool) -> bool {
+        let mut inner = self.inner.lock();
+        let is_kept = inner.waiters <= keep;
+        if !is_kept && inner.len == 0 {
+            inner.waiters -= 1;
+            *is_waiter = false;
+        }
+        is_kept
     }
 
     /// After being in line: who was told of an item when it had one already tells the next.
@@ -314,6 +344,7 @@ mod tests {
     use crate::machine;
     use kernel::sync::atomic::Atomic;
     use kernel::sync::atomic::Relaxed;
+    use kernel::types::ScopeGuard;
 
     /// Waiting for longer than this is a failure.
     const LIMIT_MS: u32 = 10_000;
@@ -339,17 +370,17 @@ mod tests {
         let other = {
             let (queue, looked, taken) = (queue.clone(), looked.clone(), taken.clone());
             KThread::run(c"ssi_case", move || {
-                let n = queue.wait_by(|is_waiter| {
+                let n = queue.wait_by(None, usize::MAX, |is_waiter| {
                     looked.add(1, Relaxed);
                     queue.take(is_waiter)
                 });
-                taken.store(n, Relaxed);
+                taken.store(n.unwrap_or(0), Relaxed);
             })?
         };
         // Before it was in line, and in it.
         assert!(until(|| looked.load(Relaxed) == 2));
         let mut places = Some((Place::new(GFP_KERNEL)?, Place::new(GFP_KERNEL)?));
-        let mine = queue.wait_by(|is_waiter| {
+        let mine = queue.wait_by(None, usize::MAX, |is_waiter| {
             let was_waiter = *is_waiter;
             if let Some((one, two)) = places.take_if(|_| was_waiter) {
                 // Nobody is told of the first: as if that had come, and gone on to wait, when this thread takes it.
@@ -364,7 +395,53 @@ mod tests {
         // It ends in any case.
         queue.push(3)?;
         drop(other);
-        assert_eq!((mine, is_taken), (1, true));
+        assert_eq!((mine, is_taken), (Some(1), true));
+        Ok(())
+    }
+
+    #[test]
+    fn who_waits_for_long_leaves_unless_it_is_kept() -> Result {
+        const ALL: u32 = 6;
+        const KEPT: usize = 2;
+        let queue = Queue::<u32>::new()?;
+        let left = Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?;
+        let mut threads = KVec::new();
+        // However the case ends, they do.
+        let end = queue.clone();
+        let _end = ScopeGuard::new(move || {
+            for _ in 0..ALL {
+                let _served = end.push(0);
+            }
+        });
+        for _ in 0..ALL {
+            let (queue, left) = (queue.clone(), left.clone());
+            let thread = KThread::run(c"ssi_case", move || {
+                while let Some(n) = queue.wait_for(200, KEPT) {
+                    if n == 0 {
+                        return;
+                    }
+                }
+                left.add(1, Relaxed);
+            })?;
+            threads.push(thread, GFP_KERNEL)?;
+        }
+        let n_left = ALL - KEPT as u32;
+        assert!(until(|| left.load(Relaxed) == n_left));
+        machine::sleep_ms(500);
+        assert_eq!(left.load(Relaxed), n_left);
+        // Those that are kept are counted on, and no others.
+        assert!(queue.push(1)?);
+        let is_taken = || {
+            let inner = queue.inner.lock();
+            (inner.len, inner.waiters) == (0, KEPT)
+        };
+        assert!(until(is_taken));
+        for (n, is_served) in [(0, true), (0, true), (2, false)] {
+            assert_eq!(
+                queue.push_at_once(Place::new(GFP_KERNEL)?, n, true).is_ok(),
+                is_served
+            );
+        }
         Ok(())
     }
 }
