@@ -101,8 +101,8 @@ struct Entry {
 pub(crate) enum Unknown {
     /// No such service, or no such op of it.
     Absent,
-    /// The service is here in another version: its name, and the version.
-    Version(&'static str, u16),
+    /// The service is here in this version.
+    Version(u16),
 }
 
 /// The services of a node, and the queues and threads that run their handlers.
@@ -303,7 +303,7 @@ impl Pool {
         let found = guard.iter().find(|e| e.service.id() == op.service);
         let s = found.ok_or(Unknown::Absent)?.service;
         if s.version() != op.version {
-            return Err(Unknown::Version(s.name(), s.version()));
+            return Err(Unknown::Version(s.version()));
         }
         s.class(op.op).ok_or(Unknown::Absent)
     }

@@ -25,6 +25,7 @@ use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNode;
 use kernel::rbtree::RBTreeNodeReservation;
+use kernel::str::BStr;
 use kernel::sync::Arc;
 use ssi::kthread::ThreadId;
 use ssi::wire::Le32;
@@ -466,7 +467,9 @@ impl Peer {
                 Err(e) => e,
             },
             Err(Unknown::Absent) => EPROTONOSUPPORT,
-            Err(Unknown::Version(name, here)) => {
+            Err(Unknown::Version(here)) => {
+                // Its own name is in memory of a module that may go.
+                let name = self.pool.stats.name(op.service).unwrap_or(b"?");
                 if let Some(link) = self.link() {
                     link.refuse(
                         Refused::Version,
@@ -474,7 +477,7 @@ impl Peer {
                             "a request of version {} of service {}, which is {} here: \
                              load modules of one release on all nodes",
                             op.version,
-                            name,
+                            BStr::from_bytes(name),
                             here
                         ),
                     );
