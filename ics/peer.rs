@@ -24,6 +24,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
@@ -119,6 +120,10 @@ pub(crate) struct Peer {
     pub(crate) pool: Arc<Pool>,
     /// What came of each of its links, and at the end of streams of which the link is not known.
     pub(crate) links: KVec<Arc<LinkStats>>,
+    /// Held from a change of the main stream until `clms` is told of it, so that it is told in the order of the changes.
+    /// Lock: level 11 `ics::turn`, mutex.
+    #[pin]
+    pub(crate) turn: Mutex<()>,
     /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.
     #[pin]
     hearing: SpinLock<Hearing>,
@@ -195,6 +200,7 @@ impl Peer {
                 closed: Atomic::new(0),
                 pool,
                 links,
+                turn <- kernel::new_mutex!((), "ics::turn"),
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
