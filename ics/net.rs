@@ -75,7 +75,8 @@ pub struct Config {
     pub nodes: KVec<NodeConfig>,
 }
 
-/// What the transport tells the membership. Called from the transport's threads; may sleep, must not call nodes.
+/// What the transport tells the membership. Called from the transport's threads; may sleep, must not call nodes, and must not take
+/// a lock under which the transport is stopped.
 pub trait LinkObserver: Sync {
     /// There is a stream to that incarnation.
     fn link_up(&self, node: NodeId, incarnation: Incarnation);

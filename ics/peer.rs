@@ -24,6 +24,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
 use ssi::ids::Incarnation;
@@ -51,7 +52,9 @@ const CREDITS: u32 = 64;
 const CREDITS_P: u32 = 1 << 14;
 
 /// Requests of one class that are kept for one peer at once, answered or not: so many are open, so many were when the stream
-/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it.
+/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it. Those that were
+/// given up, and have no credit, do not count, but if there are so many with them further calls are refused. A peer that gives up
+/// these too, and does not see that they are refused, has twice as many at most.
 const fn most_kept(class: usize) -> u32 {
     3 * credits(class)
 }
@@ -91,8 +94,10 @@ struct State {
     pending: RBTree<u64, Arc<Pending>>,
     waiting: [u32; Class::N],
     answers: RBTree<u64, Kept>,
-    /// How many those are, by class.
+    /// How many those are, by class ...
     kept: [u32; Class::N],
+    /// ... and how many of them are calls that were given up.
+    left: [u32; Class::N],
     /// Requests of each class that the peer waits for.
     asked: [u32; Class::N],
     posts: [Posts; Class::N],
@@ -115,6 +120,10 @@ pub(crate) struct Peer {
     pub(crate) pool: Arc<Pool>,
     /// What came of each of its links, and at the end of streams of which the link is not known.
     pub(crate) links: KVec<Arc<LinkStats>>,
+    /// Held from a change of the main stream until `clms` is told of it, so that it is told in the order of the changes.
+    /// Lock: level 11 `ics::turn`, mutex.
+    #[pin]
+    pub(crate) turn: Mutex<()>,
     /// Which of its links are silent. Lock: level 15 `ics::hearing`, spin; a leaf.
     #[pin]
     hearing: SpinLock<Hearing>,
@@ -173,6 +182,7 @@ impl Peer {
             waiting: [0; Class::N],
             answers: RBTree::new(),
             kept: [0; Class::N],
+            left: [0; Class::N],
             asked: [0; Class::N],
             posts: core::array::from_fn(|_| Posts::new()),
         };
@@ -190,6 +200,7 @@ impl Peer {
                 closed: Atomic::new(0),
                 pool,
                 links,
+                turn <- kernel::new_mutex!((), "ics::turn"),
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
@@ -503,6 +514,7 @@ impl State {
         self.waiting = [0; Class::N];
         self.asked = [0; Class::N];
         self.kept = [0; Class::N];
+        self.left = [0; Class::N];
         self.opened = 0;
         self.posted = [0; Class::N];
         let answers = take(&mut self.answers);

@@ -3,7 +3,7 @@
 //! Who answers requests: registered services, and threads per class.
 //!
 //! Every class but P has its own queue and a fixed number of threads: however many requests of a class wait, those of
-//! a higher class go on. A request of class P gets a thread that is idle, or a new one.
+//! a higher class go on. A request of class P gets a thread that is idle, or a new one; what is idle for long ends.
 
 use crate::peer::Peer;
 use crate::service::Caller;
@@ -17,10 +17,13 @@ use crate::ticket::Asked;
 use crate::ticket::Ticket;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::global_lock;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
+use kernel::time::Msecs;
 use ssi::kthread;
 use ssi::kthread::KThread;
 use ssi::kthread::ThreadId;
@@ -36,6 +39,20 @@ const fn n_threads(class: usize) -> usize {
         1 => 8,
         _ => 4,
     }
+}
+
+/// After so long without a request a thread of class P ends ...
+pub(crate) const IDLE_MS: Msecs = 10_000;
+
+/// ... unless no more than these are idle.
+pub(crate) const KEPT: usize = 4;
+
+/// A thread.
+struct Thread {
+    /// Joined with it.
+    _thread: KThread,
+    /// 1: it does not need the list of threads any more.
+    has_ended: Arc<Atomic<u32>>,
 }
 
 /// A request to be answered.
@@ -84,8 +101,8 @@ struct Entry {
 pub(crate) enum Unknown {
     /// No such service, or no such op of it.
     Absent,
-    /// The service is here in another version: its name, and the version.
-    Version(&'static str, u16),
+    /// The service is here in this version.
+    Version(u16),
 }
 
 /// The services of a node, and the queues and threads that run their handlers.
@@ -96,7 +113,9 @@ pub(crate) struct Pool {
     pub(crate) stats: Stats,
     /// Lock: level 11 `ics::pools`, mutex. `None`: at its end.
     #[pin]
-    threads: Mutex<Option<KVec<KThread>>>,
+    threads: Mutex<Option<KVec<Thread>>>,
+    /// See [`IDLE_MS`].
+    idle_ms: Msecs,
     /// Lock: level 12 `ics::services`, spin, taken in softirqs.
     #[pin]
     services: SpinLockIrq<KVec<Entry>>,
@@ -121,7 +140,7 @@ global_lock! {
 pub(crate) fn init() -> Result {
     // SAFETY: Called exactly once, from module init.
     unsafe { POOL.init() };
-    let pool = Pool::new()?;
+    let pool = Pool::new(IDLE_MS)?;
     *POOL.lock() = Some(pool);
     Ok(())
 }
@@ -144,7 +163,7 @@ impl Pool {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(idle_ms: Msecs) -> Result<Arc<Self>> {
         let mut queues = KVec::new();
         for _ in 0..Class::N {
             queues.push(Queue::new()?, GFP_KERNEL)?;
@@ -155,6 +174,7 @@ impl Pool {
                 queues,
                 stats: Stats::new(),
                 threads <- kernel::new_mutex!(Some(KVec::new()), "ics::pools"),
+                idle_ms,
                 services <- kernel::new_spinlock_irq!(services, "ics::services"),
                 idle <- Event::new(),
             }),
@@ -178,12 +198,19 @@ impl Pool {
         let name = NAMES.get(class).ok_or(EINVAL)?;
         let queue = self.queues.get(class).ok_or(EINVAL)?.clone();
         let pool = self.clone();
+        let has_ended = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let mine = has_ended.clone();
         let mut guard = self.threads.lock();
         let threads = (*guard).as_mut().ok_or(ESHUTDOWN)?;
         threads.reserve(1, GFP_KERNEL)?;
         let thread = KThread::run(name, move || {
             if class == Class::P as usize {
                 kthread::allow_interrupt();
+                while let Some(Order::Run(job)) = queue.wait_for(pool.idle_ms, KEPT) {
+                    pool.run(job);
+                }
+                pool.end_thread(&mine);
+                return;
             }
             // What others wait for who get memory free.
             let _memory = (class == Class::L4 as usize).then(WithoutIo::begin);
@@ -191,8 +218,31 @@ impl Pool {
                 pool.run(job);
             }
         })?;
+        let thread = Thread {
+            _thread: thread,
+            has_ended,
+        };
         threads.push(thread, GFP_KERNEL)?;
         Ok(())
+    }
+
+    /// The current thread is about to end. Joins those that did so before: that does not sleep long.
+    fn end_thread(&self, has_ended: &Atomic<u32>) {
+        let mut guard = self.threads.lock();
+        // Whoever stops the pool joins all.
+        let Some(threads) = (*guard).as_mut() else {
+            return;
+        };
+        while let Some(i) = threads.iter().position(|t| t.has_ended.load(Relaxed) != 0) {
+            let _joined = threads.remove(i);
+        }
+        has_ended.store(1, Relaxed);
+    }
+
+    /// How many threads have not ended, or are not joined yet.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_threads(&self) -> usize {
+        self.threads.lock().as_ref().map_or(0, |t| t.len())
     }
 
     /// Ends all threads. Nobody may submit any more.
@@ -253,7 +303,7 @@ impl Pool {
         let found = guard.iter().find(|e| e.service.id() == op.service);
         let s = found.ok_or(Unknown::Absent)?.service;
         if s.version() != op.version {
-            return Err(Unknown::Version(s.name(), s.version()));
+            return Err(Unknown::Version(s.version()));
         }
         s.class(op.op).ok_or(Unknown::Absent)
     }

@@ -199,15 +199,20 @@ pub mod __private {
     pub use zerocopy;
     pub use zerocopy_derive;
 
+    use crate::frame::MAX_BODY;
     use kernel::prelude::*;
     use ssi::pages;
 
-    /// Fixed part, then tail.
-    pub fn encode<T: zerocopy::IntoBytes + zerocopy::Immutable>(
-        fixed: &T,
-        tail: KVVec<u8>,
-    ) -> Result<KVVec<u8>> {
+    /// The reply of an op: fixed part, then tail.
+    ///
+    /// # Errors
+    /// `EMSGSIZE`: no frame is that long, so that this node is not answered so either; `ENOMEM`.
+    pub fn encode<O: Op>(fixed: &O::Rep, tail: KVVec<u8>) -> Result<KVVec<u8>> {
         let bytes = fixed.as_bytes();
+        let len = bytes.len() + tail.len();
+        if len > MAX_BODY {
+            return Err(too_long(O::NAME, len));
+        }
         if bytes.is_empty() {
             return Ok(tail);
         }
@@ -215,6 +220,12 @@ pub mod __private {
         out.extend_from_slice(bytes, GFP_KERNEL)?;
         out.extend_from_slice(&tail, GFP_KERNEL)?;
         Ok(out)
+    }
+
+    #[cold]
+    fn too_long(op: &str, len: usize) -> Error {
+        kernel::pr_warn_once!("a reply of {len} bytes to {op} is too long, and refused\n");
+        EMSGSIZE
     }
 
     /// Fixed part, with room for a tail of `len` bytes.
@@ -339,7 +350,7 @@ macro_rules! service {
                                 let (rep, tail) =
                                     $crate::__private::Handle::<$op>::handle(&self.0, from, req, tail)?;
                                 $crate::__private::hit(concat!(stringify!($service), ".", stringify!($op), ".served"))?;
-                                Ok($crate::__private::encode(&rep, tail)?)
+                                Ok($crate::__private::encode::<$op>(&rep, tail)?)
                             }
                         )*
                         _ => Err($crate::__private::Status::Errno(::kernel::error::code::ENOSYS)),

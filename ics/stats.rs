@@ -182,6 +182,12 @@ impl Stats {
         Some(&rows.get(usize::from(op.op))?.as_ref()?.stats)
     }
 
+    /// The name of a service, if it is counted. Any context.
+    pub(crate) fn name(&self, service: u16) -> Option<&[u8]> {
+        let rows = self.0.get(usize::from(service))?.as_ref()?;
+        Some(&rows.iter().flatten().next()?.service)
+    }
+
     /// All ops, in the order of their numbers: the service's, the op's.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u16, u16, &OpRow)> {
         (0..).zip(self.0.iter()).flat_map(|(service, slot)| {
@@ -244,6 +250,26 @@ impl LinkStats {
 #[kunit_tests(ssi_ics_stats)]
 mod tests {
     use super::*;
+    use crate::service::Caller;
+    use crate::service::Handle;
+    use crate::service::Reply;
+
+    crate::service! {
+        /// What is counted.
+        service Counted { id: 31, version: 1 }
+        /// Nothing.
+        op 5 Nothing (class: L0) {} -> {}
+    }
+
+    struct Server;
+
+    static SERVICE: CountedService<Server> = CountedService(Server);
+
+    impl Handle<Nothing> for Server {
+        fn handle(&self, _from: Caller, _req: &NothingReq, _tail: &[u8]) -> Reply<Nothing> {
+            Ok((NothingRep {}, KVVec::new()))
+        }
+    }
 
     #[test]
     fn buckets_are_powers_of_two() -> Result {
@@ -260,6 +286,18 @@ mod tests {
         ];
         for (ns, want) in cases {
             assert_eq!(bucket(ns), want);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn names_are_kept() -> Result {
+        let s = KBox::new(Stats::new(), GFP_KERNEL)?;
+        assert!(s.name(31).is_none());
+        s.declare(&SERVICE)?;
+        assert_eq!(s.name(31), Some(&b"Counted"[..]));
+        for other in [0, 30, 32, u16::MAX] {
+            assert!(s.name(other).is_none());
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ impl Ticket {
 
     /// Answers, or refuses. Sleeps.
     pub fn answer<O: Op>(mut self, reply: Reply<O>) {
-        let encoded = |(rep, tail)| encode(&rep, tail).map_err(Status::Errno);
+        let encoded = |(rep, tail)| encode::<O>(&rep, tail).map_err(Status::Errno);
         self.end(reply.and_then(encoded));
     }
 

@@ -2,8 +2,8 @@
 
 //! Waiting for conditions, and queues between threads.
 
+use crate::bindings;
 use kernel::alloc::Flags;
-use kernel::bindings;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNodeReservation;
@@ -63,6 +63,10 @@ fn queue_class() -> (&'static CStr, Pin<&'static LockClassKey>) {
     (c"ssi::queue", kernel::static_lock_class!())
 }
 
+fn jiffies(ms: Msecs) -> isize {
+    kernel::time::msecs_to_jiffies(ms) as isize // CAST: small.
+}
+
 impl Event {
     /// Makes one.
     pub fn new() -> impl PinInit<Self> {
@@ -81,13 +85,13 @@ impl Event {
         unsafe { bindings::__wake_up(self.queue.get(), 3, 0, core::ptr::null_mut()) };
     }
 
-    /// Tells one of those who wait by [`Self::wait_in_line`]. Any context.
+    /// Tells one of those who wait in line: who began last. Any context.
     pub fn notify_one(&self) {
         // SAFETY: The queue is initialised. 3 is TASK_NORMAL.
         unsafe { bindings::__wake_up(self.queue.get(), 3, 1, core::ptr::null_mut()) };
     }
 
-    /// Sleeps until `cond` holds. Returns whether it does: `false` after a signal or the time-out.
+    /// Sleeps until `cond` holds. Returns whether it does: `false` after a signal or the time-out. Nobody in line is told of signals.
     fn wait(
         &self,
         sleep: Sleep,
@@ -104,9 +108,14 @@ impl Event {
         // SAFETY: `entry` lives until `finish_wait` below.
         unsafe { bindings::init_wait_entry(entry.get(), i32::from(in_line)) };
         let met = loop {
-            // SAFETY: Both are initialised; the entry is taken out below.
-            let interrupted = unsafe {
-                bindings::prepare_to_wait_event(self.queue.get(), entry.get(), sleep.state() as i32)
+            let (queue, state) = (self.queue.get(), sleep.state());
+            let interrupted = if in_line {
+                // SAFETY: Both are initialised; the entry is taken out below.
+                unsafe { bindings::ssi_wait_in_front(queue, entry.get(), state) };
+                0
+            } else {
+                // SAFETY: As above.
+                unsafe { bindings::prepare_to_wait_event(queue, entry.get(), state as i32) }
             };
             if cond() {
                 break true;
@@ -127,15 +136,9 @@ impl Event {
         self.wait(Sleep::Idle, false, None, cond);
     }
 
-    /// As [`Self::wait_until`], but [`Self::notify_one`] wakes only the first in line.
-    pub fn wait_in_line(&self, cond: impl FnMut() -> bool) {
-        self.wait(Sleep::Idle, true, None, cond);
-    }
-
     /// Sleeps until `cond` holds or the time is over. Returns whether it holds.
     pub fn wait_timeout(&self, timeout_ms: Msecs, cond: impl FnMut() -> bool) -> bool {
-        let jiffies = kernel::time::msecs_to_jiffies(timeout_ms) as isize; // CAST: small.
-        self.wait(Sleep::Idle, false, Some(jiffies), cond)
+        self.wait(Sleep::Idle, false, Some(jiffies(timeout_ms)), cond)
     }
 
     /// Sleeps until `cond` holds or the task is killed. Returns whether it holds.
@@ -271,17 +274,174 @@ impl<T: Send + Unpin> Queue<T> {
 
     /// Sleeps until there is an item, and takes it.
     pub fn wait(&self) -> T {
-        let mut is_waiter = false;
+        // Without a limit there is an item; the loop states that to the compiler.
         loop {
-            let mut item = None;
-            self.changed.wait_in_line(|| {
-                item = self.take(&mut is_waiter);
-                item.is_some()
-            });
-            // `wait_in_line` returns only with an item; the loop states that to the compiler.
-            if let Some(i) = item {
-                return i;
+            if let Some(item) = self.wait_by(None, usize::MAX, |w| self.take(w)) {
+                return item;
             }
         }
+    }
+
+    /// As [`Self::wait`], but not for longer than that while more than `keep` wait: then `None`, and this one does not wait
+    /// any more.
+    pub fn wait_for(&self, limit_ms: Msecs, keep: usize) -> Option<T> {
+        self.wait_by(Some(limit_ms), keep, |w| self.take(w))
+    }
+
+    /// The same, by what takes an item as [`Self::take`] does.
+    fn wait_by(
+        &self,
+        limit_ms: Option<Msecs>,
+        keep: usize,
+        mut take: impl FnMut(&mut bool) -> Option<T>,
+    ) -> Option<T> {
+        let mut limit = limit_ms.map(jiffies);
+        let mut is_waiter = false;
+        loop {
+            let (mut item, mut was_in_line) = (None, false);
+            self.changed.wait(Sleep::Idle, true, limit, || {
+                item = take(&mut is_waiter);
+                was_in_line |= is_waiter;
+                item.is_some()
+            });
+            if item.is_none() && self.leave(keep, &mut is_waiter) {
+                // Nothing is asked of it any more.
+                limit = None;
+            }
+            if was_in_line {
+                self.pass_on();
+            }
+            if item.is_some() || !is_waiter {
+                return item;
+            }
+        }
+    }
+
+    /// Ends the waiting in one step, as [`Self::take`] does, unless there is an item by now. Returns whether it does not, as no
+    /// more than `keep` wait.
+    fn leave(&self, keep: usize, is_waiter: &mut bool) -> bool {
+        let mut inner = self.inner.lock();
+        let is_kept = inner.waiters <= keep;
+        if !is_kept && inner.len == 0 {
+            inner.waiters -= 1;
+            *is_waiter = false;
+        }
+        is_kept
+    }
+
+    /// After being in line: who was told of an item when it had one already tells the next.
+    fn pass_on(&self) {
+        if self.inner.lock().len > 0 {
+            self.changed.notify_one();
+        }
+    }
+}
+
+#[kunit_tests(ssi_wait)]
+mod tests {
+    use super::*;
+    use crate::kthread::KThread;
+    use crate::machine;
+    use kernel::sync::atomic::Atomic;
+    use kernel::sync::atomic::Relaxed;
+    use kernel::types::ScopeGuard;
+
+    /// Waiting for longer than this is a failure.
+    const LIMIT_MS: u32 = 10_000;
+
+    fn until(cond: impl Fn() -> bool) -> bool {
+        for _ in 0..LIMIT_MS / 10 {
+            if cond() {
+                return true;
+            }
+            machine::sleep_ms(10);
+        }
+        false
+    }
+
+    /// A thread has found an item by itself, and is still in line when the next one comes.
+    #[test]
+    fn a_thread_that_leaves_the_line_keeps_no_other_asleep() -> Result {
+        let queue = Queue::<u32>::new()?;
+        let (looked, taken) = (
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+        );
+        let other = {
+            let (queue, looked, taken) = (queue.clone(), looked.clone(), taken.clone());
+            KThread::run(c"ssi_case", move || {
+                let n = queue.wait_by(None, usize::MAX, |is_waiter| {
+                    looked.add(1, Relaxed);
+                    queue.take(is_waiter)
+                });
+                taken.store(n.unwrap_or(0), Relaxed);
+            })?
+        };
+        // Before it was in line, and in it.
+        assert!(until(|| looked.load(Relaxed) == 2));
+        let mut places = Some((Place::new(GFP_KERNEL)?, Place::new(GFP_KERNEL)?));
+        let mine = queue.wait_by(None, usize::MAX, |is_waiter| {
+            let was_waiter = *is_waiter;
+            if let Some((one, two)) = places.take_if(|_| was_waiter) {
+                // Nobody is told of the first: as if that had come, and gone on to wait, when this thread takes it.
+                queue.inner.lock().insert(one, 1);
+                let item = queue.take(is_waiter);
+                let _added = queue.push_at_once(two, 2, true);
+                return item;
+            }
+            queue.take(is_waiter)
+        });
+        let is_taken = until(|| taken.load(Relaxed) == 2);
+        // It ends in any case.
+        queue.push(3)?;
+        drop(other);
+        assert_eq!((mine, is_taken), (Some(1), true));
+        Ok(())
+    }
+
+    #[test]
+    fn who_waits_for_long_leaves_unless_it_is_kept() -> Result {
+        const ALL: u32 = 6;
+        const KEPT: usize = 2;
+        let queue = Queue::<u32>::new()?;
+        let left = Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?;
+        let mut threads = KVec::new();
+        // However the case ends, they do.
+        let end = queue.clone();
+        let _end = ScopeGuard::new(move || {
+            for _ in 0..ALL {
+                let _served = end.push(0);
+            }
+        });
+        for _ in 0..ALL {
+            let (queue, left) = (queue.clone(), left.clone());
+            let thread = KThread::run(c"ssi_case", move || {
+                while let Some(n) = queue.wait_for(200, KEPT) {
+                    if n == 0 {
+                        return;
+                    }
+                }
+                left.add(1, Relaxed);
+            })?;
+            threads.push(thread, GFP_KERNEL)?;
+        }
+        let n_left = ALL - KEPT as u32;
+        assert!(until(|| left.load(Relaxed) == n_left));
+        machine::sleep_ms(500);
+        assert_eq!(left.load(Relaxed), n_left);
+        // Those that are kept are counted on, and no others.
+        assert!(queue.push(1)?);
+        let is_taken = || {
+            let inner = queue.inner.lock();
+            (inner.len, inner.waiters) == (0, KEPT)
+        };
+        assert!(until(is_taken));
+        for (n, is_served) in [(0, true), (0, true), (2, false)] {
+            assert_eq!(
+                queue.push_at_once(Place::new(GFP_KERNEL)?, n, true).is_ok(),
+                is_served
+            );
+        }
+        Ok(())
     }
 }

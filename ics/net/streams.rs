@@ -51,27 +51,38 @@ impl Net {
             link.tear();
             return;
         };
-        // With a key that was dropped during the handshake nothing is said.
-        let attached = if self.ring().said().hears(link.print) {
-            peer.attach(link, link.incarnation)
-        } else {
-            Err(EKEYREVOKED)
-        };
-        if let Err(e) = attached {
+        if let Err(e) = self.attach(peer, link) {
             if e == ESTALE {
                 link.refuse(Refused::Stale, &"a stream of an old incarnation");
             }
             link.tear();
-            peer.detach(link);
+            self.detach(peer, link);
             drop(sender);
             return;
         }
         peer.agreed(link.version, self.me.speaks.newest);
         self.keep_keys(peer);
-        self.observer.link_up(link.node, link.incarnation);
         let _torn = Reception::run(peer, link);
         link.tear();
         drop(sender);
+        self.detach(peer, link);
+    }
+
+    /// Makes it the main stream, and tells the membership.
+    fn attach(&self, peer: &Peer, link: &Arc<Link>) -> Result {
+        let _turn = peer.turn.lock();
+        // With a key that was dropped during the handshake nothing is said.
+        if !self.ring().said().hears(link.print) {
+            return Err(EKEYREVOKED);
+        }
+        peer.attach(link, link.incarnation)?;
+        self.observer.link_up(link.node, link.incarnation);
+        Ok(())
+    }
+
+    /// It is not the main stream any more: tells the membership, if it was. Another thread may have the next one by then.
+    fn detach(&self, peer: &Peer, link: &Arc<Link>) {
+        let _turn = peer.turn.lock();
         if peer.detach(link) {
             self.observer.link_lost(link.node, link.incarnation);
         }

@@ -25,6 +25,7 @@ use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNode;
 use kernel::rbtree::RBTreeNodeReservation;
+use kernel::str::BStr;
 use kernel::sync::Arc;
 use ssi::kthread::ThreadId;
 use ssi::wire::Le32;
@@ -46,6 +47,7 @@ pub(super) enum Answer {
 /// A request with its class.
 pub(super) struct Kept {
     class: Class,
+    is_post: bool,
     pub(super) answer: Answer,
     /// It is from before the main stream, on which the peer asks it once more, or cancels it. Until then it is not forgotten:
     /// that frame may be under way, and behind one that says that the reply has arrived.
@@ -54,6 +56,24 @@ pub(super) struct Kept {
     has_arrived: bool,
     /// Nobody waits for the answer any more.
     is_given_up: bool,
+}
+
+impl Kept {
+    /// Whether it is a call that nobody waits for. The asker has its credit back, and asks more, however long this one is kept.
+    /// A post is not given up by an honest peer.
+    fn is_left(&self) -> bool {
+        self.is_given_up && !self.is_post
+    }
+}
+
+/// Whether one more request may come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    There,
+    /// It is refused: too many calls are kept that were given up.
+    TooManyLeft,
+    /// An honest peer has no more.
+    NoCredit,
 }
 
 /// A reply as it goes out.
@@ -95,12 +115,19 @@ impl Posts {
 
 impl State {
     /// A request is queued.
-    fn keep(&mut self, place: RBTreeNodeReservation<u64, Kept>, xid: u64, class: Class) {
+    fn keep(
+        &mut self,
+        place: RBTreeNodeReservation<u64, Kept>,
+        xid: u64,
+        class: Class,
+        is_post: bool,
+    ) {
         let c = class as usize;
         self.asked[c] += 1;
         self.kept[c] += 1;
         let kept = Kept {
             class,
+            is_post,
             answer: Answer::Waiting,
             comes_again: false,
             has_arrived: false,
@@ -110,17 +137,33 @@ impl State {
     }
 
     /// Whether the peer may ask one more of a class.
-    fn has_credit(&self, class: Class) -> bool {
+    fn room_for(&self, class: Class, is_post: bool) -> Room {
         let c = class as usize;
-        self.asked[c] < credits(c) && self.kept[c] < most_kept(c)
+        let (kept, most) = (self.kept[c], most_kept(c));
+        let wanted = kept.saturating_sub(self.left[c]);
+        if self.asked[c] >= credits(c) || wanted >= most || kept >= 2 * most {
+            Room::NoCredit
+        } else if kept >= most && !is_post {
+            Room::TooManyLeft
+        } else {
+            Room::There
+        }
+    }
+
+    /// Takes out a request.
+    fn remove(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+        let kept = self.answers.get(&xid)?;
+        let (c, is_left) = (kept.class as usize, kept.is_left());
+        self.kept[c] = self.kept[c].saturating_sub(1);
+        self.left[c] = self.left[c].saturating_sub(u32::from(is_left));
+        self.answers.remove_node(&xid)
     }
 
     /// Takes out a request that is answered: it does not come again.
     pub(super) fn forget(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
         let is_done = |k: &&Kept| matches!(k.answer, Answer::Done(_));
-        let c = self.answers.get(&xid).filter(is_done)?.class as usize;
-        self.kept[c] = self.kept[c].saturating_sub(1);
-        self.answers.remove_node(&xid)
+        self.answers.get(&xid).filter(is_done)?;
+        self.remove(xid)
     }
 
     /// The reply to a request has arrived at the peer. Takes out what is left of it, unless it comes again.
@@ -143,23 +186,27 @@ impl State {
         }
     }
 
-    /// Nobody waits for the answer any more: it is interrupted, or does not begin. Takes out what only a ticket is left of, which
-    /// may be kept for ever, while the asker has the credit back.
+    /// Nobody waits for the answer any more: it is interrupted, or does not begin, and has no credit. Takes out what only a ticket
+    /// is left of, which may be kept for ever.
     pub(super) fn give_up(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
         let kept = self.answers.get_mut(&xid)?;
+        let was_left = kept.is_left();
         kept.is_given_up = true;
-        let c = kept.class as usize;
+        if kept.is_left() && !was_left {
+            let c = kept.class as usize;
+            self.left[c] += 1;
+            // What is answered has none any more.
+            if !matches!(kept.answer, Answer::Done(_)) {
+                self.asked[c] = self.asked[c].saturating_sub(1);
+            }
+        }
         match &kept.answer {
             // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
             Answer::Running(thread) => unsafe { thread.interrupt() },
             // Found out by `begin`, which then finishes it.
             Answer::Waiting => kept.answer = Answer::Cancelled,
             Answer::Cancelled | Answer::Done(_) => {}
-            Answer::Later => {
-                self.asked[c] = self.asked[c].saturating_sub(1);
-                self.kept[c] = self.kept[c].saturating_sub(1);
-                return self.answers.remove_node(&xid);
-            }
+            Answer::Later => return self.remove(xid),
         }
         None
     }
@@ -253,6 +300,10 @@ impl Peer {
 
     fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
         let xid = head.xid.get();
+        if !is_number(xid) {
+            link.refuse(Refused::Torn, &"a request without a number");
+            return Err(EPROTO);
+        }
         let incarnation = link.incarnation;
         let op = OpId::of_request(head).ok_or(EPROTO)?;
         let c = op.class as usize;
@@ -289,7 +340,8 @@ impl Peer {
             if again.is_some() {
                 (again, None)
             } else {
-                if !s.has_credit(op.class) {
+                let room = s.room_for(op.class, order != 0);
+                if room == Room::NoCredit {
                     drop(s);
                     link.refuse(Refused::Torn, &"more requests than credits");
                     return Err(EPROTO);
@@ -300,7 +352,13 @@ impl Peer {
                     link.refuse(Refused::Torn, &"a post whose place is taken");
                     return Err(EPROTO);
                 }
-                s.keep(spare, xid, op.class);
+                s.keep(spare, xid, op.class, order != 0);
+                if room == Room::TooManyLeft {
+                    let epoch = s.epoch;
+                    drop(s);
+                    self.finish(epoch, xid, op.class, Err(Status::Errno(EAGAIN)));
+                    return Ok(());
+                }
                 let job = Job {
                     peer: self.clone(),
                     from: Caller {
@@ -338,7 +396,10 @@ impl Peer {
         };
         let xid = head.xid.get();
         // A post has its place among others.
-        if head.order.get() != 0 || !self.pool.class_of(&op).is_ok_and(|here| here == op.class) {
+        if !is_number(xid)
+            || head.order.get() != 0
+            || !self.pool.class_of(&op).is_ok_and(|here| here == op.class)
+        {
             return false;
         }
         let flags = GFP_ATOMIC | __GFP_NOWARN;
@@ -360,7 +421,7 @@ impl Peer {
         let mut s = self.state.lock();
         if s.member != Some(link.incarnation)
             || !s.is_current(link)
-            || !s.has_credit(op.class)
+            || s.room_for(op.class, false) != Room::There
             || s.answers.get(&xid).is_some()
         {
             return false;
@@ -369,7 +430,7 @@ impl Peer {
         // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
         match self.pool.submit_at_once(job, place) {
             Ok(()) => {
-                s.keep(spare, xid, op.class);
+                s.keep(spare, xid, op.class, false);
                 true
             }
             Err(refused) => {
@@ -406,7 +467,9 @@ impl Peer {
                 Err(e) => e,
             },
             Err(Unknown::Absent) => EPROTONOSUPPORT,
-            Err(Unknown::Version(name, here)) => {
+            Err(Unknown::Version(here)) => {
+                // Its own name is in memory of a module that may go.
+                let name = self.pool.stats.name(op.service).unwrap_or(b"?");
                 if let Some(link) = self.link() {
                     link.refuse(
                         Refused::Version,
@@ -414,7 +477,7 @@ impl Peer {
                             "a request of version {} of service {}, which is {} here: \
                              load modules of one release on all nodes",
                             op.version,
-                            name,
+                            BStr::from_bytes(name),
                             here
                         ),
                     );
@@ -515,12 +578,14 @@ impl Peer {
             if s.epoch != epoch {
                 return; // the asker is down
             }
-            match s.answers.get_mut(&xid) {
-                Some(k) => k.answer = Answer::Done(reply.clone()),
-                None => return, // given up, after its handler had ended
+            let Some(k) = s.answers.get_mut(&xid) else {
+                return; // given up, after its handler had ended
+            };
+            k.answer = Answer::Done(reply.clone());
+            if !k.is_left() {
+                let c = class as usize;
+                s.asked[c] = s.asked[c].saturating_sub(1);
             }
-            let c = class as usize;
-            s.asked[c] = s.asked[c].saturating_sub(1);
         }
         self.send_reply(xid, class, &reply);
     }
@@ -556,6 +621,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// Whether an honest peer gives a request that number: they begin with 1, and there is always a next one.
+const fn is_number(xid: u64) -> bool {
+    xid != 0 && xid != u64::MAX
 }
 
 /// A body of its own, without sleeping. Any context.

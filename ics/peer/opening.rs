@@ -95,7 +95,8 @@ impl Peer {
                     s.is_opened = true;
                     break;
                 };
-                from = xid + 1;
+                // No request has the last number.
+                from = xid.checked_add(1).ok_or(EPROTO)?;
                 if open.is_over(xid) {
                     s.end_request(xid)
                 } else {

@@ -9,6 +9,8 @@ use super::node::LIFE;
 use super::probe::call_from;
 use super::probe::ping_all;
 use super::probe::Hold;
+use super::probe::HoldP;
+use super::probe::HoldPReq;
 use super::probe::HoldReq;
 use super::probe::PingL1;
 use super::probe::PingL1Req;
@@ -19,12 +21,14 @@ use super::scene::until;
 use super::scene::Scene;
 use crate::error::CallError;
 use crate::loopback::Hub;
+use crate::pool::KEPT;
 use crate::service::Class;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
+use kernel::types::ScopeGuard;
 use ssi::ids::Incarnation;
 use ssi::kthread::KThread;
 use ssi::wire::Le64;
@@ -102,6 +106,40 @@ mod tests {
         assert!(s.comes(|s| s.held.load(Relaxed) + s.errors.load(Relaxed) == 80));
         assert_eq!(s.errors.load(Relaxed), 0);
         assert_eq!(s.holding.load(Relaxed), 80);
+        Ok(())
+    }
+
+    /// Threads are made for a peak, and end after it; the next peak has new ones.
+    #[test]
+    fn threads_of_class_p_end_when_they_are_not_needed() -> Result {
+        const PEAK: u32 = 32;
+        // Of the other classes.
+        const FIXED: usize = 8 + 5 * 4;
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        // However the case ends, the handlers do.
+        let _open = ScopeGuard::new(|| s.open());
+        let pool = &b.net().pool;
+        for peak in 1..=2 {
+            s.is_open.store(0, Relaxed);
+            let mut askers = KVec::new();
+            for _ in 0..PEAK {
+                let (net, to) = (a.net().clone(), id(2)?);
+                let asker = KThread::run(c"ics_case", move || {
+                    let r = call_from::<HoldP>(&net, to, &HoldPReq {}, &[]);
+                    s.count(if r.is_ok() { &s.held } else { &s.errors });
+                })?;
+                askers.push(asker, GFP_KERNEL)?;
+            }
+            assert!(s.comes(|s| s.holding.load(Relaxed) == peak * PEAK));
+            assert!(pool.n_threads() >= FIXED + PEAK as usize);
+            s.open();
+            assert!(s.comes(|s| s.held.load(Relaxed) + s.errors.load(Relaxed) == peak * PEAK));
+            assert_eq!(s.errors.load(Relaxed), 0);
+            // The last one to end is not joined yet.
+            assert!(until(|| pool.n_threads() == FIXED + KEPT + 1));
+        }
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
         Ok(())
     }
 

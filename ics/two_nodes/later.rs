@@ -7,8 +7,12 @@ use super::node::two_nodes;
 use super::node::Node;
 use super::probe::call_from;
 use super::probe::ping_all;
+use super::probe::Fetch;
+use super::probe::FetchReq;
+use super::probe::Hold;
 use super::probe::HoldP;
 use super::probe::HoldPReq;
+use super::probe::HoldReq;
 use super::probe::Wait;
 use super::probe::WaitP;
 use super::probe::WaitPRep;
@@ -18,9 +22,11 @@ use super::probe::WaitReq;
 use super::probe::ALL;
 use super::scene::until;
 use super::scene::Scene;
+use super::scene::LIMIT_MS;
 use crate::call::Request;
 use crate::call::UnderWay;
 use crate::error::CallError;
+use crate::frame::MAX_BODY;
 use crate::refused::Refused;
 use crate::service::Class;
 use crate::service::Op;
@@ -28,7 +34,9 @@ use crate::service::Status;
 use crate::ticket::Ticket;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
+use kernel::types::ScopeGuard;
 use ssi::kthread::KThread;
+use ssi::wire::Le32;
 use ssi::wire::Le64;
 
 fn ask_of<O: Op>(from: &Node, to: u32, req: &O::Req) -> Result<UnderWay<O>> {
@@ -53,6 +61,14 @@ fn answer(ticket: Ticket, n: u64) {
 /// Whether a call has the right answer.
 fn is_right(call: UnderWay<Wait>, n: u64) -> bool {
     call.wait().is_ok_and(|(rep, _)| rep.n.get() == n + 1)
+}
+
+fn refused_if(is_refused: bool, len: usize) -> core::result::Result<usize, CallError> {
+    if is_refused {
+        Err(CallError::Remote(EMSGSIZE))
+    } else {
+        Ok(len)
+    }
 }
 
 #[kunit_tests(ssi_ics_later)]
@@ -151,6 +167,37 @@ mod tests {
         Ok(())
     }
 
+    /// By a handler as by who has the ticket, and to this node itself as to another.
+    #[test]
+    fn a_reply_that_is_too_long_is_refused() -> Result {
+        let s = Scene::begin()?;
+        let (a, _b) = two_nodes(s)?;
+        for to in [1, 2] {
+            for (len, is_too_long) in [(MAX_BODY, false), (MAX_BODY + 1, true)] {
+                let req = FetchReq {
+                    len: Le32::new(len as u32),
+                };
+                let asked = Request::<Fetch>::new(&req, 0).map_err(|_| EIO)?;
+                let asked = asked.send_from(a.net(), id(to)?);
+                let r = asked.and_then(|call| call.wait_for(LIMIT_MS));
+                let r = r.map(|(_, tail)| tail.len());
+                assert!(r == refused_if(is_too_long, len));
+
+                let call = ask(&a, to, 1)?;
+                assert!(until(|| !s.tickets.lock().is_empty()));
+                let (_, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
+                let tail = KVVec::from_elem(7u8, len - 8, GFP_KERNEL)?;
+                let n = Le64::new(2);
+                ticket.answer::<Wait>(Ok((WaitRep { n }, tail)));
+                let r = call.wait_for(LIMIT_MS).map(|(_, tail)| tail.len());
+                assert!(r == refused_if(is_too_long, len - 8));
+            }
+        }
+        // No stream was torn for it.
+        assert_eq!(s.lost.load(Relaxed), 0);
+        Ok(())
+    }
+
     /// The asker has their credits back at once, and asks more.
     #[test]
     fn what_is_given_up_takes_no_credit() -> Result {
@@ -169,6 +216,42 @@ mod tests {
             answer(ticket, n);
         }
         assert_eq!(b.n_asked(1, Class::L1), Some(0));
+        Ok(())
+    }
+
+    /// Three times the credits of a class: a thread has each of the first eight, which the cancel does not end, and the others wait.
+    #[test]
+    fn what_is_given_up_and_goes_on_takes_no_credit() -> Result {
+        const MOST: u32 = 3 * 64;
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        // However the case ends, the handlers do.
+        let _open = ScopeGuard::new(|| s.open());
+        let peer = b.net().peer(id(1)?).ok_or(ENOENT)?.clone();
+        for n in 1..=MOST {
+            let call = ask_of::<Hold>(&a, 2, &HoldReq {})?;
+            assert!(until(|| peer.n_answers() == n as usize));
+            assert!(s.comes(|s| s.holding.load(Relaxed) == n.min(8)));
+            assert!(call.wait_for(1).is_err_and(|e| e == CallError::Interrupted));
+            assert!(until(|| peer.n_asked(Class::L0) == 0));
+        }
+        // No more of these; all else goes on.
+        let call = ask_of::<Hold>(&a, 2, &HoldReq {})?;
+        let r = call.wait_for(LIMIT_MS).map(|_| ());
+        assert!(r == Err(CallError::Remote(EAGAIN)));
+        assert_eq!(ping_all(a.net(), id(2)?, 1), ALL);
+        s.open();
+        // Answered, and then not kept: the asker's next frame says what has come.
+        assert!(until(|| {
+            let call = ask_of::<Hold>(&a, 2, &HoldReq {});
+            let is_done = call.is_ok_and(|c| c.wait_for(LIMIT_MS).is_ok());
+            is_done && peer.n_answers() < 8
+        }));
+        assert_eq!(peer.n_asked(Class::L0), 0);
+        assert_eq!(
+            (b.counters.count(Refused::Torn), s.lost.load(Relaxed)),
+            (0, 0)
+        );
         Ok(())
     }
 

@@ -25,6 +25,9 @@ use ssi::ids::NodeId;
 /// The incarnation of the nodes of the cases.
 pub(super) const LIFE: Incarnation = Incarnation(100);
 
+/// Threads of class P that are not needed end soon, to be seen.
+const IDLE_MS: u32 = 300;
+
 pub(super) fn id(n: u32) -> Result<NodeId> {
     NodeId::new(n).ok_or(EINVAL)
 }
@@ -77,7 +80,7 @@ impl Drop for Threads {
 
 impl Node {
     pub(super) fn new(hub: &Arc<Hub>, n: u32) -> Result<Self> {
-        let pool = Pool::new()?;
+        let pool = Pool::new(IDLE_MS)?;
         let threads = Threads(pool.clone());
         let service = pool.register(&SERVICE)?;
         let counters = Counters::new()?;

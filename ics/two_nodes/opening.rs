@@ -22,8 +22,10 @@ use crate::refused::Refused;
 use crate::service::Op;
 use crate::service::OpId;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
+use ssi::machine;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -204,6 +206,31 @@ mod tests {
                 (Some(Kind::Request), xid)
             );
         }
+        Ok(())
+    }
+
+    /// Each stream that was accepted has a thread of its own.
+    #[test]
+    fn a_loss_is_told_before_the_next_stream() -> Result {
+        let s = Scene::begin()?;
+        let (hub, _node, stranger) = one_node()?;
+        assert!(s.comes(|s| s.links.load(Relaxed) == 1));
+        s.is_held.store(1, Relaxed);
+        stranger.stream.shutdown();
+        let is_losing = s.comes(|s| s.losing.load(Relaxed) == 1);
+        let mut next = Stranger::admitted(&hub, LIFE)?;
+        next.say_open(2, 1, &[])?;
+        machine::sleep_ms(500);
+        let links = s.links.load(Relaxed);
+        s.is_held.store(0, Relaxed);
+        s.changed.notify_all();
+        assert_eq!((is_losing, links), (true, 1));
+        next.hear_open()?;
+        let head = next.ping(1);
+        next.send(&head, &[0; 8])?;
+        assert_eq!(next.reply(1)?.0, 0);
+        let told = |n: &Atomic<u32>| n.load(Relaxed);
+        assert_eq!((told(&s.lost), told(&s.links), told(&s.is_up)), (1, 2, 1));
         Ok(())
     }
 

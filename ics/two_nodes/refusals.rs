@@ -12,6 +12,7 @@ use super::scene::LIMIT_MS;
 use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Head;
+use crate::frame::Kind;
 use crate::frame::TAG;
 use crate::hearing::PERIOD_BITS;
 use crate::heartbeat::Answer;
@@ -26,6 +27,7 @@ use crate::service::Op;
 use crate::transport::Stream;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
+use kernel::types::ScopeGuard;
 use ssi::ids::Incarnation;
 use ssi::wire::Le16;
 use ssi::wire::Le32;
@@ -378,6 +380,27 @@ mod tests {
         Ok(())
     }
 
+    /// The one after the last is no number, and the list of open calls is gone through by the next one.
+    #[test]
+    fn a_request_without_a_number_tears_the_stream() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        for (stream, bad) in (2..).zip([0, u64::MAX]) {
+            let head = stranger.ping(bad);
+            stranger.send(&head, &[0; 8])?;
+            assert!(stranger.is_torn());
+            stranger = Stranger::admitted(&hub, LIFE)?;
+            stranger.say_open(stream, stream, &[])?;
+            stranger.hear_open()?;
+            let head = stranger.ping(stream);
+            stranger.send(&head, &[0; 8])?;
+            assert_eq!(stranger.reply(stream)?.0, 0);
+        }
+        assert_eq!(node.counters.count(Refused::Torn), 2);
+        assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
     #[test]
     fn a_stream_ends_with_its_key() -> Result {
         let _s = Scene::begin()?;
@@ -416,6 +439,36 @@ mod tests {
         assert_eq!(node.counters.count(Refused::Torn), 1);
         assert!(s.comes(|s| s.holding.load(Relaxed) == 8));
         s.open();
+        Ok(())
+    }
+
+    /// And never says what arrived: three times the credits are queued, as many refused.
+    #[test]
+    fn who_gives_up_all_calls_is_torn_in_the_end() -> Result {
+        const MOST: u64 = 3 * 64;
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        // However the case ends, the handlers do.
+        let _open = ScopeGuard::new(|| s.open());
+        for xid in 1..=2 * MOST + 1 {
+            let mut head = stranger.ping(xid);
+            head.op = Le16::new(Hold::OP);
+            head.class = Hold::CLASS as u8;
+            head.len = Le32::new(0);
+            stranger.send(&head, &[])?;
+            if xid > 2 * MOST {
+                break;
+            }
+            if xid > MOST {
+                assert_eq!(stranger.reply(xid)?.0, EAGAIN.to_errno().unsigned_abs());
+            }
+            // Those that a thread has got go on.
+            assert!(s.comes(|s| u64::from(s.holding.load(Relaxed)) == xid.min(8)));
+            let head = stranger.head(Kind::Cancel, xid);
+            stranger.send(&head, &[])?;
+        }
+        assert!(stranger.is_torn());
+        assert_eq!(node.counters.count(Refused::Torn), 1);
         Ok(())
     }
 }

@@ -27,6 +27,11 @@ pub(super) struct Scene {
     pub(super) errors: Atomic<u32>,
     pub(super) links: Atomic<u32>,
     pub(super) lost: Atomic<u32>,
+    /// 1: the last word was that there is a stream.
+    pub(super) is_up: Atomic<u32>,
+    /// 1: whoever says that a stream is lost waits.
+    pub(super) is_held: Atomic<u32>,
+    pub(super) losing: Atomic<u32>,
     pub(super) interrupted: Atomic<u32>,
     /// Tickets that came.
     pub(super) waiting: Atomic<u32>,
@@ -59,6 +64,9 @@ impl Scene {
                     errors: Atomic::new(0),
                     links: Atomic::new(0),
                     lost: Atomic::new(0),
+                    is_up: Atomic::new(0),
+                    is_held: Atomic::new(0),
+                    losing: Atomic::new(0),
                     interrupted: Atomic::new(0),
                     waiting: Atomic::new(0),
                     tickets <- kernel::new_mutex!(KVec::new(), "ics::tickets"),
@@ -77,6 +85,9 @@ impl Scene {
             &s.errors,
             &s.links,
             &s.lost,
+            &s.is_up,
+            &s.is_held,
+            &s.losing,
             &s.interrupted,
             &s.waiting,
         ] {
@@ -124,12 +135,16 @@ pub(super) static OBSERVER: Observer = Observer;
 impl LinkObserver for Observer {
     fn link_up(&self, _node: NodeId, _incarnation: Incarnation) {
         if let Some(s) = Scene::now() {
+            s.is_up.store(1, Relaxed);
             s.count(&s.links);
         }
     }
 
     fn link_lost(&self, _node: NodeId, _incarnation: Incarnation) {
         if let Some(s) = Scene::now() {
+            s.count(&s.losing);
+            s.comes(|s| s.is_held.load(Relaxed) == 0);
+            s.is_up.store(0, Relaxed);
             s.count(&s.lost);
         }
     }

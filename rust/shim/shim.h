@@ -15,6 +15,8 @@
 struct socket;
 struct task_struct;
 struct tracepoint;
+struct wait_queue_entry;
+struct wait_queue_head;
 
 /* trace.c: the tracepoints, and what each does while it is traced */
 extern struct tracepoint __tracepoint_ssi_ics_asked;
@@ -97,6 +99,9 @@ void ssi_kthread_allow_io(unsigned int flags);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);
 void ssi_kthread_interrupted_done(void);
+
+/* wait.c */
+void ssi_wait_in_front(struct wait_queue_head *head, struct wait_queue_entry *entry, u32 state);
 
 /* crypto.c */
 void ssi_mac(u8 *out, u32 out_len, const u8 *key, u32 key_len, const struct ssi_piece *pieces, u32 n);

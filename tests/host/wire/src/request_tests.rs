@@ -6,6 +6,7 @@
 //! answer is `ENOSYS` or `EPROTO`. It gets every byte once, fixed part and tail, and its reply leaves as it made it.
 
 use crate::facts::FactsService;
+use crate::frame::MAX_BODY;
 use crate::fencing::FencingService;
 use crate::fuzz::noise;
 use crate::fuzz::Target;
@@ -23,6 +24,7 @@ use crate::shutdown::ShutdownService;
 use crate::vproc::VprocService;
 use kernel::alloc::KVVec;
 use kernel::alloc::GFP_KERNEL;
+use kernel::error::code::EMSGSIZE;
 use kernel::error::code::ENOSYS;
 use kernel::error::code::EPROTO;
 use rand::rngs::SmallRng;
@@ -208,6 +210,12 @@ fn fuzz_requests() {
     TARGET.run();
 }
 
+crate::service! {
+    service Replies { id: 0xffff, version: 1 }
+    op 1 Fixed (class: L0) {} -> { bytes: [u8; 2] }
+    op 2 Tail (class: L0) {} -> {}
+}
+
 /// What is encoded is what was given: `encode` makes no copy where there is no fixed part.
 #[test]
 fn encode_is_fixed_part_and_tail() {
@@ -217,9 +225,21 @@ fn encode_is_fixed_part_and_tail() {
             v.extend_from_slice(tail, GFP_KERNEL).unwrap();
             v
         };
-        assert_eq!(*encode(&[1u8, 2], given()).unwrap(), [b"\x01\x02", tail].concat());
-        assert_eq!(*encode(&[0u8; 0], given()).unwrap(), *tail);
+        let fixed = FixedRep { bytes: [1, 2] };
+        assert_eq!(*encode::<Fixed>(&fixed, given()).unwrap(), [b"\x01\x02", tail].concat());
+        assert_eq!(*encode::<Tail>(&TailRep {}, given()).unwrap(), *tail);
     }
+}
+
+/// With one byte more it is no frame's.
+#[test]
+fn a_reply_is_as_long_as_a_body_at_most() {
+    let of = |len| KVVec::from_elem(7u8, len, GFP_KERNEL).unwrap();
+    let fixed = FixedRep { bytes: [1, 2] };
+    assert_eq!(encode::<Fixed>(&fixed, of(MAX_BODY - 2)).unwrap().len(), MAX_BODY);
+    assert_eq!(encode::<Fixed>(&fixed, of(MAX_BODY - 1)).unwrap_err(), EMSGSIZE);
+    assert_eq!(encode::<Tail>(&TailRep {}, of(MAX_BODY)).unwrap().len(), MAX_BODY);
+    assert_eq!(encode::<Tail>(&TailRep {}, of(MAX_BODY + 1)).unwrap_err(), EMSGSIZE);
 }
 
 /// Writes the corpus anew, after a change of the layout: `cargo test -- --ignored write`. What was found stays.

@@ -90,6 +90,14 @@ pub mod macros {
     pub use pastey::paste;
 }
 
+/// Nobody reads it here.
+#[macro_export]
+macro_rules! pr_warn_once {
+    ($($arg:tt)*) => {
+        let _unread = format_args!($($arg)*);
+    };
+}
+
 pub mod prelude {
     pub use crate::alloc::*;
     pub use crate::error::code::*;
