@@ -196,6 +196,7 @@ fn partition_2_2_1(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
     let again: Vec<u32> = boots.iter().map(|b| b + 1).collect();
     same("boots", all_boots(c)?, again)?;
+    views::were_one_history(c, &cut)?;
     views::are_one_history_since(c, &cut).map(drop)
 }
 
@@ -223,6 +224,7 @@ fn leaders_die(c: &Context) -> Result<()> {
     }
     joined(c, &[1, 2, 3, 4, 5], &boots)?;
     cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    views::were_one_history(c, &short)?;
     views::are_one_history_since(c, &short).map(drop)
 }
 

@@ -23,10 +23,20 @@ impl Mark {
         Self(c.all().into_iter().map(len).collect())
     }
 
+    fn of(&self, node: u32) -> u64 {
+        self.0.get(node as usize - 1).copied().unwrap_or(0)
+    }
+
     /// What a node's console has said since.
     pub(crate) fn text(&self, c: &Context, node: u32) -> String {
-        let start = self.0.get(node as usize - 1).copied().unwrap_or(0);
-        console::text(&console::bytes_since(&c.client.console(node), start))
+        console::text(&console::bytes_since(&c.client.console(node), self.of(node)))
+    }
+
+    /// What it had said before.
+    fn before(&self, c: &Context, node: u32) -> String {
+        let mut bytes = console::bytes_since(&c.client.console(node), 0);
+        bytes.truncate(usize::try_from(self.of(node)).unwrap_or(usize::MAX));
+        console::text(&bytes)
     }
 }
 
@@ -141,7 +151,7 @@ fn views(node: u32, console: &str, is_cut_off: bool) -> Result<Vec<View>> {
 ///
 /// # Errors
 /// It has others as members than it says.
-fn consoles(c: &Context) -> Result<Vec<(u32, String)>> {
+fn consoles(c: &Context) -> Result<Consoles> {
     let whole = |node| {
         let text = c.console(node);
         let is_dead = c.client.node(node)?.phase != Phase::Up;
@@ -161,30 +171,49 @@ fn consoles(c: &Context) -> Result<Vec<(u32, String)>> {
 /// # Errors
 /// They are not.
 pub(crate) fn are_one_history(c: &Context) -> Result<usize> {
-    judge(c.nodes, &consoles(c)?)
+    some(judge(c.nodes, &consoles(c)?)?)
 }
 
-/// The same for a cluster of which every node has died since: numbers begin anew then. What was before is one history, and what
-/// comes after is another one, of which it gives the views.
+/// The same for a cluster of which every node has died since: its numbers begin anew.
 ///
 /// # Errors
 /// They are not.
 pub(crate) fn are_one_history_since(c: &Context, since: &Mark) -> Result<usize> {
+    let (_, after) = at_death(c, since)?;
+    some(judge(c.nodes, &after)?)
+}
+
+/// The same of the lives in which the nodes of such a cluster died.
+///
+/// # Errors
+/// They are not.
+pub(crate) fn were_one_history(c: &Context, since: &Mark) -> Result<usize> {
+    let (before, _) = at_death(c, since)?;
+    some(judge(c.nodes, &before)?)
+}
+
+type Consoles = Vec<(u32, String)>;
+
+/// What the consoles told before each node's first death after that, and what since.
+fn at_death(c: &Context, since: &Mark) -> Result<(Consoles, Consoles)> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for (node, text) in consoles(c)? {
-        let late = since.text(c, node);
-        let boot = late
-            .find("Linux version ")
-            .with_context(|| format!("node {node} has not died"))?;
-        let (old, new) = text.split_at(text.len() - (late.len() - boot));
+        let known = since.before(c, node).len();
+        let boot = text.get(known..).and_then(|late| late.find("Linux version "));
+        let boot = boot.with_context(|| format!("node {node} has not died"))?;
+        let (old, new) = text.split_at(known + boot);
         before.push((node, old.to_owned()));
         after.push((node, new.to_owned()));
     }
-    judge(c.nodes, &before)?;
-    judge(c.nodes, &after)
+    Ok((before, after))
 }
 
-/// Ends of texts may be cut off: [`consoles`] has seen to those that are not.
+fn some(views: usize) -> Result<usize> {
+    ensure!(views > 0, "no console tells of a view");
+    Ok(views)
+}
+
+/// How many views there are. Ends of texts may be cut off: [`consoles`] has seen to those that are not.
 fn judge(nodes: u32, consoles: &[(u32, String)]) -> Result<usize> {
     let mut known: BTreeMap<u64, (u32, BTreeSet<u32>)> = BTreeMap::new();
     for (node, text) in consoles {
@@ -207,7 +236,6 @@ fn judge(nodes: u32, consoles: &[(u32, String)]) -> Result<usize> {
             last = Some(v);
         }
     }
-    ensure!(!known.is_empty(), "no console tells of a view");
     Ok(known.len())
 }
 
@@ -289,6 +317,6 @@ mod tests {
             let e = judge(3, &consoles(bad)).map_or_else(|e| e.to_string(), |n| format!("{n} views"));
             assert!(e.contains(word), "{e}");
         }
-        assert!(judge(3, &[]).is_err());
+        assert!(judge(3, &[]).and_then(some).is_err());
     }
 }
