@@ -51,6 +51,7 @@ impl Membership {
     pub(crate) fn carry_out(&self) {
         let mut old = TableView::default();
         loop {
+            let _armed = hit("Thread.clms_view");
             match self.changes.wait() {
                 Change::Table(table) => {
                     if let Err(e) = self.take_table(&table) {

@@ -25,6 +25,7 @@ use ssi::clms_netlink::FenceJob;
 use ssi::clms_netlink::Fenced;
 use ssi::clms_netlink::Loss;
 use ssi::clms_netlink::Refusal;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::wire::Le32;
@@ -324,6 +325,7 @@ impl Membership {
     /// Does what must be done about lost nodes, one thing after the other.
     pub(crate) fn run_fencing(&self) {
         loop {
+            let _armed = hit("Thread.clms_fence");
             let has_daemon = clms_netlink::has_fenced();
             let (effect, is_busy) = {
                 let mut f = self.fencing.inner.lock();

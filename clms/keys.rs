@@ -23,6 +23,7 @@ use crate::registry::MAX_VALUE;
 use crate::thread;
 use kernel::prelude::*;
 use kernel::sync::global_lock;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::wire::Le32;
@@ -259,6 +260,7 @@ pub fn server(service: &[u8]) -> Result<Option<NodeId>> {
 pub(crate) fn serve(replica: &Replica) {
     let mut done = 0;
     loop {
+        let _armed = hit("Thread.clms_keys");
         let is_due = || replica.known() != 0 && replica.stage() != done;
         replica.staged.wait_until(|| replica.is_ended() || is_due());
         if replica.is_ended() {

@@ -517,6 +517,7 @@ impl Membership {
         let mut torn = Torn::default();
         let beat_ms = BEAT_MS.min(self.detect_ms / 8);
         loop {
+            let _armed = hit("Thread.clms_beat");
             let ending = self
                 .changed
                 .wait_timeout(beat_ms, || self.done.lock().ending);

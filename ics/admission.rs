@@ -20,6 +20,7 @@ use crate::net::Identity;
 use crate::transport::Stream;
 use kernel::prelude::*;
 use ssi::crypto;
+use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 
 /// How long the handshake may take.
@@ -89,12 +90,14 @@ pub(crate) fn connect(
     let end = Deadline::new();
     let a = Hello::new(me, peer.number(), lane, crypto::random());
     s.send(&[a.as_bytes()]).map_err(|_| Failed::Torn)?;
+    hit("Ics.Admission.connect.hello").map_err(|_| Failed::Torn)?;
     // Whoever does not answer may be about to stop: that is no attack.
     let b = hello(me, s, end, Failed::Torn)?;
     let shaking = Shaking::answered(me, keys, a, peer, b)?;
     let proof = receive(s, end).map_err(|_| Failed::Refused("no proof came"))?;
     let (mine, session) = shaking.proved_by_b(&proof)?;
     s.send(&[&mine]).map_err(|_| Failed::Torn)?;
+    hit("Ics.Admission.connect.proof").map_err(|_| Failed::Torn)?;
     s.set_receive_timeout(0);
     Ok(session)
 }
@@ -120,9 +123,11 @@ pub(crate) fn accept(
         }
         r => r?,
     };
+    hit("Ics.Admission.accept.hello").map_err(|_| Failed::Torn)?;
     let shaking = Shaking::asked(me, key, a, crypto::random())?;
     let (b, proof) = shaking.answer();
     s.send(&[b.as_bytes(), &proof]).map_err(|_| Failed::Torn)?;
+    hit("Ics.Admission.accept.proof").map_err(|_| Failed::Torn)?;
     // Whoever has another key goes when it has seen our proof.
     let no_proof = "no proof of the cluster key came: another key?";
     let proof = receive(s, end).map_err(|_| Failed::Refused(no_proof))?;

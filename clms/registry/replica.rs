@@ -44,6 +44,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use kernel::types::ScopeGuard;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::wait::Event;
@@ -436,6 +437,7 @@ impl Replica {
     /// Sends what there is to send, until [`Self::end`].
     pub(crate) fn serve(&self) {
         while !self.is_ended() {
+            let _armed = hit("Thread.clms_registry");
             let before = self.steps.load(Acquire);
             let view = self.view();
             let duty = self.look(|c| c.duty());

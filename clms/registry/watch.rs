@@ -18,6 +18,7 @@ use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::global_lock;
+use ssi::failpoint::hit;
 
 /// Is told of changed records by one thread, one record at a time. May sleep and may change records, but must not
 /// begin or end a watch.
@@ -108,6 +109,7 @@ pub(crate) fn serve(replica: &Replica) {
     }
     let mut told = (0, 0);
     loop {
+        let _armed = hit("Thread.clms_watch");
         let now = || (replica.known(), BEGUN.load(Acquire));
         replica
             .changed

@@ -9,6 +9,7 @@ use crate::heartbeat::News;
 use crate::heartbeat::LEN;
 use crate::peer::Peer;
 use kernel::prelude::*;
+use ssi::failpoint::hit;
 use ssi::ids::Incarnation;
 use ssi::kthread;
 use ssi::machine;
@@ -18,6 +19,7 @@ impl Net {
         kthread::make_realtime();
         let mut bytes = [0u8; LEN + 1];
         while !self.is_stopping() {
+            let _armed = hit("Thread.ics_heartbeat");
             let Ok((n, from)) = self.transport.receive_datagram(&mut bytes) else {
                 continue;
             };
@@ -77,6 +79,7 @@ impl Net {
     /// whoever has the socket.
     pub(super) fn tear_condemned(&self) {
         while !self.is_stopping() {
+            let _armed = hit("Thread.ics_tear");
             let mut found = None;
             let peers = self.peers();
             self.condemned.wait_until(|| {

@@ -19,6 +19,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
+use ssi::failpoint::hit;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::kthread::WithoutIo;
@@ -176,6 +177,7 @@ impl Net {
     pub(super) fn connector(&self, peer: &Arc<Peer>) {
         let mut last = None;
         while !self.is_done_with(peer) {
+            let _armed = hit("Thread.ics_connect");
             let over = peer.next_link(last);
             last = Some(over);
             let began = machine::monotonic_ns();
@@ -251,6 +253,7 @@ impl Net {
 
     pub(super) fn listen(self: &Arc<Self>) {
         while !self.is_stopping() {
+            let _armed = hit("Thread.ics_listen");
             let Ok(stream) = self.transport.accept() else {
                 if self.pause(RETRY_MS) {
                     return;

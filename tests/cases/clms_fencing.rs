@@ -3,7 +3,8 @@
 //! A lost node is switched off before anybody acts on its death.
 //!
 //! The agent `fence_rig` looks at files in `/shared`: while `fence_hold` is there it waits, while `fence_fail` is there it
-//! fails, and `fence_log` has a line for each of its steps.
+//! fails, and `fence_log` has a line for each of its steps. When the rig has answered that a node is off, and before the agent
+//! ends, it notes how much of `written` there is.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -23,7 +24,7 @@ use crate::runner::Case;
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "clms_fence_before_judging",
-        promise: "a node that hangs is fenced before its death is acted upon; nothing of it is written afterwards; it comes back",
+        promise: "a node that hangs is off before its death is acted upon; nothing of it is written once it is; it comes back",
         faults: "node 3 is paused while it writes to /shared; the agent takes its time",
         fence: true,
         fresh: true,
@@ -34,7 +35,8 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "clms_fence_goes_on",
-        promise: "a node that was lost goes on while it waits to be fenced: nothing of it is written after its death is acted upon",
+        promise: "a node that was lost goes on while it waits to be fenced: nothing of it is written once it is off, which is before its \
+                  death is acted upon",
         faults: "node 3 is paused while it writes to /shared, and goes on; the agent takes its time",
         expected: &["the others have a view without this node"],
         fence: true,
@@ -46,8 +48,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "clms_fence_paused_for_30s",
-        promise: "as clms_fence_goes_on, after 30 s: nobody acts on the death of a node that may go on, and nothing of it is written \
-                  once they do",
+        promise: "as clms_fence_goes_on, after 30 s: nobody acts on the death of a node that may go on",
         faults: "node 3 is paused for 30 s while it writes to /shared, and goes on; agents hang until they are ended",
         expected: &["the others have a view without this node"],
         fence: true,
@@ -223,6 +224,18 @@ pub(crate) fn in_order(c: &Context, node: u32, words: &[&str]) -> Result<()> {
     })
 }
 
+/// The node whose agent has switched node 3 off, and how much was written then.
+fn size_when_off(c: &Context) -> Result<(u32, u64)> {
+    let text = c.shared_text("fence_written").context("no agent has noted what was written")?;
+    let mut words = text.split_whitespace();
+    let mut next = || words.next().with_context(|| format!("fence_written: {text:?}"));
+    let host = next()?.trim_start_matches("node").parse()?;
+    same("switched off", next()?, "3")?;
+    let size = next()?.parse()?;
+    same("times that it was switched off", text.lines().count(), 1)?;
+    Ok((host, size))
+}
+
 /// Node 3 is lost while it writes. After that time it goes on before an agent has fenced it, or an agent succeeds.
 fn before_judging(c: &Context, goes_on: bool, after: Duration) -> Result<()> {
     let before = cluster::agree(c, &[1, 2, 3], 10)?;
@@ -247,7 +260,9 @@ fn before_judging(c: &Context, goes_on: bool, after: Duration) -> Result<()> {
     }
     knob(c, HOLD, false)?;
     wait_judged(c, &[1, 2], 3)?;
-    let size = written();
+    let (agent, size) = size_when_off(c)?;
+    // By the clock of the node whose agent it was. The others are told by that node.
+    in_order(c, agent, &["fence_rig: node 3 was off", &judged(3)])?;
     // When it was heard of anew before the agent had ended, that is what it is judged by.
     let fenced = if goes_on { "" } else { "node 3 is fenced: " };
     in_order(c, 1, &["node 3 is to be fenced from here", fenced, &judged(3), "node 3 is down"])?;
@@ -263,7 +278,7 @@ fn before_judging(c: &Context, goes_on: bool, after: Duration) -> Result<()> {
     c.wait(3, Event::Join, boots)?;
     let back = cluster::agree(c, &[1, 2, 3], 20)?;
     ensure!(back.node(3)?.incarnation > before.node(3)?.incarnation, "{before:?} {back:?}");
-    same("bytes written after the judgement", written() - size, 0)?;
+    same("bytes written once it was off", written() - size, 0)?;
     if !goes_on {
         same("boots", c.boots(3)?, boots + 1)?;
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
 use rig::control::Change;
@@ -53,40 +54,44 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "clms_one_way_from_the_master",
-        promise: "when one node does not hear the master, one of the two is out and restarts, once; then the view stays",
-        faults: "frames from 1 to 3 are cut",
+        promise: "of five nodes three do not hear the master: it is out and restarts, once; the others go on, and their view stays",
+        faults: "frames from 1 to 3, 4 and 5 are cut",
+        nodes: 5,
         expected: &[STOPS],
         seconds: 120,
-        run: |c| converges(c, [1, 3], |c| c.change_one_way(1, 3, Change::Cut)),
+        run: |c| converges(c, &[&[2, 3, 4, 5]], |c| one_way(c, &[1], &[3, 4, 5])),
         ..Case::DEFAULT
     },
     Case {
         name: "clms_one_way_to_the_master",
-        promise: "when the master does not hear one node, one of the two is out and restarts, once; then the view stays",
-        faults: "frames from 3 to 1 are cut",
+        promise: "of five nodes the master does not hear two, whom the others hear: it is out and restarts, once; then the view stays",
+        faults: "frames from 4 and 5 to 1 are cut",
+        nodes: 5,
         long: true,
         expected: &[STOPS],
         seconds: 120,
-        run: |c| converges(c, [1, 3], |c| c.change_one_way(3, 1, Change::Cut)),
+        run: |c| converges(c, &[&[2, 3, 4, 5]], |c| one_way(c, &[4, 5], &[1])),
         ..Case::DEFAULT
     },
     Case {
         name: "clms_bridge_to_the_master",
-        promise: "when master and another do not hear each other and a third hears both, one of the two is out, once; then the view stays",
-        faults: "1 and 2 are cut from each other",
+        promise: "two halves that both hear only the master: it goes on with one, the other is out and restarts, once; then the view stays",
+        faults: "2 and 3 are cut from 4 and 5",
+        nodes: 5,
         long: true,
         expected: &[STOPS],
         seconds: 120,
-        run: |c| converges(c, [1, 2], |c| c.change(1, 2, Change::Cut)),
+        run: |c| converges(c, &[&[1, 2, 3], &[1, 4, 5]], |c| split(c, &[&[2, 3], &[4, 5]])),
         ..Case::DEFAULT
     },
     Case {
         name: "clms_bridge",
-        promise: "when two nodes do not hear each other and the master hears both, one of the two is out, once; then the view stays",
-        faults: "2 and 3 are cut from each other",
+        promise: "two halves that both hear only one node, the master in one: it goes on with one, the other is out, once; the view stays",
+        faults: "1 and 2 are cut from 4 and 5",
+        nodes: 5,
         expected: &[STOPS],
         seconds: 120,
-        run: |c| converges(c, [2, 3], |c| c.change(2, 3, Change::Cut)),
+        run: |c| converges(c, &[&[1, 2, 3], &[3, 4, 5]], |c| split(c, &[&[1, 2], &[4, 5]])),
         ..Case::DEFAULT
     },
     Case {
@@ -191,6 +196,7 @@ fn partition_2_2_1(c: &Context) -> Result<()> {
     cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
     let again: Vec<u32> = boots.iter().map(|b| b + 1).collect();
     same("boots", all_boots(c)?, again)?;
+    views::were_one_history(c, &cut)?;
     views::are_one_history_since(c, &cut).map(drop)
 }
 
@@ -218,45 +224,65 @@ fn leaders_die(c: &Context) -> Result<()> {
     }
     joined(c, &[1, 2, 3, 4, 5], &boots)?;
     cluster::agree(c, &[1, 2, 3, 4, 5], 10)?;
+    views::were_one_history(c, &short)?;
     views::are_one_history_since(c, &short).map(drop)
 }
 
-/// Breaks what two nodes hear of each other, of which one then has to go.
-fn converges(c: &Context, either: [u32; 2], cut: fn(&Context) -> Result<()>) -> Result<()> {
+/// Cuts what some say from others, but not what those say.
+fn one_way(c: &Context, from: &[u32], to: &[u32]) -> Result<()> {
+    for (a, b) in from.iter().flat_map(|a| to.iter().map(move |b| (a, b))) {
+        c.change_one_way(*a, *b, Change::Cut)?;
+    }
+    Ok(())
+}
+
+/// Cuts so that one of these teams goes on, and the nodes outside of it have to go until it heals.
+fn converges(c: &Context, teams: &[&[u32]], cut: fn(&Context) -> Result<()>) -> Result<()> {
     let before = cluster::agree(c, &c.all(), 10)?;
     let boots = all_boots(c)?;
+    let start = Mark::now(c);
     cut(c)?;
-    let out = c.until(&format!("one of {either:?} is out"), 20, || {
-        let now = all_boots(c)?;
-        let mut gone = c.all().into_iter().filter(|n| now[*n as usize - 1] != boots[*n as usize - 1]);
-        Ok(gone.next())
-    })?;
-    ensure!(either.contains(&out), "node {out} has restarted, of which all is heard");
+    let others = |team: &[u32]| -> Vec<u32> { c.all().into_iter().filter(|n| !team.contains(n)).collect() };
+    let mut gone = Vec::new();
+    let team = c
+        .until("all but a team are out", 20, || {
+            let now = all_boots(c)?;
+            let is_gone = |n: &u32| now[*n as usize - 1] != boots[*n as usize - 1];
+            gone = c.all().into_iter().filter(is_gone).collect();
+            Ok(teams.iter().copied().find(|t| gone == others(t)))
+        })
+        .with_context(|| format!("out: {gone:?}, to stay: one of {teams:?}"))?;
+    let out = others(team);
+    stopped(c, &out, &boots, &start, STOPS)?;
     let back = Mark::now(c);
-    let rest: Vec<u32> = c.all().into_iter().filter(|n| *n != out).collect();
-    let members: Vec<u64> = rest.iter().map(|n| u64::from(*n)).collect();
-    let two = c.until("one view of the rest", 10, || {
-        let all = rest.iter().map(|n| cluster::status(c, *n)).collect::<Result<Vec<_>>>()?;
+    let members: Vec<u64> = team.iter().map(|n| u64::from(*n)).collect();
+    let rest = c.until("one view of the rest", 10, || {
+        let all = team.iter().map(|n| cluster::status(c, *n)).collect::<Result<Vec<_>>>()?;
         let is_one = all.iter().all(|s| s.view == all[0].view && s.members() == members);
         Ok(is_one.then(|| all[0].clone()))
     })?;
-    ensure!(two.quorate && two.view > before.view, "{two:?}");
-    // It is no member while it is cut from one, nor do the others change because it tries.
-    would_form(c, &[out], &back)?;
+    ensure!(
+        rest.quorate && rest.view > before.view && rest.master == members.first().copied(),
+        "{rest:?}"
+    );
+    // They are no members while they are cut, nor do the others change because they try.
+    would_form(c, &out, &back)?;
     std::thread::sleep(Duration::from_secs(2) * c.patience);
-    for n in &rest {
-        // Who hears it sees it coming up, the other one does not.
+    for n in team {
+        // Who hears one sees it coming up, another one does not.
         let now = cluster::status(c, *n)?;
         let is = (now.view, now.members(), now.master);
-        same(format!("node {n}: the view"), is, (two.view, two.members(), two.master))?;
+        same(format!("node {n}: the view"), is, (rest.view, rest.members(), rest.master))?;
     }
     views::are_one_history(c)?;
     c.heal()?;
-    joined(c, &[out], &boots)?;
+    joined(c, &out, &boots)?;
     let all = cluster::agree(c, &c.all(), 10)?;
-    ensure!(all.view > two.view, "{all:?}");
+    ensure!(all.view > rest.view, "{all:?}");
     let mut want = boots;
-    want[out as usize - 1] += 1;
+    for n in &out {
+        want[*n as usize - 1] += 1;
+    }
     same("boots", all_boots(c)?, want)?;
     views::are_one_history(c).map(drop)
 }

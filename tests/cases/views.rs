@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
+use rig::control::Phase;
 
 use crate::console;
 use crate::context::Context;
@@ -21,10 +23,20 @@ impl Mark {
         Self(c.all().into_iter().map(len).collect())
     }
 
+    fn of(&self, node: u32) -> u64 {
+        self.0.get(node as usize - 1).copied().unwrap_or(0)
+    }
+
     /// What a node's console has said since.
     pub(crate) fn text(&self, c: &Context, node: u32) -> String {
-        let start = self.0.get(node as usize - 1).copied().unwrap_or(0);
-        console::text(&console::bytes_since(&c.client.console(node), start))
+        console::text(&console::bytes_since(&c.client.console(node), self.of(node)))
+    }
+
+    /// What it had said before.
+    fn before(&self, c: &Context, node: u32) -> String {
+        let mut bytes = console::bytes_since(&c.client.console(node), 0);
+        bytes.truncate(usize::try_from(self.of(node)).unwrap_or(usize::MAX));
+        console::text(&bytes)
     }
 }
 
@@ -36,48 +48,121 @@ struct View {
     boot: u32,
 }
 
-/// The whole views of one node. One that it did not get done with, as it died, is none.
-fn views(node: u32, console: &str) -> Vec<View> {
-    let mut all = Vec::new();
-    let mut members = BTreeSet::from([node]);
-    let (mut boot, mut open) = (0, None);
-    let number = |text: &str| text.split_whitespace().next()?.parse().ok();
-    let close = |open: &mut Option<(u64, usize)>, members: &BTreeSet<u32>, boot, all: &mut Vec<View>| {
-        if let Some((id, n)) = open.take()
-            && members.len() == n
-        {
-            all.push(View {
-                id,
-                members: members.clone(),
-                boot,
-            });
+/// A view whose lines are being read.
+struct Open {
+    id: u64,
+    /// How many members it is said to have.
+    n: usize,
+    came: BTreeSet<u32>,
+}
+
+/// The views of one node: the number and the count that it says first, and the set that is made by who it says is up and down.
+struct Reader {
+    node: u32,
+    boot: u32,
+    members: BTreeSet<u32>,
+    open: Option<Open>,
+    views: Vec<View>,
+}
+
+impl Reader {
+    fn new(node: u32) -> Self {
+        Self {
+            node,
+            boot: 0,
+            members: BTreeSet::from([node]),
+            open: None,
+            views: Vec::new(),
         }
-    };
-    for line in console.lines() {
-        if line.contains("Linux version ") {
-            close(&mut open, &members, boot, &mut all);
-            boot += 1;
-            members = BTreeSet::from([node]);
-        } else if let Some((_, said)) = line.split_once("ssi_clms: view ") {
-            close(&mut open, &members, boot, &mut all);
-            let id = said.split(':').next().and_then(|id| id.parse().ok());
-            open = id.zip(
-                said.split_once(": ")
-                    .and_then(|(_, n)| number(n))
-                    .map(|n: u32| n as usize),
+    }
+
+    /// The lines of a view are over. Those of the last one before the node died may be missing: `is_cut_off`.
+    ///
+    /// # Errors
+    /// It has others as members than it says.
+    fn close(&mut self, is_cut_off: bool) -> Result<()> {
+        let Some(Open { id, n, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        let (node, members) = (self.node, self.members.clone());
+        if members.len() == n {
+            let boot = self.boot;
+            self.views.push(View { id, members, boot });
+        } else {
+            ensure!(
+                is_cut_off,
+                "node {node}: view {id} of {n} members, but those are {members:?}"
             );
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, line: &str) -> Result<()> {
+        let number = |text: &str| text.split_whitespace().next()?.parse().ok();
+        if line.contains("Linux version ") {
+            self.close(true)?;
+            self.boot += 1;
+            self.members = BTreeSet::from([self.node]);
+        } else if let Some((_, said)) = line.split_once("ssi_clms: view ") {
+            // A node carries out one view after the other: all of the one before has been said.
+            self.close(false)?;
+            self.open = said.split_once(": ").and_then(|(id, n)| {
+                Some(Open {
+                    id: id.parse().ok()?,
+                    n: number(n)? as usize,
+                    came: BTreeSet::new(),
+                })
+            });
         } else if let Some((_, said)) = line.split_once("ssi_clms: node ")
             && let Some(other) = number(said)
         {
             if said.ends_with(" is up") {
-                members.insert(other);
+                let is_known = !self.members.insert(other);
+                if let Some(open) = &mut self.open {
+                    open.came.insert(other);
+                    if is_known {
+                        // This node has left and joins again: it finds all who are there.
+                        self.members = BTreeSet::from([self.node]);
+                        self.members.extend(&open.came);
+                    }
+                }
             } else if said.ends_with(" is down") {
-                members.remove(&other);
+                self.members.remove(&other);
             }
         }
+        Ok(())
     }
-    close(&mut open, &members, boot, &mut all);
-    all
+}
+
+/// The views of one node. `is_cut_off`: nothing is to come after the end of the text, and something may be missing there.
+///
+/// # Errors
+/// One has others as members than it says.
+fn views(node: u32, console: &str, is_cut_off: bool) -> Result<Vec<View>> {
+    let mut reader = Reader::new(node);
+    for line in console.lines() {
+        reader.read(line)?;
+    }
+    reader.close(is_cut_off)?;
+    Ok(reader.views)
+}
+
+/// The console of each node. What one that is up says of its last view is waited for.
+///
+/// # Errors
+/// It has others as members than it says.
+fn consoles(c: &Context) -> Result<Consoles> {
+    let whole = |node| {
+        let text = c.console(node);
+        let is_dead = c.client.node(node)?.phase != Phase::Up;
+        views(node, &text, is_dead).map(|_| text)
+    };
+    let of = |node| {
+        // A node is UP a moment before its console says so.
+        let found = c.until("the last view", 2, || Ok(whole(node).ok()));
+        found.or_else(|_| whole(node)).map(|text| (node, text))
+    };
+    c.all().into_iter().map(of).collect()
 }
 
 /// Holds the views of all nodes since the instance came up against each other: one number, one set of members; each a
@@ -86,8 +171,7 @@ fn views(node: u32, console: &str) -> Vec<View> {
 /// # Errors
 /// They are not.
 pub(crate) fn are_one_history(c: &Context) -> Result<usize> {
-    let consoles: Vec<(u32, String)> = c.all().into_iter().map(|n| (n, c.console(n))).collect();
-    judge(c.nodes, &consoles)
+    some(judge(c.nodes, &consoles(c)?)?)
 }
 
 /// The same for a cluster of which every node has died since: its numbers begin anew.
@@ -95,15 +179,46 @@ pub(crate) fn are_one_history(c: &Context) -> Result<usize> {
 /// # Errors
 /// They are not.
 pub(crate) fn are_one_history_since(c: &Context, since: &Mark) -> Result<usize> {
-    let consoles: Vec<(u32, String)> = c.all().into_iter().map(|n| (n, since.text(c, n))).collect();
-    judge(c.nodes, &consoles)
+    let (_, after) = at_death(c, since)?;
+    some(judge(c.nodes, &after)?)
 }
 
+/// The same of the lives in which the nodes of such a cluster died.
+///
+/// # Errors
+/// They are not.
+pub(crate) fn were_one_history(c: &Context, since: &Mark) -> Result<usize> {
+    let (before, _) = at_death(c, since)?;
+    some(judge(c.nodes, &before)?)
+}
+
+type Consoles = Vec<(u32, String)>;
+
+/// What the consoles told before each node's first death after that, and what since.
+fn at_death(c: &Context, since: &Mark) -> Result<(Consoles, Consoles)> {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (node, text) in consoles(c)? {
+        let known = since.before(c, node).len();
+        let boot = text.get(known..).and_then(|late| late.find("Linux version "));
+        let boot = boot.with_context(|| format!("node {node} has not died"))?;
+        let (old, new) = text.split_at(known + boot);
+        before.push((node, old.to_owned()));
+        after.push((node, new.to_owned()));
+    }
+    Ok((before, after))
+}
+
+fn some(views: usize) -> Result<usize> {
+    ensure!(views > 0, "no console tells of a view");
+    Ok(views)
+}
+
+/// How many views there are. Ends of texts may be cut off: [`consoles`] has seen to those that are not.
 fn judge(nodes: u32, consoles: &[(u32, String)]) -> Result<usize> {
     let mut known: BTreeMap<u64, (u32, BTreeSet<u32>)> = BTreeMap::new();
     for (node, text) in consoles {
         let mut last: Option<View> = None;
-        for v in views(*node, text) {
+        for v in views(*node, text, true)? {
             ensure!(
                 v.members.len() > nodes as usize / 2,
                 "node {node}: {v:?} is no majority of {nodes}"
@@ -121,7 +236,6 @@ fn judge(nodes: u32, consoles: &[(u32, String)]) -> Result<usize> {
             last = Some(v);
         }
     }
-    ensure!(!known.is_empty(), "no console tells of a view");
     Ok(known.len())
 }
 
@@ -154,14 +268,29 @@ mod tests {
     }
 
     #[test]
-    fn views_are_read_off_a_console() {
-        let all = views(1, ONE);
+    fn views_are_read_off_a_console() -> Result<()> {
+        let all = views(1, ONE, false)?;
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].id, all[0].members.len(), all[0].boot), (1, 3, 1));
         assert_eq!((all[1].id, all[1].members.clone()), (2, BTreeSet::from([1, 2])));
         // Cut off in the middle, it is none.
         let half: String = ONE.lines().take(3).map(|l| format!("{l}\n")).collect();
-        assert_eq!(views(1, &half), []);
+        assert_eq!(views(1, &half, true)?, []);
+        assert!(views(1, &half, false).is_err());
+        let dies = format!("{half}Linux version 7.3.4\n");
+        assert_eq!(views(1, &dies, false)?, []);
+        // It goes on, in another set than it says.
+        let wrong = format!("{half}ssi_clms: view 2: 3 members, master 1\nssi_clms: node 3 is up\n");
+        assert!(views(1, &wrong, true).is_err_and(|e| e.to_string().contains("view 1 of 3 members")));
+        Ok(())
+    }
+
+    #[test]
+    fn who_joins_again_in_one_boot_finds_all() -> Result<()> {
+        let again = "ssi_clms: view 5: 2 members, master 1\nssi_clms: node 2 is up\n";
+        let all = views(1, &format!("{ONE}{again}"), false)?;
+        assert_eq!(all[2].members, BTreeSet::from([1, 2]));
+        Ok(())
     }
 
     #[test]
@@ -175,6 +304,11 @@ mod tests {
             ),
             ("Linux version\nssi_clms: view 3: 1 members, master 2\n", "majority"),
             (
+                "Linux version\nssi_clms: view 2: 3 members, master 1\nssi_clms: node 1 is up\n\
+                 ssi_clms: view 3: 3 members, master 1\nssi_clms: node 3 is up\n",
+                "view 2 of 3",
+            ),
+            (
                 "Linux version\nssi_clms: view 2: 2 members, master 1\nssi_clms: node 1 is up\n\
                  ssi_clms: view 1: 3 members, master 1\nssi_clms: node 3 is up\n",
                 "after",
@@ -183,6 +317,6 @@ mod tests {
             let e = judge(3, &consoles(bad)).map_or_else(|e| e.to_string(), |n| format!("{n} views"));
             assert!(e.contains(word), "{e}");
         }
-        assert!(judge(3, &[]).is_err());
+        assert!(judge(3, &[]).and_then(some).is_err());
     }
 }

@@ -4,13 +4,16 @@
  *
  * Reads key=value lines from its standard input: action=off|on|reboot|status|monitor|metadata, plug=NODE, nodename= and,
  * for tests, knobs=DIR: while DIR/fence_hold exists it waits, while DIR/fence_fail exists it fails, and DIR/fence_log tells
- * of each run, a line "NODE ACTION PLUG begins|done|failed". It asks the rig over a virtio-serial port. Exit status 0: done;
- * 1: failed; 2: status of a node that is off.
+ * of each run, a line "NODE ACTION PLUG begins|done|failed". It asks the rig over a virtio-serial port. As soon as that has
+ * answered that a node is off, before the agent says so, the kernel's log has a line "fence_rig: node PLUG was off", and
+ * DIR/fence_written one "NODE PLUG SIZE" with the size of DIR/written, if that is there. Exit status 0: done; 1: failed; 2:
+ * status of a node that is off.
  */
 #include "test.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define PORT "org.openssi.fence"
@@ -46,22 +49,45 @@ static int knob(const char *name)
 }
 
 /* One write per line: several nodes append to one file. */
+static void append(const char *path, const char *line)
+{
+	ssize_t n = strlen(line);
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+
+	if (fd < 0)
+		return;
+	if (write(fd, line, n) != n)
+		perror(path);
+	close(fd);
+}
+
 static void note(const char *what)
 {
 	char path[PATH_MAX], host[64] = "?", line[256];
-	int fd, n;
 
 	if (!*knobs)
 		return;
 	gethostname(host, sizeof(host) - 1);
 	snprintf(path, sizeof(path), "%s/fence_log", knobs);
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0666);
-	if (fd < 0)
-		return;
-	n = snprintf(line, sizeof(line), "%s %s %s %s\n", host, action, plug, what);
-	if (write(fd, line, n) != n)
-		perror(path);
-	close(fd);
+	snprintf(line, sizeof(line), "%s %s %s %s\n", host, action, plug, what);
+	append(path, line);
+}
+
+/* What the node had written when it was off. */
+static void note_off(void)
+{
+	char path[PATH_MAX], host[64] = "?", line[256];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/written", knobs);
+	if (*knobs && !stat(path, &st)) {
+		gethostname(host, sizeof(host) - 1);
+		snprintf(path, sizeof(path), "%s/fence_written", knobs);
+		snprintf(line, sizeof(line), "%s %s %lld\n", host, plug, (long long)st.st_size);
+		append(path, line);
+	}
+	snprintf(line, sizeof(line), "fence_rig: node %s was off\n", plug);
+	append("/dev/kmsg", line);
 }
 
 /* Only one process has the port at a time. */
@@ -182,6 +208,8 @@ int main(void)
 		fprintf(stderr, "%s\n", line);
 		return 1;
 	}
+	if (!strcmp(action, "off") || !strcmp(action, "reboot"))
+		note_off();
 	note("done");
 	return 0;
 }

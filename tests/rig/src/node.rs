@@ -181,7 +181,6 @@ impl Node {
             let qmp = qmp.clone();
             tokio::task::spawn_local(async move { qmp.serve().await })
         };
-        let console = tokio::task::spawn_local(drain(async_stream(vm.console)?));
         let agent = {
             let (node, stream) = (self.clone(), async_stream(vm.agent)?);
             tokio::task::spawn_local(async move { node.serve_agent(stream).await })
@@ -202,7 +201,6 @@ impl Node {
         // What the guest said last is still in the sockets.
         finish(monitor).await;
         finish(agent).await;
-        finish(console).await;
         finish(fence).await;
 
         let why = qmp.shutdown.take().unwrap_or_else(|| "killed".into());
@@ -432,12 +430,6 @@ fn fence_toml(nodes: u32) -> String {
 fn async_stream(stream: StdStream) -> Result<UnixStream> {
     stream.set_nonblocking(true)?;
     Ok(UnixStream::from_std(stream)?)
-}
-
-/// QEMU writes the console's log itself; its socket is only kept from filling up.
-async fn drain(mut stream: UnixStream) {
-    let mut buf = vec![0; 4096];
-    while stream.read(&mut buf).await.is_ok_and(|n| n > 0) {}
 }
 
 /// Lets a task end by itself, now that its peer is dead.
