@@ -347,6 +347,8 @@ impl Membership {
         let (input, now) = (f(&mut heart)?, now_ms());
         let effect = heart.core.take(input, now);
         recorder::note(input, now, effect, &heart.core);
+        // Before anybody carries it out: who is told of it finds it shown.
+        self.shown.lock().update(&heart.core, now);
         // Queued before anybody else takes a step: changes are carried out in the order in which they came about.
         let queued = self.follow_table(&mut heart).and_then(|()| match effect {
             Effect::Install { view, .. } => self.queue_view(view, &heart.core),
@@ -359,7 +361,6 @@ impl Membership {
         if queued.is_err() {
             stop_machine("no memory for a change of the view");
         }
-        self.shown.lock().update(&heart.core, now);
         self.note_wish(heart.core.phase());
         self.lease.set(heart.core.lease_end(now_ms()));
         // What is new is said at once: a change takes round trips, not beats.

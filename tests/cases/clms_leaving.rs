@@ -42,7 +42,13 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
+/// How many hold the module, other modules among them.
+fn holders(c: &Context) -> Result<u32> {
+    Ok(c.sh(1, "cat /sys/module/ssi_clms/refcnt")?.trim().parse()?)
+}
+
 fn waits_alone(c: &Context) -> Result<()> {
+    let before = holders(c)?;
     c.background(1, &["cluster", "join"])?;
     let is_joining = || {
         let its = cluster::status(c, 1)?.nodes.into_iter().find(|n| n.id == 1);
@@ -54,13 +60,10 @@ fn waits_alone(c: &Context) -> Result<()> {
         c.sh(1, "insmod /usr/lib/ssi-tests/tipc.ko && rmmod tipc")?;
     }
     ensure!(is_joining()?.is_some(), "node 1 does not wait any more");
-    let out = c.exec(1, &["rmmod", "ssi_clms"])?;
-    ensure!(
-        out.code != 0 && out.error_text().contains("Resource temporarily unavailable"),
-        "{out:?}"
-    );
+    same("holders of the module", holders(c)?, before + 1)?;
     c.sh(1, "killall cluster")?;
     c.until("the join has ended", 10, || Ok(cluster::status(c, 1)?.nodes.is_empty().then_some(())))?;
+    c.until("it holds the module no more", 10, || Ok((holders(c)? == before).then_some(())))?;
     for node in 1..=3 {
         c.background(node, &["cluster", "join"])?;
     }

@@ -18,7 +18,8 @@ use crate::runner::Case;
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "clms_leaves_nothing",
-    promise: "leaves, joins, deaths, calls, records and listeners leave no objects, sockets or threads with the nodes that stay",
+    promise: "in twelve rounds of leaves, joins, calls, records and listeners, two of which are deaths, no cache of objects, nor sockets or threads, \
+              grow by one in two rounds with the nodes that stay",
     faults: "node 3 leaves and joins, and dies",
     append: "slab_nomerge",
     fresh: true,
