@@ -51,6 +51,7 @@ pub(crate) const CASES: &[Case] = &[
         promise: "a node with another key does not become a member; the refusals are counted and logged",
         faults: "node 3 has another key",
         join: false,
+        fresh: true,
         seconds: 90,
         run: wrong_key,
         ..Case::DEFAULT

@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
                   takes a member's number, is refused, counted and logged with its sender; members do not notice",
         root: Root::Debian,
         join: false,
+        fresh: true,
         debug: true,
         seconds: 180,
         run: strangers,
