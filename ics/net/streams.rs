@@ -38,18 +38,23 @@ pub(super) struct Accepted {
     pub(super) link: kernel::sync::SetOnce<Arc<Link>>,
 }
 
+/// The thread that sends what waits for a stream. `None`: there is none, and the stream is torn.
+fn sender(peer: &Arc<Peer>, link: &Arc<Link>) -> Option<KThread> {
+    let (its_peer, its_link) = (peer.clone(), link.clone());
+    let sender = KThread::run(c"ics_send", move || {
+        its_link.send_waiting();
+        its_peer.tear(&its_link);
+    });
+    if sender.is_err() {
+        link.tear();
+    }
+    sender.ok()
+}
+
 impl Net {
     /// Serves a stream that has passed admission until it is torn. In the scope of a [`WithoutIo`].
     fn serve(&self, peer: &Arc<Peer>, link: &Arc<Link>) {
-        let sender = {
-            let (peer, link) = (peer.clone(), link.clone());
-            KThread::run(c"ics_send", move || {
-                link.send_waiting();
-                peer.tear(&link);
-            })
-        };
-        let Ok(sender) = sender else {
-            link.tear();
+        let Some(sender) = sender(peer, link) else {
             return;
         };
         if let Err(e) = self.attach(peer, link) {
@@ -127,15 +132,7 @@ impl Net {
     /// Serves a stream beside the main one until it is torn.
     fn serve_beside(&self, peer: &Arc<Peer>, main: &Arc<Link>, link: &Arc<Link>) {
         let memory = WithoutIo::begin();
-        let sender = {
-            let (peer, link) = (peer.clone(), link.clone());
-            KThread::run(c"ics_send", move || {
-                link.send_waiting();
-                peer.tear(&link);
-            })
-        };
-        let Ok(sender) = sender else {
-            link.tear();
+        let Some(sender) = sender(peer, link) else {
             return;
         };
         if peer.attach_beside(main, link).is_ok() {
