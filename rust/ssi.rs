@@ -28,6 +28,7 @@ pub mod net;
 pub mod pages;
 pub mod pproc;
 pub mod refusal;
+pub mod reserve;
 pub mod task;
 pub mod text;
 pub mod trace;

@@ -12,6 +12,7 @@
 #include <linux/ssi_process.h>
 #include <uapi/linux/ssi_clms.h>
 
+struct mempool;
 struct socket;
 struct task_struct;
 struct tracepoint;
@@ -99,6 +100,10 @@ void ssi_kthread_allow_io(unsigned int flags);
 void ssi_kthread_allow_interrupt(void);
 void ssi_kthread_interrupt(struct task_struct *t);
 void ssi_kthread_interrupted_done(void);
+
+/* reserve.c */
+struct mempool *ssi_reserve_create(int n, size_t size);
+void *ssi_reserve_alloc(struct mempool *pool, gfp_t gfp);
 
 /* wait.c */
 void ssi_wait_in_front(struct wait_queue_head *head, struct wait_queue_entry *entry, u32 state);
