@@ -29,6 +29,7 @@ pub mod pages;
 pub mod pproc;
 pub mod refusal;
 pub mod reserve;
+pub mod table;
 pub mod task;
 pub mod text;
 pub mod trace;
