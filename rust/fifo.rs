@@ -2,15 +2,17 @@
 
 //! A queue whose nodes are allocated apart from it, so that what goes in under a spinlock needs no memory there.
 //!
-//! Not for searching: see `kernel::rbtree`.
+//! Not for searching: see [`crate::table`] and `kernel::rbtree`.
 
+use crate::reserve::Owned;
+use crate::reserve::Slot;
 use kernel::prelude::*;
 
 /// One element and its memory.
 pub struct Node<T> {
     /// The element.
     pub value: T,
-    next: Option<KBox<Node<T>>>,
+    next: Option<Owned<Node<T>>>,
 }
 
 impl<T> Node<T> {
@@ -18,21 +20,26 @@ impl<T> Node<T> {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(value: T) -> Result<KBox<Self>> {
-        Ok(KBox::new(Self { value, next: None }, GFP_KERNEL)?)
+    pub fn new(value: T) -> Result<Owned<Self>> {
+        Ok(Self::fill(Slot::new(GFP_KERNEL)?, value))
+    }
+
+    /// Makes a node of memory that is there already. Any context.
+    pub fn fill(slot: Slot<Self>, value: T) -> Owned<Self> {
+        slot.fill(Self { value, next: None })
     }
 }
 
 /// A chain of nodes.
-struct Stack<T>(Option<KBox<Node<T>>>);
+struct Stack<T>(Option<Owned<Node<T>>>);
 
 impl<T> Stack<T> {
-    fn push(&mut self, mut node: KBox<Node<T>>) {
+    fn push(&mut self, mut node: Owned<Node<T>>) {
         node.next = self.0.take();
         self.0 = Some(node);
     }
 
-    fn pop(&mut self) -> Option<KBox<Node<T>>> {
+    fn pop(&mut self) -> Option<Owned<Node<T>>> {
         let mut node = self.0.take()?;
         self.0 = node.next.take();
         Some(node)
@@ -75,13 +82,13 @@ impl<T> Fifo<T> {
     }
 
     /// Adds at the end.
-    pub fn push_back(&mut self, node: KBox<Node<T>>) {
+    pub fn push_back(&mut self, node: Owned<Node<T>>) {
         self.into.push(node);
         self.len += 1;
     }
 
     /// Adds at the front.
-    pub fn push_front(&mut self, node: KBox<Node<T>>) {
+    pub fn push_front(&mut self, node: Owned<Node<T>>) {
         self.out.push(node);
         self.len += 1;
     }
@@ -95,7 +102,7 @@ impl<T> Fifo<T> {
     }
 
     /// Takes the first.
-    pub fn pop_front(&mut self) -> Option<KBox<Node<T>>> {
+    pub fn pop_front(&mut self) -> Option<Owned<Node<T>>> {
         self.turn();
         let node = self.out.pop()?;
         self.len -= 1;

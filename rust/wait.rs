@@ -3,10 +3,10 @@
 //! Waiting for conditions, and queues between threads.
 
 use crate::bindings;
-use kernel::alloc::Flags;
+use crate::fifo::Fifo;
+use crate::fifo::Node;
+use crate::reserve::Slot;
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
-use kernel::rbtree::RBTreeNodeReservation;
 use kernel::str::CStr;
 use kernel::sync::Arc;
 use kernel::sync::LockClassKey;
@@ -162,34 +162,13 @@ pub struct Queue<T: Send + Unpin> {
 }
 
 struct Inner<T> {
-    items: RBTree<u64, T>,
-    next: u64,
-    len: usize,
+    items: Fifo<T>,
     /// Those who found no item and have none yet.
     waiters: usize,
 }
 
 /// Memory for an item.
-pub struct Place<T>(RBTreeNodeReservation<u64, T>);
-
-impl<T> Place<T> {
-    /// Allocates it.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn new(flags: Flags) -> Result<Self> {
-        Ok(Self(RBTreeNodeReservation::new(flags)?))
-    }
-}
-
-impl<T> Inner<T> {
-    fn insert(&mut self, place: Place<T>, item: T) {
-        let key = self.next;
-        self.next += 1;
-        self.len += 1;
-        let _none = self.items.insert(place.0.into_node(key, item));
-    }
-}
+pub type Place<T> = Slot<Node<T>>;
 
 impl<T: Send + Unpin> Queue<T> {
     /// Makes an empty one.
@@ -198,9 +177,7 @@ impl<T: Send + Unpin> Queue<T> {
     /// `ENOMEM`.
     pub fn new() -> Result<Arc<Self>> {
         let inner = Inner {
-            items: RBTree::new(),
-            next: 0,
-            len: 0,
+            items: Fifo::new(),
             waiters: 0,
         };
         let (name, class) = queue_class();
@@ -218,11 +195,11 @@ impl<T: Send + Unpin> Queue<T> {
     /// # Errors
     /// `ENOMEM`.
     pub fn push(&self, item: T) -> Result<bool> {
-        let place = Place::new(GFP_KERNEL)?;
+        let node = Node::new(item)?;
         let served = {
             let mut inner = self.inner.lock();
-            inner.insert(place, item);
-            inner.waiters >= inner.len
+            inner.items.push_back(node);
+            inner.waiters >= inner.items.len()
         };
         self.changed.notify_one();
         Ok(served)
@@ -240,10 +217,10 @@ impl<T: Send + Unpin> Queue<T> {
     ) -> core::result::Result<(), T> {
         {
             let mut inner = self.inner.lock();
-            if only_if_served && inner.waiters <= inner.len {
+            if only_if_served && inner.waiters <= inner.items.len() {
                 return Err(item);
             }
-            inner.insert(place, item);
+            inner.items.push_back(Node::fill(place, item));
         }
         self.changed.notify_one();
         Ok(())
@@ -254,22 +231,20 @@ impl<T: Send + Unpin> Queue<T> {
     fn take(&self, is_waiter: &mut bool) -> Option<T> {
         let node = {
             let mut inner = self.inner.lock();
-            let first = inner.items.keys().next().copied();
-            match first {
-                Some(key) => {
-                    inner.len -= 1;
+            let first = inner.items.pop_front();
+            match &first {
+                Some(_) => {
                     inner.waiters -= usize::from(*is_waiter);
                     *is_waiter = false;
-                    inner.items.remove_node(&key)
                 }
                 None => {
                     inner.waiters += usize::from(!*is_waiter);
                     *is_waiter = true;
-                    None
                 }
             }
+            first
         };
-        node.map(|n| n.to_key_value().1)
+        node.map(|n| n.into_inner().value)
     }
 
     /// Sleeps until there is an item, and takes it.
@@ -322,7 +297,7 @@ impl<T: Send + Unpin> Queue<T> {
     fn leave(&self, keep: usize, is_waiter: &mut bool) -> bool {
         let mut inner = self.inner.lock();
         let is_kept = inner.waiters <= keep;
-        if !is_kept && inner.len == 0 {
+        if !is_kept && inner.items.is_empty() {
             inner.waiters -= 1;
             *is_waiter = false;
         }
@@ -331,7 +306,7 @@ impl<T: Send + Unpin> Queue<T> {
 
     /// After being in line: who was told of an item when it had one already tells the next.
     fn pass_on(&self) {
-        if self.inner.lock().len > 0 {
+        if !self.inner.lock().items.is_empty() {
             self.changed.notify_one();
         }
     }
@@ -384,7 +359,7 @@ mod tests {
             let was_waiter = *is_waiter;
             if let Some((one, two)) = places.take_if(|_| was_waiter) {
                 // Nobody is told of the first: as if that had come, and gone on to wait, when this thread takes it.
-                queue.inner.lock().insert(one, 1);
+                queue.inner.lock().items.push_back(Node::fill(one, 1));
                 let item = queue.take(is_waiter);
                 let _added = queue.push_at_once(two, 2, true);
                 return item;
@@ -433,7 +408,7 @@ mod tests {
         assert!(queue.push(1)?);
         let is_taken = || {
             let inner = queue.inner.lock();
-            (inner.len, inner.waiters) == (0, KEPT)
+            (inner.items.len(), inner.waiters) == (0, KEPT)
         };
         assert!(until(is_taken));
         for (n, is_served) in [(0, true), (0, true), (2, false)] {
