@@ -376,6 +376,7 @@ impl<T> Drop for Shared<T> {
 mod tests {
     use super::*;
     use crate::kthread::KThread;
+    use crate::machine;
     use kernel::sync::atomic::Atomic;
     use kernel::sync::atomic::Relaxed;
     use kernel::sync::SpinLockIrq;
@@ -505,6 +506,10 @@ mod tests {
                 }
             })?;
             threads.push(thread, GFP_KERNEL)?;
+        }
+        // A thread that is joined before its first turn does not run at all.
+        while *one.inner.lock() < 4000 {
+            machine::sleep_ms(1);
         }
         drop(threads);
         assert_eq!((*one.inner.lock(), n.load(Relaxed)), (4000, 1));
