@@ -3,18 +3,15 @@
 //! A map from numbers whose entries are allocated apart from it, so that what goes in under a spinlock needs no memory there, and
 //! what comes out is freed elsewhere.
 //!
-//! Not for keys that others choose: those that end alike are searched one by one. Not for order: see `kernel::rbtree`.
+//! Not for order: see `kernel::rbtree`.
 
+use crate::crypto;
 use crate::reserve::Owned;
 use crate::reserve::Slot;
 use kernel::prelude::*;
 
-/// Keys are spread by their low bits.
+/// Keys are spread by their product with a secret: others, who may choose them, do not know which are found one by one.
 const N_BUCKETS: usize = 256;
-
-fn bucket(key: u64) -> usize {
-    (key % N_BUCKETS as u64) as usize // CAST: below `N_BUCKETS`.
-}
 
 /// A value, its key, and its memory.
 pub struct Entry<V> {
@@ -55,6 +52,8 @@ fn chain<V>(link: &Link<V>) -> impl Iterator<Item = &Entry<V>> {
 pub struct Table<V> {
     /// Each in the order of its keys.
     buckets: KBox<[Link<V>; N_BUCKETS]>,
+    /// Odd, so that no two keys are alike.
+    secret: u64,
     len: usize,
 }
 
@@ -64,10 +63,20 @@ impl<V> Table<V> {
     /// # Errors
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
+        Self::with(u64::from_le_bytes(crypto::random()) | 1)
+    }
+
+    fn with(secret: u64) -> Result<Self> {
         Ok(Self {
             buckets: KBox::init(pin_init::init_array_from_fn(|_| None), GFP_KERNEL)?,
+            secret,
             len: 0,
         })
+    }
+
+    fn bucket(&self, key: u64) -> usize {
+        // CAST: the upper bits, below `N_BUCKETS`.
+        (key.wrapping_mul(self.secret) >> (u64::BITS - N_BUCKETS.ilog2())) as usize
     }
 
     /// Number of entries.
@@ -82,8 +91,9 @@ impl<V> Table<V> {
 
     /// Where the entry with that key is, or would be.
     fn link(&mut self, key: u64) -> &mut Link<V> {
+        let bucket = self.bucket(key);
         // PANIC: It is below `N_BUCKETS`.
-        let mut link = &mut self.buckets[bucket(key)];
+        let mut link = &mut self.buckets[bucket];
         while link.as_ref().is_some_and(|e| e.key < key) {
             match link {
                 Some(entry) => link = &mut entry.next,
@@ -120,7 +130,7 @@ impl<V> Table<V> {
     /// The value under that key.
     pub fn get(&self, key: u64) -> Option<&V> {
         // PANIC: It is below `N_BUCKETS`.
-        chain(&self.buckets[bucket(key)])
+        chain(&self.buckets[self.bucket(key)])
             .find(|e| e.key >= key)
             .filter(|e| e.key == key)
             .map(|e| &e.value)
@@ -152,10 +162,10 @@ impl<V> Table<V> {
     pub fn iter_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &V)> {
         self.buckets
             .iter()
-            .skip(after.map_or(0, bucket))
+            .skip(after.map_or(0, |key| self.bucket(key)))
             .flat_map(chain)
             .skip_while(move |e| {
-                after.is_some_and(|key| bucket(e.key) == bucket(key) && e.key <= key)
+                after.is_some_and(|key| self.bucket(e.key) == self.bucket(key) && e.key <= key)
             })
             .map(|e| (e.key, &e.value))
     }
@@ -190,6 +200,12 @@ impl<V> Entries<V> {
     }
 }
 
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
 impl<V> Iterator for Entries<V> {
     type Item = Owned<Entry<V>>;
 
@@ -214,6 +230,9 @@ mod tests {
 
     const N: u64 = N_BUCKETS as u64;
 
+    /// By this one, keys are spread by their low bits.
+    const SECRET: u64 = 1 << (u64::BITS - N_BUCKETS.ilog2());
+
     /// Those of one bucket, those of others, and the bounds.
     const KEYS: [u64; 9] = [
         7 + 2 * N,
@@ -228,7 +247,7 @@ mod tests {
     ];
 
     fn filled() -> Result<Table<u64>> {
-        let mut table = Table::new()?;
+        let mut table = Table::with(SECRET)?;
         for key in KEYS {
             let replaced = table.insert(Place::new(GFP_KERNEL)?, key, !key);
             assert!(replaced.is_none());
@@ -322,7 +341,7 @@ mod tests {
         // A chain of so many would be too deep.
         const MANY: u32 = 20_000;
         let n = Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?;
-        let mut table = Table::new()?;
+        let mut table = Table::with(SECRET)?;
         for round in 0..2 {
             for i in 0..MANY {
                 // One bucket has a fourth of them. The last goes in first: it is found at the front.
