@@ -438,8 +438,9 @@ impl Membership {
 
 /// Asks another member, and does not wait for it without end: it may be waiting itself.
 fn ask<O: ics::Op>(to: NodeId, req: &O::Req) -> core::result::Result<O::Rep, ics::CallError> {
-    let asked = ics::Request::<O>::new(req, 0)?.send(to)?;
-    asked.wait_for(ANSWER_MS).map(|(rep, _)| rep)
+    ics::ask::<O>(to, req, &[])?
+        .wait_for(ANSWER_MS)
+        .map(|(rep, _)| rep)
 }
 
 /// Answers the other members.

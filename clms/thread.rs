@@ -138,7 +138,8 @@ pub(crate) struct Membership {
 
 /// What takes steps, and the heartbeats in which it says so.
 pub(crate) struct Heart {
-    pub(crate) core: Core,
+    /// In memory of its own: several of it are more than a stack has.
+    pub(crate) core: KBox<Core>,
     /// This life has given way to a later one, and takes no step any more.
     has_given_way: bool,
     /// The table that it goes by, and the one that is staged.
@@ -612,24 +613,45 @@ fn start(threads: &mut KVec<KThread>, name: &CStr, f: impl FnOnce() + Send + 'st
     Ok(())
 }
 
-/// Joins. Sleeps until this node is a member, or a signal comes.
+/// The decisions of a node that begins to join.
 ///
-/// # Errors
-/// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; `ESTALE` others know a later life of this node, and the
-/// next join is a later one than that; those of the transport and of observers.
-pub(crate) fn join(args: JoinArgs) -> Result {
-    let mut running = RUNNING.lock();
-    if running.is_some() {
-        return Err(EALREADY);
+/// Never inlined, as [`membership`]: what is large is on the stack while it is made, and not under all that joining calls.
+#[inline(never)]
+fn core_of(
+    args: &JoinArgs,
+    place: usize,
+    incarnation: Incarnation,
+    now: u64,
+) -> Result<KBox<Core>> {
+    let mut known = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+    let mut rows = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+    for p in 0..MAX_NODES {
+        let row = args.table.row(p).map(Row::for_state);
+        rows.push(row, GFP_KERNEL)?;
+        let k = row.map_or_else(state::Known::default, state::Known::new);
+        known.push(k, GFP_KERNEL)?;
     }
-    let place = args.table.place(args.this).ok_or(EINVAL)?;
-    let mut nodes = KVec::new();
-    for (_, r) in args.table.rows() {
-        nodes.push(r.for_links()?, GFP_KERNEL)?;
-    }
-    let incarnation = new_incarnation();
-    let detect_ms = args.common.detect_ms;
-    let times = Times::new(u64::from(detect_ms), FORM_MS);
+    let change = args.next.as_ref().map(|(c, _)| *c);
+    let times = Times::new(u64::from(args.common.detect_ms), FORM_MS);
+    let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
+    let begin = recorder::Begin {
+        place,
+        incarnation: incarnation.0,
+        times,
+        now,
+        quiet_until,
+        table: args.table.digest,
+        next: change,
+    };
+    recorder::joins(begin, rows.iter().copied());
+    let digest = args.table.digest;
+    let core = Core::new(place, known, digest, incarnation.0, times, now, quiet_until);
+    Ok(KBox::new(core.with_next(change), GFP_KERNEL)?)
+}
+
+/// This node as one that begins to join.
+#[inline(never)]
+fn membership(args: &JoinArgs, place: usize, incarnation: Incarnation) -> Result<Arc<Membership>> {
     let mut states = KVec::new();
     let mut incarnations = KVec::new();
     let mut not_understood = KVec::new();
@@ -656,36 +678,14 @@ pub(crate) fn join(args: JoinArgs) -> Result {
     };
     let mut name = KVec::new();
     name.extend_from_slice(&args.name, GFP_KERNEL)?;
-    let mut known = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
-    let mut rows = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
-    for p in 0..MAX_NODES {
-        let row = args.table.row(p).map(Row::for_state);
-        rows.push(row, GFP_KERNEL)?;
-        let k = row.map_or_else(state::Known::default, state::Known::new);
-        known.push(k, GFP_KERNEL)?;
-    }
-    let (change, staged) = args.next.map_or((None, None), |(c, t)| (Some(c), Some(t)));
-    let quiet_until = QUIET_UNTIL_MS.load(Relaxed);
     let now = now_ms();
-    let begin = recorder::Begin {
-        place,
-        incarnation: incarnation.0,
-        times,
-        now,
-        quiet_until,
-        table: args.table.digest,
-        next: change,
-    };
-    recorder::joins(begin, rows.iter().copied());
-    let digest = args.table.digest;
-    let core = Core::new(place, known, digest, incarnation.0, times, now, quiet_until);
-    let core = core.with_next(change);
+    let core = core_of(args, place, incarnation, now)?;
     let shown = Shown::new(&core, now);
     let heart = Heart {
         core,
         has_given_way: false,
         table: args.table.clone(),
-        staged,
+        staged: args.next.as_ref().map(|(_, t)| t.clone()),
         sent: Sent::new(),
     };
     let fencing = Fencing::new(place, &args.table, &args.fence)?;
@@ -693,14 +693,14 @@ pub(crate) fn join(args: JoinArgs) -> Result {
     for (p, r) in args.table.rows() {
         replica.set_node(p, Some(r.node));
     }
-    let m = Arc::pin_init(
+    Arc::pin_init(
         pin_init!(Membership {
             this: args.this,
             incarnation,
             name,
-            detect_ms,
+            detect_ms: args.common.detect_ms,
             common: args.common,
-            table <- kernel::new_spinlock!(args.table, "clms::table"),
+            table <- kernel::new_spinlock!(args.table.clone(), "clms::table"),
             heart <- kernel::new_mutex!(heart, "clms::heart"),
             shown <- kernel::new_spinlock!(shown, "clms::shown"),
             lease: Lease::new()?,
@@ -711,7 +711,26 @@ pub(crate) fn join(args: JoinArgs) -> Result {
             replica,
         }? Error),
         GFP_KERNEL,
-    )?;
+    )
+}
+
+/// Joins. Sleeps until this node is a member, or a signal comes.
+///
+/// # Errors
+/// `EALREADY` it has joined; `EINVAL` the table; `EINTR` a signal; `ESTALE` others know a later life of this node, and the
+/// next join is a later one than that; those of the transport and of observers.
+pub(crate) fn join(args: JoinArgs) -> Result {
+    let mut running = RUNNING.lock();
+    if running.is_some() {
+        return Err(EALREADY);
+    }
+    let place = args.table.place(args.this).ok_or(EINVAL)?;
+    let mut nodes = KVec::new();
+    for (_, r) in args.table.rows() {
+        nodes.push(r.for_links()?, GFP_KERNEL)?;
+    }
+    let incarnation = new_incarnation();
+    let m = membership(&args, place, incarnation)?;
     history::begin();
     *CURRENT.lock() = Some(m.clone());
     let config = ics::Config {

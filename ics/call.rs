@@ -2,11 +2,12 @@
 
 //! Calling.
 
+use crate::bytes::Bytes;
+use crate::bytes::SHORT;
 use crate::error::CallError;
 use crate::net;
 use crate::net::Net;
 use crate::peer::Asked;
-use crate::service::__private::encode_for;
 use crate::service::Class;
 use crate::service::Op;
 use crate::service::OpId;
@@ -32,14 +33,72 @@ pub fn call<O: Op>(
     req: &O::Req,
     tail: &[u8],
 ) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
-    let mut request = Request::<O>::new(req, tail.len())?;
-    request.extend(tail)?;
-    request.send(to)?.wait()
+    ask::<O>(to, req, tail)?.wait()
+}
+
+/// As [`call`], but does not wait for the reply: several calls to a node may be under way. In which order they are answered is not
+/// known. One that nobody waits for is done all the same.
+///
+/// A short call of class L4 needs no memory but what is kept for it. Sleeps for a credit. A call to this node runs the handler here
+/// and now.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn ask<O: Op>(
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<UnderWay<O>, CallError> {
+    let net = net::current().ok_or(CallError::Down(to))?;
+    ask_from(&net, to, req, tail)
+}
+
+/// As [`ask`], from a node that this kernel may have several of.
+pub(crate) fn ask_from<O: Op>(
+    net: &Net,
+    to: NodeId,
+    req: &O::Req,
+    tail: &[u8],
+) -> core::result::Result<UnderWay<O>, CallError> {
+    let fixed = req.as_bytes();
+    if fixed.len() + tail.len() > SHORT {
+        let mut request = Request::<O>::new(req, tail.len())?;
+        request.extend(tail)?;
+        return request.send_from(net, to);
+    }
+    let body = net.body_for(to, O::CLASS, fixed, tail)?;
+    send::<O>(net, to, body, None)
+}
+
+/// Sends a request whose length is right.
+fn send<O: Op>(
+    net: &Net,
+    to: NodeId,
+    body: Bytes,
+    room: Option<KVVec<u8>>,
+) -> core::result::Result<UnderWay<O>, CallError> {
+    hit(O::ASK).map_err(CallError::Local)?;
+    let op = OpId::of::<O>();
+    let state = if to == net.me.node {
+        let mut here = None;
+        let ticket = || Ticket::here(here.insert(Here::new()).clone());
+        match net.pool.handle(net.myself(), &op, &body, ticket) {
+            Some(answered) => State::Done(answered.map_err(refused)?),
+            None => State::Here(here.ok_or(CallError::Protocol)?),
+        }
+    } else {
+        let peer = net.peer(to).ok_or(CallError::Down(to))?;
+        State::Asked(peer.ask(op, body, room)?)
+    };
+    Ok(UnderWay {
+        state,
+        op: PhantomData,
+    })
 }
 
 /// A call that is being written: its fixed part, and as much of its tail as there is so far.
 pub struct Request<O: Op> {
-    body: KVVec<u8>,
+    body: Bytes,
     room: Option<KVVec<u8>>,
     op: PhantomData<O>,
 }
@@ -54,7 +113,7 @@ impl<O: Op> Request<O> {
             return Err(CallError::Local(EMSGSIZE));
         }
         Ok(Self {
-            body: encode_for(req, len).map_err(CallError::Local)?,
+            body: Bytes::with_room(req.as_bytes(), len).map_err(CallError::Local)?,
             room: None,
             op: PhantomData,
         })
@@ -65,8 +124,7 @@ impl<O: Op> Request<O> {
     /// # Errors
     /// `Local`: `ENOMEM`.
     pub fn extend(&mut self, tail: &[u8]) -> core::result::Result<(), CallError> {
-        let r = self.body.extend_from_slice(tail, GFP_KERNEL);
-        r.map_err(|e| CallError::Local(e.into()))
+        self.body.extend(tail).map_err(CallError::Local)
     }
 
     /// Adds `len` zeros to the tail, to be written over.
@@ -74,10 +132,7 @@ impl<O: Op> Request<O> {
     /// # Errors
     /// `Local`: `ENOMEM`.
     pub fn extend_zeroed(&mut self, len: usize) -> core::result::Result<&mut [u8], CallError> {
-        let at = self.body.len();
-        let r = self.body.resize(at + len, 0, GFP_KERNEL);
-        r.map_err(|e| CallError::Local(e.into()))?;
-        Ok(self.body.get_mut(at..).unwrap_or(&mut []))
+        self.body.extend_zeroed(len).map_err(CallError::Local)
     }
 
     /// Memory for the reply: one of more than 8 KiB from another node is received into it, with its fixed part, if there is room for that,
@@ -88,10 +143,7 @@ impl<O: Op> Request<O> {
         self
     }
 
-    /// Asks, and does not wait for the reply: several calls to a node may be under way. In which order they are answered
-    /// is not known. One that nobody waits for is done all the same.
-    ///
-    /// Sleeps for a credit. A call to this node runs the handler here and now.
+    /// Asks, as [`ask`] does.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -110,23 +162,7 @@ impl<O: Op> Request<O> {
         if self.body.len().saturating_sub(fixed) > crate::MAX_TAIL {
             return Err(CallError::Local(EMSGSIZE));
         }
-        hit(O::ASK).map_err(CallError::Local)?;
-        let state = if to == net.me.node {
-            let mut here = None;
-            let ticket = || Ticket::here(here.insert(Here::new()).clone());
-            let op = OpId::of::<O>();
-            match net.pool.handle(net.myself(), &op, &self.body, ticket) {
-                Some(answered) => State::Done(answered.map_err(refused)?),
-                None => State::Here(here.ok_or(CallError::Protocol)?),
-            }
-        } else {
-            let peer = net.peer(to).ok_or(CallError::Down(to))?;
-            State::Asked(peer.ask(OpId::of::<O>(), self.body, self.room)?)
-        };
-        Ok(UnderWay {
-            state,
-            op: PhantomData,
-        })
+        send(net, to, self.body, self.room)
     }
 }
 
@@ -140,7 +176,7 @@ fn refused(status: Status) -> CallError {
 }
 
 enum State {
-    Done(KVVec<u8>),
+    Done(Bytes),
     Asked(Asked),
     /// This node replies to itself later.
     Here(Arc<Here>),
@@ -150,7 +186,7 @@ enum State {
 fn wait_here<O: Op>(
     here: &Here,
     timeout_ms: Option<Msecs>,
-) -> core::result::Result<KVVec<u8>, CallError> {
+) -> core::result::Result<Bytes, CallError> {
     let mut answered = None;
     let take = || {
         answered = here.take();
@@ -208,16 +244,12 @@ impl<O: Op> UnderWay<O> {
         Self::read(reply)
     }
 
-    fn read(mut reply: KVVec<u8>) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
+    fn read(reply: Bytes) -> core::result::Result<(O::Rep, KVVec<u8>), CallError> {
         hit(O::ANSWERED).map_err(CallError::Local)?;
         let fixed = core::mem::size_of::<O::Rep>();
-        let (rep, rest) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
-        let n = rest.len();
-        if fixed > 0 {
-            reply.copy_within(fixed.., 0);
-            reply.truncate(n);
-        }
-        Ok((rep, reply))
+        let (rep, _) = O::Rep::read_from_prefix(&reply).map_err(|_| CallError::Protocol)?;
+        let tail = reply.into_tail(fixed).map_err(CallError::Local)?;
+        Ok((rep, tail))
     }
 }
 
@@ -231,9 +263,14 @@ impl<O: Op> UnderWay<O> {
 /// See [`CallError`].
 pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Result<(), CallError> {
     let net = net::current().ok_or(CallError::Down(to))?;
-    let mut request = Request::<O>::new(req, tail.len())?;
-    request.extend(tail)?;
-    let body = request.body;
+    let fixed = req.as_bytes();
+    let body = if fixed.len() + tail.len() > SHORT {
+        let mut request = Request::<O>::new(req, tail.len())?;
+        request.extend(tail)?;
+        request.body
+    } else {
+        net.body_for(to, O::CLASS, fixed, tail)?
+    };
     if to == net.me.node {
         let nobody = || Ticket::NOBODY;
         let _dropped = net

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Cancel,
     /// Which calls of its sender are open: the first frame of a main stream.
     Open,
+    /// Nothing but what every head says: what has been dealt with. Much came, and nothing else was to be sent.
+    Seen,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Reply => 2,
             Self::Cancel => 3,
             Self::Open => 4,
+            Self::Seen => 5,
         }
     }
 
@@ -51,6 +54,7 @@ impl Kind {
             2 => Self::Reply,
             3 => Self::Cancel,
             4 => Self::Open,
+            5 => Self::Seen,
             _ => return None,
         })
     }
@@ -295,10 +299,16 @@ mod tests {
 
     #[test]
     fn kinds_round_trip() {
-        for k in [Kind::Request, Kind::Reply, Kind::Cancel, Kind::Open] {
+        for k in [
+            Kind::Request,
+            Kind::Reply,
+            Kind::Cancel,
+            Kind::Open,
+            Kind::Seen,
+        ] {
             assert_eq!(Kind::from_wire(k.to_wire()), Some(k));
         }
         assert_eq!(Kind::from_wire(0), None);
-        assert_eq!(Kind::from_wire(5), None);
+        assert_eq!(Kind::from_wire(6), None);
     }
 }

@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 mod admission;
+mod bytes;
 mod call;
 mod echo;
 mod error;
@@ -36,6 +37,7 @@ mod transport;
 #[cfg(CONFIG_KUNIT = "y")]
 mod two_nodes;
 
+pub use call::ask;
 pub use call::call;
 pub use call::post;
 pub use call::Request;

@@ -7,9 +7,12 @@
 //! nodes whose receivers both send would wait for each other) ever waits for room.
 
 use crate::admission::Session;
+use crate::bytes;
+use crate::bytes::Bytes;
 use crate::frame;
 use crate::frame::Bad;
 use crate::frame::Head;
+use crate::frame::Kind;
 use crate::frame::TAG;
 use crate::handshake::ID;
 use crate::lane;
@@ -38,6 +41,9 @@ use ssi::ids::NodeId;
 use ssi::machine;
 use ssi::net::How;
 use ssi::pages;
+use ssi::reserve::Reserve;
+use ssi::reserve::Shared;
+use ssi::reserve::Slot;
 use ssi::wait::Event;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
@@ -55,9 +61,9 @@ pub(crate) enum Body {
     /// None.
     Empty,
     /// A request's.
-    Request(Arc<Pending>),
+    Request(Shared<Pending>),
     /// A reply's.
-    Reply(Arc<Reply>),
+    Reply(Shared<Reply>),
     /// The numbers of open calls.
     Open(Arc<KVVec<u8>>),
 }
@@ -76,8 +82,8 @@ impl Body {
     fn is_of_pages(&self) -> bool {
         match self {
             Self::Empty => false,
-            Self::Request(p) => pages::is_of_pages(&p.body),
-            Self::Reply(r) => pages::is_of_pages(&r.body),
+            Self::Request(p) => p.body.is_of_pages(),
+            Self::Reply(r) => r.body.is_of_pages(),
             Self::Open(numbers) => pages::is_of_pages(numbers),
         }
     }
@@ -119,11 +125,15 @@ enum Drained {
     Torn,
 }
 
+/// So many bytes are dealt with before the other end is told in a frame of its own. Less than it keeps for this node at most
+/// ([`crate::peer`]), so that it never waits for what nobody says; more than a call, so that a call after the other needs none.
+const TELL_BYTES: u64 = 2 << 20;
+
 /// The number of the last frame that was dealt with on each of the streams of a pair: every frame tells all.
 struct Seen([Atomic<u64>; lane::N]);
 
 impl Seen {
-    fn new() -> Self {
+    const fn new() -> Self {
         Self([const { Atomic::new(0) }; lane::N])
     }
 
@@ -136,6 +146,31 @@ impl Seen {
     /// As a head tells them.
     fn to_wire(&self) -> [Le64; lane::N] {
         self.0.each_ref().map(|n| Le64::new(n.load(Relaxed)))
+    }
+}
+
+/// What this end has seen on all streams of a pair.
+struct Dealt {
+    seen: Seen,
+    /// Bytes of those frames since the last one was begun that tells of them.
+    untold: Atomic<u64>,
+}
+
+impl Dealt {
+    const fn new() -> Self {
+        Self {
+            seen: Seen::new(),
+            untold: Atomic::new(0),
+        }
+    }
+
+    /// For the head of a frame that is begun now.
+    fn tell(&self) -> [Le64; lane::N] {
+        // In this order: what comes in between is told, and counted once more.
+        if self.untold.load(Relaxed) != 0 {
+            self.untold.xchg(0, Full);
+        }
+        self.seen.to_wire()
     }
 }
 
@@ -175,8 +210,7 @@ pub(crate) struct Link {
     pub(crate) id: [u8; ID],
     /// Which one it is, if it is beside the main one.
     pub(crate) side: Option<Side>,
-    /// What this end has seen on all of them.
-    seen: Arc<Seen>,
+    dealt: Arc<Dealt>,
     /// The most that the other end has said, on this one, that it has seen.
     heard: Seen,
     /// Lock: level 16 `ics::send`, mutex: the socket's way out. Not waited for, except by the stream's thread.
@@ -201,8 +235,8 @@ impl Link {
         counters: Arc<Counters>,
         stats: Arc<LinkStats>,
     ) -> Result<Arc<Self>> {
-        let seen = Arc::new(Seen::new(), GFP_KERNEL)?;
-        Self::make(stream, session, over, counters, stats, seen, None)
+        let dealt = Arc::new(Dealt::new(), GFP_KERNEL)?;
+        Self::make(stream, session, over, counters, stats, dealt, None)
     }
 
     /// A stream beside this main one.
@@ -211,7 +245,7 @@ impl Link {
     /// `ENOMEM`.
     pub(crate) fn beside(&self, side: Side, stream: Stream, session: Session) -> Result<Arc<Self>> {
         let (counters, stats) = (self.counters.clone(), self.stats.clone());
-        let seen = self.seen.clone();
+        let dealt = self.dealt.clone();
         stream.set_for(side);
         Self::make(
             stream,
@@ -219,7 +253,7 @@ impl Link {
             self.over,
             counters,
             stats,
-            seen,
+            dealt,
             Some(side),
         )
     }
@@ -230,7 +264,7 @@ impl Link {
         over: Option<usize>,
         counters: Arc<Counters>,
         stats: Arc<LinkStats>,
-        seen: Arc<Seen>,
+        dealt: Arc<Dealt>,
         side: Option<Side>,
     ) -> Result<Arc<Self>> {
         let waiting = Waiting {
@@ -255,7 +289,7 @@ impl Link {
                 print: session.print,
                 id: session.id,
                 side,
-                seen,
+                dealt,
                 heard: Seen::new(),
                 sender <- kernel::new_mutex!(Sender { seq: 0, now: None }, "ics::send"),
                 waiting <- kernel::new_spinlock_irq!(waiting, "ics::frames"),
@@ -265,12 +299,12 @@ impl Link {
         )
     }
 
-    /// Queues a frame and sends it, unless others wait before it. Sleeps only for memory.
+    /// Queues a frame, in memory of `home`, and sends it, unless others wait before it. Sleeps only for memory.
     ///
     /// # Errors
     /// `ENOMEM`; `EPIPE`: the stream is torn. A frame that was queued may still not arrive.
-    pub(crate) fn send(&self, head: Head, body: Body) -> Result {
-        let node = Node::new(Frame { head, body })?;
+    pub(crate) fn send(&self, head: Head, body: Body, home: Option<&Arc<Reserve>>) -> Result {
+        let node = Node::fill(Slot::of(home, GFP_KERNEL)?, Frame { head, body });
         {
             let mut w = self.waiting.lock();
             if w.torn {
@@ -392,7 +426,7 @@ impl Link {
         };
         // CAST: a body is at most MAX_BODY long.
         head.len = Le32::new(body.bytes().len() as u32);
-        head.seen = self.seen.to_wire();
+        head.seen = self.dealt.tell();
         let is_long = body.bytes().len() > FrameKey::PIECE;
         let tag = (!is_long).then(|| head.tag(&self.key_out, body.bytes()));
         sender.now = Some(Partly {
@@ -453,7 +487,8 @@ impl Link {
         frame::open(frame, &self.key_in, seq)
     }
 
-    /// Receives the next frame; into what `room` gives for its head, if that is something. Sleeps.
+    /// Receives the next frame; a long one into what `room` gives for its head, if that is something, a short one into memory of
+    /// what `home` gives. Sleeps.
     ///
     /// # Errors
     /// `EPROTO`, `EBADMSG` for what no honest peer sends; `EAGAIN`: its end did not come in time; those of the socket. The
@@ -462,8 +497,9 @@ impl Link {
         &self,
         seq: u64,
         room: impl FnOnce(&Head) -> Option<KVVec<u8>>,
-    ) -> Result<(Head, KVVec<u8>)> {
-        self.receive_all(seq, room).inspect_err(|e| {
+        home: impl FnOnce(&Head) -> Option<Arc<Reserve>>,
+    ) -> Result<(Head, Bytes)> {
+        self.receive_all(seq, room, home).inspect_err(|e| {
             if *e == EAGAIN {
                 self.refuse(Refused::Torn, &"a frame whose end does not come");
             }
@@ -474,16 +510,47 @@ impl Link {
         &self,
         seq: u64,
         room: impl FnOnce(&Head) -> Option<KVVec<u8>>,
-    ) -> Result<(Head, KVVec<u8>)> {
-        let mut bytes = [0u8; core::mem::size_of::<Head>()];
-        self.stream.receive(&mut bytes)?;
-        if Head::frame_length(&bytes).is_none() {
+        home: impl FnOnce(&Head) -> Option<Arc<Reserve>>,
+    ) -> Result<(Head, Bytes)> {
+        let mut start = [0u8; core::mem::size_of::<Head>()];
+        self.stream.receive(&mut start)?;
+        if Head::frame_length(&start).is_none() {
             self.refuse(Refused::Torn, &"no frame, or one that is too long");
             return Err(EPROTO);
         }
-        let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
+        let head = Head::read_from_bytes(&start).map_err(|_| EPROTO)?;
         let len = head.len.get() as usize;
-        let mut body = match room(&head) {
+        if len <= bytes::SHORT {
+            let body = self.receive_short(seq, &head, len, home)?;
+            return Ok((head, body));
+        }
+        let body = self.receive_long(seq, &head, len, room)?;
+        Ok((head, body.into()))
+    }
+
+    /// The rest of a frame whose body needs no memory before it is proved.
+    fn receive_short(
+        &self,
+        seq: u64,
+        head: &Head,
+        len: usize,
+        home: impl FnOnce(&Head) -> Option<Arc<Reserve>>,
+    ) -> Result<Bytes> {
+        let mut room = [0u8; bytes::SHORT];
+        let body = room.get_mut(..len).ok_or(EPROTO)?;
+        self.stream.receive(body)?;
+        self.receive_tag(seq, head, &BodySum::of(&self.key_in, body))?;
+        Bytes::of(body, &[], home(head).as_ref(), GFP_KERNEL)
+    }
+
+    fn receive_long(
+        &self,
+        seq: u64,
+        head: &Head,
+        len: usize,
+        room: impl FnOnce(&Head) -> Option<KVVec<u8>>,
+    ) -> Result<KVVec<u8>> {
+        let mut body = match room(head) {
             Some(room) => room,
             None => KVVec::with_capacity(len, GFP_KERNEL)?,
         };
@@ -499,10 +566,16 @@ impl Link {
             // While the next piece is on its way.
             sum.add(&self.key_in, body.get(at..).unwrap_or(&[]));
         }
+        self.receive_tag(seq, head, &sum)?;
+        Ok(body)
+    }
+
+    /// The end of a frame: it is the next one, and proved.
+    fn receive_tag(&self, seq: u64, head: &Head, sum: &BodySum) -> Result {
         let mut tag = [0u8; TAG];
         self.stream.receive(&mut tag)?;
-        match head.check(&self.key_in, &sum, &tag, seq) {
-            Ok(()) => Ok((head, body)),
+        match head.check(&self.key_in, sum, &tag, seq) {
+            Ok(()) => Ok(()),
             Err(Bad::Tag) => {
                 self.refuse(Refused::Tag, &"a frame with a wrong tag");
                 Err(EBADMSG)
@@ -519,7 +592,26 @@ impl Link {
     pub(crate) fn dealt_with(&self, seq: u64, body: usize) {
         self.stats
             .received(core::mem::size_of::<Head>() + body + TAG);
-        self.seen.on(self.side).store(seq, Relaxed);
+        self.dealt.seen.on(self.side).store(seq, Relaxed);
+        self.dealt.untold.add(body as u64, Relaxed); // CAST: widens.
+    }
+
+    /// Whether so much has been dealt with that the other end is to be told ([`Self::tell`]) with the next frame. Any context.
+    pub(crate) fn owes(&self) -> bool {
+        self.dealt.untold.load(Relaxed) >= TELL_BYTES
+    }
+
+    /// Tells the other end what has been dealt with, if that is much. Sleeps.
+    ///
+    /// # Errors
+    /// See [`Self::send`].
+    pub(crate) fn tell(&self) -> Result {
+        if !self.owes() {
+            return Ok(());
+        }
+        // Not once more before that frame is begun.
+        self.dealt.untold.xchg(0, Full);
+        self.send(Head::new(Kind::Seen, 0), Body::Empty, None)
     }
 
     /// It is to be torn. Any context: neither sleeps nor waits for a sender.

@@ -5,6 +5,8 @@
 //!
 //! A kernel is one node of one cluster: [`start`] and [`stop`] keep that one. KUnit makes several, by [`Running`].
 
+use crate::bytes::Bytes;
+use crate::error::CallError;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -21,6 +23,7 @@ use crate::pool::Pool;
 use crate::refused::Counters;
 use crate::release::Speaks;
 use crate::service::Caller;
+use crate::service::Class;
 use crate::transport::Transport;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
@@ -35,6 +38,7 @@ use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::net::Ipv4;
+use ssi::reserve::Reserve;
 use ssi::wait::Event;
 
 mod heartbeats;
@@ -157,6 +161,8 @@ pub(crate) fn keyring(config: &Config) -> Keyring {
 pub(crate) struct Net {
     pub(crate) me: Identity,
     pub(crate) pool: Arc<Pool>,
+    /// For calls of class L4 to this node itself.
+    reserve: Arc<Reserve>,
     counters: Arc<Counters>,
     /// Lock: level 15 `ics::peers`, spin; a leaf. A list does not change: another one takes its place, under `ics::running`.
     #[pin]
@@ -231,6 +237,27 @@ impl Net {
     /// A node of the table, not this one.
     pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.peers.lock().iter().find(|p| p.node == node).cloned()
+    }
+
+    /// The body of a short request to a node, or to this one.
+    ///
+    /// # Errors
+    /// `Down`: not in the table; `Local`: `ENOMEM`.
+    pub(crate) fn body_for(
+        &self,
+        to: NodeId,
+        class: Class,
+        fixed: &[u8],
+        tail: &[u8],
+    ) -> core::result::Result<Bytes, CallError> {
+        let body = if to == self.me.node {
+            let home = (class == Class::L4).then_some(&self.reserve);
+            Bytes::of(fixed, tail, home, GFP_KERNEL)
+        } else {
+            let peer = self.peer(to).ok_or(CallError::Down(to))?;
+            peer.body_for(class, fixed, tail)
+        };
+        body.map_err(CallError::Local)
     }
 
     /// The other nodes of the table as it is now. Whoever drops the list may free peers: not in a wait, nor under a lock.

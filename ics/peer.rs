@@ -7,18 +7,24 @@
 //! answering side keeps each reply until the asker has seen it, so that what was done once is not done again. Posts are
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
+use crate::bytes::Bytes;
 use crate::error::CallError;
+use crate::frame::Head;
+use crate::frame::Kind;
 use crate::handshake::ID;
 use crate::hearing::Hearing;
 use crate::lane;
 use crate::lane::Side;
+use crate::lane::SHORT;
 use crate::link::Link;
+use crate::pool::Order;
 use crate::pool::Pool;
+use crate::pool::Queued;
 use crate::service::Class;
+use crate::service::OpId;
 use crate::stats;
 use crate::stats::LinkStats;
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -27,17 +33,24 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 use kernel::sync::SpinLockIrq;
+use ssi::fifo::Fifo;
 use ssi::ids::Incarnation;
 use ssi::ids::NodeId;
 use ssi::net::Ipv4;
+use ssi::reserve::Reserve;
+use ssi::reserve::Shared;
+use ssi::table::Entries;
+use ssi::table::Table;
 use ssi::wait::Event;
 
 mod answering;
 mod asking;
 mod beside;
 mod opening;
+mod waiting;
 
 use answering::Answer;
+pub(crate) use answering::Begin;
 use answering::Kept;
 use answering::Posts;
 pub(crate) use answering::Reply;
@@ -51,12 +64,13 @@ const CREDITS: u32 = 64;
 /// The same for P, where it only bounds what a peer can make us keep.
 const CREDITS_P: u32 = 1 << 14;
 
-/// Requests of one class that are kept for one peer at once, answered or not: so many are open, so many were when the stream
-/// began, and of the rest the peer has not said yet that it has seen the reply. A peer with more does not say it. Those that were
-/// given up, and have no credit, do not count, but if there are so many with them further calls are refused. A peer that gives up
-/// these too, and does not see that they are refused, has twice as many at most.
+/// Requests of one class that are kept for one peer at once, answered or not: so many are open, as many more may seem to be, whose
+/// cancel was overtaken by who has their credit, so many were open when the stream began, and of the rest the peer has not said yet
+/// that it has seen the reply. A peer with more does not say it. Those that were given up, and have no credit, do not count, but if
+/// there are so many with them further calls are refused. A peer that gives up these too, and does not see that they are refused,
+/// has twice as many at most.
 const fn most_kept(class: usize) -> u32 {
-    3 * credits(class)
+    4 * credits(class)
 }
 
 const fn credits(class: usize) -> u32 {
@@ -64,6 +78,34 @@ const fn credits(class: usize) -> u32 {
         CREDITS_P
     } else {
         CREDITS
+    }
+}
+
+/// Small pieces of memory that are kept for calls of class L4 with a peer. At most so many are under way: of each call that is
+/// asked an entry, its frame and its cancel; of each that is answered, until the peer has said that the reply arrived, an entry,
+/// the reply and its frame; of each of those that is not answered yet a place in a queue, and one among the posts.
+const N_SMALL: u32 = (3 + 3 * 4 + 2) * CREDITS;
+
+/// Large ones: of each call that is asked itself and its body, of each that is not answered its body.
+const N_LARGE: u32 = 3 * CREDITS;
+
+/// Bytes of long bodies of one class that may be under way to one peer at once, and bytes of replies of one class that are kept
+/// for it: beyond that, calls wait. Of requests that were given up as many more are kept.
+const fn most_bytes(class: usize) -> usize {
+    if class == Class::P as usize {
+        32 << 20
+    } else {
+        8 << 20
+    }
+}
+
+/// What a body counts of that. Short ones are bounded by their number, and wait for no long ones: what is asked with a long one
+/// may block until something is asked with a short one.
+fn long_bytes(body: &[u8]) -> usize {
+    if body.len() > SHORT {
+        body.len()
+    } else {
+        0
     }
 }
 
@@ -91,16 +133,28 @@ struct State {
     is_opened: bool,
     /// Place of the last post of each class.
     posted: [u64; Class::N],
-    pending: RBTree<u64, Arc<Pending>>,
+    pending: Table<Shared<Pending>>,
     waiting: [u32; Class::N],
-    answers: RBTree<u64, Kept>,
+    /// Their [`long_bytes`].
+    waiting_bytes: [usize; Class::N],
+    answers: Table<Kept>,
     /// How many those are, by class ...
     kept: [u32; Class::N],
     /// ... and how many of them are calls that were given up.
     left: [u32; Class::N],
     /// Requests of each class that the peer waits for.
     asked: [u32; Class::N],
+    /// [`long_bytes`] of those whose handler has not ended, wanted or not.
+    held_bytes: [usize; Class::N],
+    /// Bytes of the replies that are kept.
+    reply_bytes: [usize; Class::N],
+    /// Somebody waits until fewer are.
+    is_waited_for: bool,
+    /// Calls that begin then.
+    parked: [Fifo<Order>; Class::N],
     posts: [Posts; Class::N],
+    /// Posts that wait for earlier ones, by [`answering::place`].
+    early: Table<Queued>,
 }
 
 /// Another node.
@@ -118,6 +172,8 @@ pub(crate) struct Peer {
     closed: Atomic<u32>,
     /// Who answers its requests.
     pub(crate) pool: Arc<Pool>,
+    /// What short calls of class L4 are made of, in both directions.
+    reserve: Arc<Reserve>,
     /// What came of each of its links, and at the end of streams of which the link is not known.
     pub(crate) links: KVec<Arc<LinkStats>>,
     /// Held from a change of the main stream until `clms` is told of it, so that it is told in the order of the changes.
@@ -136,22 +192,13 @@ pub(crate) struct Peer {
 }
 
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
+#[derive(Default)]
 struct Ended {
-    pending: RBTree<u64, Arc<Pending>>,
-    _answers: RBTree<u64, Kept>,
+    pending: Entries<Shared<Pending>>,
+    _answers: Entries<Kept>,
     links: [Option<Arc<Link>>; lane::N],
-    _posts: Option<[Posts; Class::N]>,
-}
-
-impl Default for Ended {
-    fn default() -> Self {
-        Self {
-            pending: RBTree::new(),
-            _answers: RBTree::new(),
-            links: [const { None }; lane::N],
-            _posts: None,
-        }
-    }
+    _early: Entries<Queued>,
+    _parked: [Fifo<Order>; Class::N],
 }
 
 impl Peer {
@@ -178,14 +225,21 @@ impl Peer {
             opened: 0,
             is_opened: false,
             posted: [0; Class::N],
-            pending: RBTree::new(),
+            pending: Table::new()?,
             waiting: [0; Class::N],
-            answers: RBTree::new(),
+            waiting_bytes: [0; Class::N],
+            answers: Table::new()?,
             kept: [0; Class::N],
             left: [0; Class::N],
             asked: [0; Class::N],
-            posts: core::array::from_fn(|_| Posts::new()),
+            held_bytes: [0; Class::N],
+            reply_bytes: [0; Class::N],
+            is_waited_for: false,
+            parked: [const { Fifo::new() }; Class::N],
+            posts: [Posts::NONE; Class::N],
+            early: Table::new()?,
         };
+        let reserve = Reserve::new(N_SMALL, N_LARGE)?;
         let hearing = Hearing::new(addresses.len());
         let mut links = KVec::new();
         for _ in 0..=addresses.len() {
@@ -199,6 +253,7 @@ impl Peer {
                 version: Atomic::new(0),
                 closed: Atomic::new(0),
                 pool,
+                reserve,
                 links,
                 turn <- kernel::new_mutex!((), "ics::turn"),
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
@@ -207,6 +262,26 @@ impl Peer {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Whose memory what belongs to a call of a class is.
+    pub(crate) fn home(&self, class: Class) -> Option<&Arc<Reserve>> {
+        (class == Class::L4).then_some(&self.reserve)
+    }
+
+    /// Whose memory the body of a frame with this head is, which is not proved yet.
+    pub(crate) fn home_of(&self, head: &Head) -> Option<&Arc<Reserve>> {
+        let is_request = Kind::from_wire(head.kind) == Some(Kind::Request);
+        let op = OpId::of_request(head).filter(|_| is_request)?;
+        self.home(op.class)
+    }
+
+    /// The body of a request.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn body_for(&self, class: Class, fixed: &[u8], tail: &[u8]) -> Result<Bytes> {
+        Bytes::of(fixed, tail, self.home(class), GFP_KERNEL)
     }
 
     /// A stream was begun with it in that version. Says so if this node speaks a newer one.
@@ -254,13 +329,28 @@ impl Peer {
     /// How many requests of the peer are kept, waiting, running or answered.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn n_answers(&self) -> usize {
-        self.state.lock().answers.keys().count()
+        self.state.lock().answers.len()
+    }
+
+    /// How many of them are answered.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_answered(&self) -> usize {
+        let s = self.state.lock();
+        let answered = s.answers.iter().filter(|(_, k)| k.is_answered());
+        answered.count()
     }
 
     /// How many calls and posts of a class have a credit.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn n_waiting(&self, class: Class) -> u32 {
         self.state.lock().waiting[class as usize]
+    }
+
+    /// Bytes of bodies of a class that are kept for the peer: of requests of its, and of replies.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn n_bytes(&self, class: Class) -> (usize, usize) {
+        let (s, c) = (self.state.lock(), class as usize);
+        (s.held_bytes[c], s.reply_bytes[c])
     }
 
     /// How many requests of a class the peer waits for.
@@ -512,26 +602,29 @@ impl State {
     fn end_all(&mut self) -> Ended {
         self.epoch += 1;
         self.waiting = [0; Class::N];
+        self.waiting_bytes = [0; Class::N];
         self.asked = [0; Class::N];
         self.kept = [0; Class::N];
         self.left = [0; Class::N];
+        self.held_bytes = [0; Class::N];
+        self.reply_bytes = [0; Class::N];
+        self.is_waited_for = false;
         self.opened = 0;
         self.posted = [0; Class::N];
-        let answers = take(&mut self.answers);
-        for a in answers.values() {
+        self.posts = [Posts::NONE; Class::N];
+        let answers = self.answers.take();
+        for (_, a) in answers.iter() {
             if let Answer::Running(thread) = &a.answer {
                 // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
                 unsafe { thread.interrupt() }
             }
         }
         Ended {
-            pending: take(&mut self.pending),
+            pending: self.pending.take(),
             _answers: answers,
             links: self.take_streams(),
-            _posts: Some(core::mem::replace(
-                &mut self.posts,
-                core::array::from_fn(|_| Posts::new()),
-            )),
+            _early: self.early.take(),
+            _parked: self.parked.each_mut().map(Fifo::take),
         }
     }
 }
@@ -539,7 +632,7 @@ impl State {
 impl Ended {
     /// Wakes those who wait, tears the streams, and frees the rest.
     fn end(self, peer: &Peer) {
-        for p in self.pending.values() {
+        for (_, p) in self.pending.iter() {
             peer.count_end(p, stats::Ended::Lost, 0);
             p.end(Err(CallError::Down(peer.node)));
         }
@@ -547,8 +640,4 @@ impl Ended {
             link.tear();
         }
     }
-}
-
-fn take<V>(table: &mut RBTree<u64, V>) -> RBTree<u64, V> {
-    core::mem::replace(table, RBTree::new())
 }

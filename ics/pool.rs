@@ -5,6 +5,8 @@
 //! Every class but P has its own queue and a fixed number of threads: however many requests of a class wait, those of
 //! a higher class go on. A request of class P gets a thread that is idle, or a new one; what is idle for long ends.
 
+use crate::bytes::Bytes;
+use crate::peer::Begin;
 use crate::peer::Peer;
 use crate::service::Caller;
 use crate::service::Class;
@@ -15,7 +17,6 @@ use crate::stats::Stats;
 use crate::ticket::Answered;
 use crate::ticket::Asked;
 use crate::ticket::Ticket;
-use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -24,10 +25,12 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
 use kernel::time::Msecs;
+use ssi::fifo::Node;
 use ssi::kthread;
 use ssi::kthread::KThread;
 use ssi::kthread::ThreadId;
 use ssi::kthread::WithoutIo;
+use ssi::reserve::Owned;
 use ssi::trace;
 use ssi::wait::Event;
 use ssi::wait::Queue;
@@ -65,7 +68,7 @@ pub(crate) struct Job {
     pub(crate) op: OpId,
     /// Of a post: its place. 0: a call.
     pub(crate) order: u64,
-    pub(crate) body: KVVec<u8>,
+    pub(crate) body: Bytes,
 }
 
 /// What a thread of a class is given.
@@ -76,18 +79,8 @@ pub(crate) enum Order {
     Stop,
 }
 
-/// Memory for a request in a queue.
-pub(crate) struct Place(ssi::wait::Place<Order>);
-
-impl Place {
-    /// Allocates it.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn new(flags: Flags) -> Result<Self> {
-        Ok(Self(ssi::wait::Place::new(flags)?))
-    }
-}
+/// That with its place in a queue.
+pub(crate) type Queued = Owned<Node<Order>>;
 
 /// A registered service and how many of its handlers run.
 struct Entry {
@@ -206,17 +199,17 @@ impl Pool {
         let thread = KThread::run(name, move || {
             if class == Class::P as usize {
                 kthread::allow_interrupt();
-                while let Some(Order::Run(job)) = queue.wait_for(pool.idle_ms, KEPT) {
-                    pool.run(job);
+                while let Some(order) = queue.wait_node_for(pool.idle_ms, KEPT) {
+                    if !pool.obey(order) {
+                        break;
+                    }
                 }
                 pool.end_thread(&mine);
                 return;
             }
             // What others wait for who get memory free.
             let _memory = (class == Class::L4 as usize).then(WithoutIo::begin);
-            while let Order::Run(job) = queue.wait() {
-                pool.run(job);
-            }
+            while pool.obey(queue.wait_node()) {}
         })?;
         let thread = Thread {
             _thread: thread,
@@ -264,32 +257,40 @@ impl Pool {
         }
     }
 
-    /// Queues a request. Sleeps.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result {
+    /// The queue of a request.
+    fn queue_of(&self, order: &Order) -> Option<(&Queue<Order>, Class)> {
+        let Order::Run(job) = order else {
+            return None;
+        };
         let class = job.op.class;
-        let queue = self.queues.get(class as usize).ok_or(EINVAL)?;
-        let served = queue.push(Order::Run(job))?;
-        if class == Class::P && !served {
+        Some((self.queues.get(class as usize)?, class))
+    }
+
+    /// Queues a request. Sleeps, if it is of class P.
+    pub(crate) fn submit(self: &Arc<Self>, order: Queued) {
+        let Some((queue, class)) = self.queue_of(&order.value) else {
+            return;
+        };
+        let is_served = queue.push_back(order);
+        if class == Class::P && !is_served {
             // Without a thread of its own the request waits for one that becomes idle.
             if let Err(e) = self.add_thread(class as usize) {
                 pr_warn!("no thread for a request of class P: {:?}\n", e);
             }
         }
-        Ok(())
     }
 
     /// Queues a request without sleeping.
     ///
     /// # Errors
     /// The request, which is not queued: it is of class P, and no thread is idle. To be dropped without locks.
-    pub(crate) fn submit_at_once(&self, job: Job, place: Place) -> core::result::Result<(), Order> {
-        let class = job.op.class;
-        let order = Order::Run(job);
-        match self.queues.get(class as usize) {
-            Some(queue) => queue.push_at_once(place.0, order, class == Class::P),
+    pub(crate) fn submit_at_once(&self, order: Queued) -> core::result::Result<(), Queued> {
+        match self.queue_of(&order.value) {
+            Some((queue, Class::P)) => queue.push_if_served(order),
+            Some((queue, _)) => {
+                queue.push_back(order);
+                Ok(())
+            }
             None => Err(order),
         }
     }
@@ -352,8 +353,33 @@ impl Pool {
         answered
     }
 
+    /// Does what the current thread is told. Returns whether it goes on.
+    fn obey(&self, mut order: Queued) -> bool {
+        loop {
+            let Order::Run(job) = &order.value else {
+                return false;
+            };
+            let peer = job.peer.clone();
+            let is_wanted = match peer.begin(job.epoch, job.xid, ThreadId::current()) {
+                Begin::Now => true,
+                Begin::NotWanted => false,
+                Begin::Later => match peer.unless_full(order) {
+                    Some(again) => {
+                        order = again;
+                        continue;
+                    }
+                    None => return true,
+                },
+            };
+            if let Order::Run(job) = order.into_inner().value {
+                self.run(job, is_wanted);
+            }
+            return true;
+        }
+    }
+
     /// Answers a request here and now, unless somebody replies later.
-    pub(crate) fn run(&self, job: Job) {
+    fn run(&self, job: Job, is_wanted: bool) {
         let (from, body, order) = (job.from, job.body, job.order);
         let asked = Asked {
             peer: job.peer,
@@ -362,16 +388,20 @@ impl Pool {
             op: job.op,
         };
         trace::ics_serving(from.node, asked.op.traced(asked.xid, body.len()));
-        let answered = if !asked.begin(ThreadId::current()) {
+        let is_of_p = asked.op.class == Class::P;
+        let answered = if !is_wanted {
             // Cancelled, or its asker was declared down, before it began.
             Some(Err(Status::Errno(EINTR)))
         } else if order != 0 {
             let done = self.handle(from, &asked.op, &body, || Ticket::NOBODY);
-            done.or(Some(Ok(KVVec::new())))
+            Some(done.map_or(Ok(()), |d| d.map(drop)).map(|()| Bytes::EMPTY))
         } else {
             self.handle(from, &asked.op, &body, || asked.later())
         };
         if let Some(result) = answered {
+            if is_of_p && matches!(&result, Ok(body) if !body.is_empty()) {
+                asked.peer.wait_for_room(asked.epoch, asked.xid);
+            }
             asked.answer(result);
         }
         // From here on nobody interrupts this thread for the request.

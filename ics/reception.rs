@@ -62,13 +62,15 @@ impl Reception {
             // Where a test has it stand still: what comes fills the socket.
             let _stood = hit("Ics.Reception.long");
             let seq = me.next.load(Relaxed);
-            let (head, body) = link.receive(seq, |head| peer.room_for(head))?;
+            let home = |head: &Head| peer.home_of(head).cloned();
+            let (head, body) = link.receive(seq, |head| peer.room_for(head), home)?;
             let len = body.len();
             // Where there is no inbox, the first of the two ways is tried here, with what an inbox takes.
             if inbox.is_some() || len > SHORT || !peer.receive_at_once(link, &head, &body) {
                 peer.receive(link, &head, body)?;
             }
             me.dealt_with(seq, len);
+            link.tell()?;
         }
     }
 
@@ -86,6 +88,10 @@ impl Reader for Reception {
     }
 
     fn frame(&self, frame: &[u8]) -> bool {
+        // A frame of ours needs sleep.
+        if self.link.owes() {
+            return false;
+        }
         let seq = self.next.load(Relaxed);
         let Some((head, body)) = self.link.open(frame, seq) else {
             return false;

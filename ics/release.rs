@@ -20,8 +20,8 @@ pub(crate) struct Speaks {
 impl Speaks {
     /// Those of this release.
     pub(crate) const HERE: Self = Self {
-        oldest: 10,
-        newest: 10,
+        oldest: 11,
+        newest: 11,
     };
 
     /// As a hello has them. Before version 7 a hello had one version alone.

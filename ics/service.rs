@@ -2,6 +2,7 @@
 
 //! Services: a message is declared once, by `service!`, and never described again.
 
+use crate::bytes::Bytes;
 use crate::frame::Head;
 use crate::ticket::Later;
 use kernel::prelude::*;
@@ -31,7 +32,18 @@ pub enum Class {
 
 impl Class {
     /// Number of classes.
-    pub const N: usize = 7;
+    pub const N: usize = Self::ALL.len();
+
+    /// All of them, each at its number.
+    pub const ALL: [Self; 7] = [
+        Self::P,
+        Self::L0,
+        Self::U,
+        Self::L1,
+        Self::L2,
+        Self::L3,
+        Self::L4,
+    ];
 
     /// Decodes a class.
     pub(crate) fn from_wire(n: u8) -> Option<Self> {
@@ -168,8 +180,7 @@ pub trait Service: Sync {
     ///
     /// # Errors
     /// What the handler refuses with; `EPROTO` for a torn body.
-    fn handle(&self, from: Caller, op: u16, body: &[u8])
-        -> core::result::Result<KVVec<u8>, Status>;
+    fn handle(&self, from: Caller, op: u16, body: &[u8]) -> core::result::Result<Bytes, Status>;
 }
 
 /// Reply and its tail, or why not.
@@ -192,8 +203,8 @@ pub mod __private {
     pub use super::Op;
     pub use super::Service;
     pub use super::Status;
+    pub use crate::bytes::Bytes;
     pub use kernel;
-    pub use kernel::alloc::KVVec;
     pub use kernel::error::Result;
     pub use ssi::failpoint::hit;
     pub use zerocopy;
@@ -201,24 +212,22 @@ pub mod __private {
 
     use crate::frame::MAX_BODY;
     use kernel::prelude::*;
-    use ssi::pages;
 
     /// The reply of an op: fixed part, then tail.
     ///
     /// # Errors
     /// `EMSGSIZE`: no frame is that long, so that this node is not answered so either; `ENOMEM`.
-    pub fn encode<O: Op>(fixed: &O::Rep, tail: KVVec<u8>) -> Result<KVVec<u8>> {
+    pub fn encode<O: Op>(fixed: &O::Rep, tail: KVVec<u8>) -> Result<Bytes> {
         let bytes = fixed.as_bytes();
         let len = bytes.len() + tail.len();
         if len > MAX_BODY {
             return Err(too_long(O::NAME, len));
         }
         if bytes.is_empty() {
-            return Ok(tail);
+            return Ok(tail.into());
         }
-        let mut out = pages::with_capacity(bytes.len() + tail.len())?;
-        out.extend_from_slice(bytes, GFP_KERNEL)?;
-        out.extend_from_slice(&tail, GFP_KERNEL)?;
+        let mut out = Bytes::with_room(bytes, tail.len())?;
+        out.extend(&tail)?;
         Ok(out)
     }
 
@@ -226,17 +235,6 @@ pub mod __private {
     fn too_long(op: &str, len: usize) -> Error {
         kernel::pr_warn_once!("a reply of {len} bytes to {op} is too long, and refused\n");
         EMSGSIZE
-    }
-
-    /// Fixed part, with room for a tail of `len` bytes.
-    pub fn encode_for<T: zerocopy::IntoBytes + zerocopy::Immutable>(
-        fixed: &T,
-        len: usize,
-    ) -> Result<KVVec<u8>> {
-        let bytes = fixed.as_bytes();
-        let mut out = pages::with_capacity(bytes.len() + len)?;
-        out.extend_from_slice(bytes, GFP_KERNEL)?;
-        Ok(out)
     }
 
     /// Splits a body.
@@ -341,7 +339,7 @@ macro_rules! service {
                     from: $crate::__private::Caller,
                     op: u16,
                     body: &[u8],
-                ) -> core::result::Result<$crate::__private::KVVec<u8>, $crate::__private::Status> {
+                ) -> core::result::Result<$crate::__private::Bytes, $crate::__private::Status> {
                     match op {
                         $(
                             $num => {

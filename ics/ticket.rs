@@ -2,6 +2,7 @@
 
 //! Replies that come later than the end of their handler: what waits without bound holds no thread.
 
+use crate::bytes::Bytes;
 use crate::peer::Peer;
 use crate::service::__private::encode;
 use crate::service::Op;
@@ -14,12 +15,11 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
-use ssi::kthread::ThreadId;
 use ssi::trace;
 use ssi::wait::Event;
 
 /// What a body, or a refusal, comes to.
-pub(crate) type Answered = core::result::Result<KVVec<u8>, Status>;
+pub(crate) type Answered = core::result::Result<Bytes, Status>;
 
 /// Whoever replies to calls later. It bounds what it keeps, drops tickets that are not wanted any more, and all of them when this
 /// node leaves: a call of the node to itself does not end before.
@@ -53,11 +53,6 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A thread is about to answer. Returns whether anybody still wants it.
-    pub(crate) fn begin(&self, thread: ThreadId) -> bool {
-        self.peer.begin(self.epoch, self.xid, thread)
-    }
-
     /// The thread does other work from now on.
     pub(crate) fn later(&self) -> Ticket {
         self.peer.goes_on_without_thread(self.epoch, self.xid);

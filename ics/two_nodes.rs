@@ -4,6 +4,7 @@
 //! every transport; and a stranger at the other end of a stream who says what no honest node says.
 
 mod beside;
+mod bounds;
 mod calls;
 mod later;
 mod node;

@@ -5,7 +5,7 @@
 use crate::bindings;
 use crate::fifo::Fifo;
 use crate::fifo::Node;
-use crate::reserve::Slot;
+use crate::reserve::Owned;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::Arc;
@@ -167,9 +167,6 @@ struct Inner<T> {
     waiters: usize,
 }
 
-/// Memory for an item.
-pub type Place<T> = Slot<Node<T>>;
-
 impl<T: Send + Unpin> Queue<T> {
     /// Makes an empty one.
     ///
@@ -195,32 +192,31 @@ impl<T: Send + Unpin> Queue<T> {
     /// # Errors
     /// `ENOMEM`.
     pub fn push(&self, item: T) -> Result<bool> {
-        let node = Node::new(item)?;
-        let served = {
+        Ok(self.push_back(Node::new(item)?))
+    }
+
+    /// Adds an item with its memory. Any context. Returns whether there is a waiter for each item.
+    pub fn push_back(&self, item: Owned<Node<T>>) -> bool {
+        let is_served = {
             let mut inner = self.inner.lock();
-            inner.items.push_back(node);
+            inner.items.push_back(item);
             inner.waiters >= inner.items.len()
         };
         self.changed.notify_one();
-        Ok(served)
+        is_served
     }
 
-    /// Adds an item, which has its place already. Any context.
+    /// As [`Self::push_back`], but only where a waiter takes it.
     ///
     /// # Errors
-    /// The item, which is not added: it was to be only where a waiter takes it, and there is none.
-    pub fn push_at_once(
-        &self,
-        place: Place<T>,
-        item: T,
-        only_if_served: bool,
-    ) -> core::result::Result<(), T> {
+    /// The item, which is not added.
+    pub fn push_if_served(&self, item: Owned<Node<T>>) -> core::result::Result<(), Owned<Node<T>>> {
         {
             let mut inner = self.inner.lock();
-            if only_if_served && inner.waiters <= inner.items.len() {
+            if inner.waiters <= inner.items.len() {
                 return Err(item);
             }
-            inner.items.push_back(Node::fill(place, item));
+            inner.items.push_back(item);
         }
         self.changed.notify_one();
         Ok(())
@@ -228,27 +224,29 @@ impl<T: Send + Unpin> Queue<T> {
 
     /// Takes an item, which ends the waiting, or begins to wait: each in one step, so that whoever pushes never counts on
     /// a waiter that has an item already.
-    fn take(&self, is_waiter: &mut bool) -> Option<T> {
-        let node = {
-            let mut inner = self.inner.lock();
-            let first = inner.items.pop_front();
-            match &first {
-                Some(_) => {
-                    inner.waiters -= usize::from(*is_waiter);
-                    *is_waiter = false;
-                }
-                None => {
-                    inner.waiters += usize::from(!*is_waiter);
-                    *is_waiter = true;
-                }
+    fn take(&self, is_waiter: &mut bool) -> Option<Owned<Node<T>>> {
+        let mut inner = self.inner.lock();
+        let first = inner.items.pop_front();
+        match &first {
+            Some(_) => {
+                inner.waiters -= usize::from(*is_waiter);
+                *is_waiter = false;
             }
-            first
-        };
-        node.map(|n| n.into_inner().value)
+            None => {
+                inner.waiters += usize::from(!*is_waiter);
+                *is_waiter = true;
+            }
+        }
+        first
     }
 
     /// Sleeps until there is an item, and takes it.
     pub fn wait(&self) -> T {
+        self.wait_node().into_inner().value
+    }
+
+    /// The same with its memory.
+    pub fn wait_node(&self) -> Owned<Node<T>> {
         // Without a limit there is an item; the loop states that to the compiler.
         loop {
             if let Some(item) = self.wait_by(None, usize::MAX, |w| self.take(w)) {
@@ -257,9 +255,9 @@ impl<T: Send + Unpin> Queue<T> {
         }
     }
 
-    /// As [`Self::wait`], but not for longer than that while more than `keep` wait: then `None`, and this one does not wait
+    /// As [`Self::wait_node`], but not for longer than that while more than `keep` wait: then `None`, and this one does not wait
     /// any more.
-    pub fn wait_for(&self, limit_ms: Msecs, keep: usize) -> Option<T> {
+    pub fn wait_node_for(&self, limit_ms: Msecs, keep: usize) -> Option<Owned<Node<T>>> {
         self.wait_by(Some(limit_ms), keep, |w| self.take(w))
     }
 
@@ -268,8 +266,8 @@ impl<T: Send + Unpin> Queue<T> {
         &self,
         limit_ms: Option<Msecs>,
         keep: usize,
-        mut take: impl FnMut(&mut bool) -> Option<T>,
-    ) -> Option<T> {
+        mut take: impl FnMut(&mut bool) -> Option<Owned<Node<T>>>,
+    ) -> Option<Owned<Node<T>>> {
         let mut limit = limit_ms.map(jiffies);
         let mut is_waiter = false;
         loop {
@@ -349,19 +347,19 @@ mod tests {
                     looked.add(1, Relaxed);
                     queue.take(is_waiter)
                 });
-                taken.store(n.unwrap_or(0), Relaxed);
+                taken.store(n.map_or(0, |n| n.value), Relaxed);
             })?
         };
         // Before it was in line, and in it.
         assert!(until(|| looked.load(Relaxed) == 2));
-        let mut places = Some((Place::new(GFP_KERNEL)?, Place::new(GFP_KERNEL)?));
+        let mut places = Some((Node::new(1)?, Node::new(2)?));
         let mine = queue.wait_by(None, usize::MAX, |is_waiter| {
             let was_waiter = *is_waiter;
             if let Some((one, two)) = places.take_if(|_| was_waiter) {
                 // Nobody is told of the first: as if that had come, and gone on to wait, when this thread takes it.
-                queue.inner.lock().items.push_back(Node::fill(one, 1));
+                queue.inner.lock().items.push_back(one);
                 let item = queue.take(is_waiter);
-                let _added = queue.push_at_once(two, 2, true);
+                let _added = queue.push_if_served(two);
                 return item;
             }
             queue.take(is_waiter)
@@ -370,7 +368,7 @@ mod tests {
         // It ends in any case.
         queue.push(3)?;
         drop(other);
-        assert_eq!((mine, is_taken), (Some(1), true));
+        assert_eq!((mine.map(|n| n.value), is_taken), (Some(1), true));
         Ok(())
     }
 
@@ -391,8 +389,8 @@ mod tests {
         for _ in 0..ALL {
             let (queue, left) = (queue.clone(), left.clone());
             let thread = KThread::run(c"ssi_case", move || {
-                while let Some(n) = queue.wait_for(200, KEPT) {
-                    if n == 0 {
+                while let Some(n) = queue.wait_node_for(200, KEPT) {
+                    if n.value == 0 {
                         return;
                     }
                 }
@@ -412,10 +410,7 @@ mod tests {
         };
         assert!(until(is_taken));
         for (n, is_served) in [(0, true), (0, true), (2, false)] {
-            assert_eq!(
-                queue.push_at_once(Place::new(GFP_KERNEL)?, n, true).is_ok(),
-                is_served
-            );
+            assert_eq!(queue.push_if_served(Node::new(n)?).is_ok(), is_served);
         }
         Ok(())
     }

@@ -581,11 +581,7 @@ pub(crate) fn record(s: &Slot<Name, Value>) -> Record {
 }
 
 fn begin<O: ics::Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> Result<ics::UnderWay<O>> {
-    let request = ics::Request::<O>::new(req, tail.len()).and_then(|mut r| {
-        r.extend(tail)?;
-        r.send(to)
-    });
-    request.map_err(ics::CallError::to_errno)
+    ics::ask::<O>(to, req, tail).map_err(ics::CallError::to_errno)
 }
 
 fn post<O: ics::Op>(to: NodeId, req: &O::Req) -> Result {

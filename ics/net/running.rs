@@ -25,7 +25,11 @@ use kernel::sync::Arc;
 use ssi::ids::NodeId;
 use ssi::kthread::KThread;
 use ssi::kthread::WithoutIo;
+use ssi::reserve::Reserve;
 use ssi::wait::Event;
+
+/// Bodies of short calls of class L4 to this node itself for which memory is kept: their handlers wait for nobody.
+const OWN_CALLS: u32 = 8;
 
 /// A node that has begun to join. Dropping it ends all its streams and threads: calls that wait end with `Down`.
 pub(crate) struct Running {
@@ -60,10 +64,12 @@ impl Running {
         let said = KVec::with_capacity(room, GFP_KERNEL)?;
         let peers = Arc::new(KVec::new(), GFP_KERNEL)?;
         let newest = Newest::new(room)?;
+        let reserve = Reserve::new(1, OWN_CALLS)?;
         let net = Arc::pin_init(
             pin_init!(Net {
                 me,
                 pool,
+                reserve,
                 counters,
                 peers <- kernel::new_spinlock!(peers, "ics::peers"),
                 observer,

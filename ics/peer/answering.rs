@@ -4,31 +4,46 @@
 //! have arrived.
 
 use super::credits;
+use super::long_bytes;
+use super::most_bytes;
 use super::most_kept;
 use super::Peer;
 use super::State;
+use crate::bytes::Bytes;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
 use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Job;
-use crate::pool::Place;
+use crate::pool::Order;
+use crate::pool::Queued;
 use crate::pool::Unknown;
 use crate::refused::Refused;
 use crate::service::Caller;
 use crate::service::Class;
 use crate::service::OpId;
 use crate::service::Status;
+use crate::ticket::Answered;
 use kernel::alloc::flags::__GFP_NOWARN;
+use kernel::alloc::Flags;
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
-use kernel::rbtree::RBTreeNode;
-use kernel::rbtree::RBTreeNodeReservation;
 use kernel::str::BStr;
 use kernel::sync::Arc;
+use ssi::fifo::Node;
 use ssi::kthread::ThreadId;
+use ssi::reserve::Owned;
+use ssi::reserve::Shared;
+use ssi::reserve::SharedSlot;
+use ssi::reserve::Slot;
+use ssi::table::Entry;
+use ssi::table::Place;
 use ssi::wire::Le32;
+
+/// How memory is asked for in any context by who has another way: silently.
+fn at_once() -> Flags {
+    GFP_ATOMIC | __GFP_NOWARN
+}
 
 /// A request of the peer's that is, or was, answered here.
 pub(super) enum Answer {
@@ -41,7 +56,7 @@ pub(super) enum Answer {
     /// Its handler has ended, and whoever has the ticket answers it.
     Later,
     /// Answered; kept in case the reply got lost.
-    Done(Arc<Reply>),
+    Done(Shared<Reply>),
 }
 
 /// A request with its class.
@@ -56,6 +71,8 @@ pub(super) struct Kept {
     has_arrived: bool,
     /// Nobody waits for the answer any more.
     is_given_up: bool,
+    /// [`long_bytes`] of its body, until its handler has ended.
+    bytes: usize,
 }
 
 impl Kept {
@@ -64,6 +81,27 @@ impl Kept {
     fn is_left(&self) -> bool {
         self.is_given_up && !self.is_post
     }
+
+    /// Whether there is a reply.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.answer, Answer::Done(_))
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up
+    }
+}
+
+/// Whether a request is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Now,
+    /// Nobody waits for that any more.
+    NotWanted,
+    /// Too much is kept of replies: see [`Peer::unless_full`].
+    Later,
 }
 
 /// Whether one more request may come.
@@ -80,51 +118,55 @@ enum Room {
 pub(crate) struct Reply {
     status: u32,
     moved_to: u32,
-    pub(crate) body: KVVec<u8>,
+    pub(crate) body: Bytes,
 }
 
 /// The posts of one class from the peer.
+#[derive(Clone, Copy)]
 pub(super) struct Posts {
     /// The one that is done next, or now.
     next: u64,
     /// Whether it is done now.
     busy: bool,
-    /// Those that came.
-    parked: RBTree<u64, Job>,
 }
 
 impl Posts {
-    pub(super) fn new() -> Self {
-        Self {
-            next: 1,
-            busy: false,
-            parked: RBTree::new(),
-        }
-    }
-
-    /// The next one, if it is there and its turn.
-    fn take(&mut self) -> Option<RBTreeNode<u64, Job>> {
-        if self.busy {
-            return None;
-        }
-        let node = self.parked.remove_node(&self.next)?;
-        self.busy = true;
-        Some(node)
-    }
+    /// None came.
+    pub(super) const NONE: Self = Self {
+        next: 1,
+        busy: false,
+    };
 }
 
+/// Where a post is among those of all classes that are early. `None`: no honest peer has posted so many.
+fn place(class: Class, order: u64) -> Option<u64> {
+    // CAST: widens.
+    order
+        .checked_mul(Class::N as u64)?
+        .checked_add(class as u64)
+}
+
+/// What was kept of a request, to be freed after unlocking.
+pub(super) type Gone = Owned<Entry<Kept>>;
+
 impl State {
+    /// The next post of a class, if it is there and its turn.
+    fn next_post(&mut self, class: Class) -> Option<Owned<Entry<Queued>>> {
+        let posts = &mut self.posts[class as usize];
+        if posts.busy {
+            return None;
+        }
+        let next = self.early.remove(place(class, posts.next)?)?;
+        posts.busy = true;
+        Some(next)
+    }
+
     /// A request is queued.
-    fn keep(
-        &mut self,
-        place: RBTreeNodeReservation<u64, Kept>,
-        xid: u64,
-        class: Class,
-        is_post: bool,
-    ) {
+    fn keep(&mut self, place: Place<Kept>, xid: u64, class: Class, is_post: bool, bytes: usize) {
         let c = class as usize;
         self.asked[c] += 1;
         self.kept[c] += 1;
+        self.held_bytes[c] += bytes;
         let kept = Kept {
             class,
             is_post,
@@ -132,43 +174,65 @@ impl State {
             comes_again: false,
             has_arrived: false,
             is_given_up: false,
+            bytes,
         };
-        let _none = self.answers.insert(place.into_node(xid, kept));
+        let _none = self.answers.insert(place, xid, kept);
     }
 
-    /// Whether the peer may ask one more of a class.
-    fn room_for(&self, class: Class, is_post: bool) -> Room {
+    /// Whether the peer may ask one more of a class, with a body of which so many bytes count.
+    fn room_for(&self, class: Class, is_post: bool, bytes: usize) -> Room {
         let c = class as usize;
         let (kept, most) = (self.kept[c], most_kept(c));
         let wanted = kept.saturating_sub(self.left[c]);
-        if self.asked[c] >= credits(c) || wanted >= most || kept >= 2 * most {
+        // The cancel of a call may be overtaken by who has its credit: twice as many seem to be under way, at most. Of bytes,
+        // an honest peer has the most that may be under way, and beside that only calls that it gave up: these are refused
+        // before they take what a post needs.
+        let (held, most_held) = (self.held_bytes[c] + bytes, 2 * most_bytes(c));
+        let is_too_long = bytes > 0 && held > most_held;
+        if self.asked[c] >= 2 * credits(c)
+            || wanted >= most
+            || kept >= 2 * most
+            || is_post && bytes > 0 && held > most_held + most_bytes(c)
+        {
             Room::NoCredit
-        } else if kept >= most && !is_post {
+        } else if (kept >= most || is_too_long) && !is_post {
             Room::TooManyLeft
         } else {
             Room::There
         }
     }
 
+    /// Its handler has ended, or will not begin: its body is not kept any more.
+    fn let_go(&mut self, xid: u64) {
+        if let Some(kept) = self.answers.get_mut(xid) {
+            let (c, bytes) = (kept.class as usize, core::mem::take(&mut kept.bytes));
+            self.held_bytes[c] = self.held_bytes[c].saturating_sub(bytes);
+        }
+    }
+
     /// Takes out a request.
-    fn remove(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
-        let kept = self.answers.get(&xid)?;
+    fn remove(&mut self, xid: u64) -> Option<Gone> {
+        self.let_go(xid);
+        let kept = self.answers.get(xid)?;
         let (c, is_left) = (kept.class as usize, kept.is_left());
         self.kept[c] = self.kept[c].saturating_sub(1);
         self.left[c] = self.left[c].saturating_sub(u32::from(is_left));
-        self.answers.remove_node(&xid)
+        if let Answer::Done(reply) = &kept.answer {
+            self.reply_bytes[c] = self.reply_bytes[c].saturating_sub(reply.body.len());
+        }
+        self.answers.remove(xid)
     }
 
     /// Takes out a request that is answered: it does not come again.
-    pub(super) fn forget(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+    pub(super) fn forget(&mut self, xid: u64) -> Option<Gone> {
         let is_done = |k: &&Kept| matches!(k.answer, Answer::Done(_));
-        self.answers.get(&xid).filter(is_done)?;
+        self.answers.get(xid).filter(is_done)?;
         self.remove(xid)
     }
 
     /// The reply to a request has arrived at the peer. Takes out what is left of it, unless it comes again.
-    fn arrived(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
-        if let Some(kept) = self.answers.get_mut(&xid).filter(|k| k.comes_again) {
+    fn arrived(&mut self, xid: u64) -> Option<Gone> {
+        if let Some(kept) = self.answers.get_mut(xid).filter(|k| k.comes_again) {
             kept.has_arrived = true;
             return None;
         }
@@ -176,8 +240,8 @@ impl State {
     }
 
     /// A request, or its cancel, came again on this main stream. Takes out what is left of one whose reply has arrived.
-    fn came_again(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
-        let kept = self.answers.get_mut(&xid)?;
+    fn came_again(&mut self, xid: u64) -> Option<Gone> {
+        let kept = self.answers.get_mut(xid)?;
         kept.comes_again = false;
         if kept.has_arrived {
             self.forget(xid)
@@ -188,8 +252,8 @@ impl State {
 
     /// Nobody waits for the answer any more: it is interrupted, or does not begin, and has no credit. Takes out what only a ticket
     /// is left of, which may be kept for ever.
-    pub(super) fn give_up(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
-        let kept = self.answers.get_mut(&xid)?;
+    pub(super) fn give_up(&mut self, xid: u64) -> Option<Gone> {
+        let kept = self.answers.get_mut(xid)?;
         let was_left = kept.is_left();
         kept.is_given_up = true;
         if kept.is_left() && !was_left {
@@ -217,12 +281,7 @@ impl Peer {
     ///
     /// # Errors
     /// `EPROTO` for what no honest peer sends; `ESTALE`; `ENOMEM`. The stream is torn.
-    pub(crate) fn receive(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        head: &Head,
-        body: KVVec<u8>,
-    ) -> Result {
+    pub(crate) fn receive(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: Bytes) -> Result {
         let kind = Kind::from_wire(head.kind).ok_or(EPROTO)?;
         // What comes beside it may come before what the main stream begins with.
         if link.side.is_some() {
@@ -244,6 +303,7 @@ impl Peer {
             Kind::Request => self.request_came(link, head, body)?,
             Kind::Cancel => self.cancel_came(link, head.xid.get()),
             Kind::Open => self.open_came(link, head, &body)?,
+            Kind::Seen => {}
         }
         Ok(())
     }
@@ -259,17 +319,16 @@ impl Peer {
             return false;
         }
         let is_done = match Kind::from_wire(head.kind) {
-            Some(Kind::Reply) => copy_at_once(body).is_ok_and(|b| {
+            Some(Kind::Reply) => Bytes::of(body, &[], None, at_once()).is_ok_and(|b| {
                 self.reply_came(head, b);
                 true
             }),
-            Some(Kind::Request) => {
-                copy_at_once(body).is_ok_and(|b| self.request_at_once(link, head, b))
-            }
+            Some(Kind::Request) => self.request_at_once(link, head, body),
             Some(Kind::Cancel) => {
                 self.cancel_came(link, head.xid.get());
                 true
             }
+            Some(Kind::Seen) => true,
             Some(Kind::Open) | None => false,
         };
         if is_done {
@@ -293,12 +352,20 @@ impl Peer {
             };
             for xid in arrived.into_iter().flatten() {
                 // Freed after unlocking.
-                let _done = self.state.lock().arrived(xid);
+                let _done;
+                let is_waited_for = {
+                    let mut s = self.state.lock();
+                    _done = s.arrived(xid);
+                    s.is_waited_for
+                };
+                if is_waited_for {
+                    self.go_on();
+                }
             }
         }
     }
 
-    fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> Result {
+    fn request_came(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: Bytes) -> Result {
         let xid = head.xid.get();
         if !is_number(xid) {
             link.refuse(Refused::Torn, &"a request without a number");
@@ -308,8 +375,13 @@ impl Peer {
         let op = OpId::of_request(head).ok_or(EPROTO)?;
         let c = op.class as usize;
         let order = head.order.get();
-        let spare = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let home = self.home(op.class);
+        let spare = Place::of(home, GFP_KERNEL)?;
+        let slot = Slot::of(home, GFP_KERNEL)?;
+        let early = match order {
+            0 => None,
+            _ => Some(Place::of(home, GFP_KERNEL)?),
+        };
         // The peer may have the new view before this node has: its requests wait here, in order, until this node
         // has it too, or the stream goes.
         self.changed.wait_until(|| {
@@ -317,22 +389,25 @@ impl Peer {
             s.member == Some(incarnation) || !s.is_current(link) || link.is_torn()
         });
         // Freed after unlocking.
-        let _arrived;
+        let (_arrived, mut next);
         let (again, job) = {
             let mut s = self.state.lock();
             if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
             }
-            if s.answers.get(&xid).is_some_and(|k| !k.comes_again) {
+            let bytes = long_bytes(&body);
+            if s.answers.get(xid).is_some_and(|k| !k.comes_again) {
                 drop(s);
                 link.refuse(Refused::Torn, &"a request twice on one stream");
                 return Err(EPROTO);
             }
             _arrived = s.came_again(xid);
             if _arrived.is_some() {
+                drop(s);
+                self.go_on();
                 return Ok(());
             }
-            let again = match s.answers.get(&xid).map(|k| &k.answer) {
+            let again = match s.answers.get(xid).map(|k| &k.answer) {
                 Some(Answer::Done(r)) => Some(r.clone()),
                 Some(_) => return Ok(()),
                 None => None,
@@ -340,19 +415,21 @@ impl Peer {
             if again.is_some() {
                 (again, None)
             } else {
-                let room = s.room_for(op.class, order != 0);
+                let room = s.room_for(op.class, order != 0, bytes);
                 if room == Room::NoCredit {
                     drop(s);
                     link.refuse(Refused::Torn, &"more requests than credits");
                     return Err(EPROTO);
                 }
-                let posts = &s.posts[c];
-                if order != 0 && (order < posts.next || posts.parked.get(&order).is_some()) {
+                let place = place(op.class, order);
+                let is_taken = order < s.posts[c].next
+                    || place.is_none_or(|place| s.early.get(place).is_some());
+                if order != 0 && is_taken {
                     drop(s);
                     link.refuse(Refused::Torn, &"a post whose place is taken");
                     return Err(EPROTO);
                 }
-                s.keep(spare, xid, op.class, order != 0);
+                s.keep(spare, xid, op.class, order != 0, bytes);
                 if room == Room::TooManyLeft {
                     let epoch = s.epoch;
                     drop(s);
@@ -371,11 +448,14 @@ impl Peer {
                     order,
                     body,
                 };
-                if order == 0 {
-                    (None, Some(job))
-                } else {
-                    let _none = s.posts[c].parked.insert(place.into_node(order, job));
-                    (None, s.posts[c].take().map(|n| n.to_key_value().1))
+                let job = Node::fill(slot, Order::Run(job));
+                match place.zip(early) {
+                    None => (None, Some(job)),
+                    Some((place, early)) => {
+                        let _none = s.early.insert(early, place, job);
+                        next = s.next_post(op.class);
+                        (None, next.take().map(|n| n.into_inner().value))
+                    }
                 }
             }
         };
@@ -390,7 +470,7 @@ impl Peer {
     }
 
     /// Queues a request of a member that is new and has a credit and a class, in the usual case. Returns whether it did.
-    fn request_at_once(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: KVVec<u8>) -> bool {
+    fn request_at_once(self: &Arc<Self>, link: &Arc<Link>, head: &Head, body: &[u8]) -> bool {
         let Some(op) = OpId::of_request(head) else {
             return false;
         };
@@ -402,8 +482,12 @@ impl Peer {
         {
             return false;
         }
-        let flags = GFP_ATOMIC | __GFP_NOWARN;
-        let (Ok(spare), Ok(place)) = (RBTreeNodeReservation::new(flags), Place::new(flags)) else {
+        let home = self.home(op.class);
+        let (Ok(body), Ok(spare), Ok(slot)) = (
+            Bytes::of(body, &[], home, at_once()),
+            Place::of(home, at_once()),
+            Slot::of(home, at_once()),
+        ) else {
             return false;
         };
         let mut job = Job {
@@ -421,16 +505,16 @@ impl Peer {
         let mut s = self.state.lock();
         if s.member != Some(link.incarnation)
             || !s.is_current(link)
-            || s.room_for(op.class, false) != Room::There
-            || s.answers.get(&xid).is_some()
+            || s.room_for(op.class, false, 0) != Room::There
+            || s.answers.get(xid).is_some()
         {
             return false;
         }
         job.epoch = s.epoch;
         // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
-        match self.pool.submit_at_once(job, place) {
+        match self.pool.submit_at_once(Node::fill(slot, Order::Run(job))) {
             Ok(()) => {
-                s.keep(spare, xid, op.class, false);
+                s.keep(spare, xid, op.class, false, 0);
                 true
             }
             Err(refused) => {
@@ -443,29 +527,32 @@ impl Peer {
     }
 
     /// Hands a request to who answers it.
-    fn start(&self, mut job: Job) {
+    fn start(&self, mut queued: Queued) {
         // A loop: the posts behind one that is refused may all be refused too.
-        loop {
+        while let Order::Run(job) = &queued.value {
             let (epoch, class, order) = (job.epoch, job.op.class, job.order);
-            if self.submit(job) || order == 0 {
+            if self.submit(queued) || order == 0 {
                 return;
             }
             match self.next_post(epoch, class) {
-                Some(next) => job = next,
+                Some(next) => queued = next,
                 None => return,
             }
         }
     }
 
     /// Queues a request for its class, or answers that it is refused. Returns whether it is queued.
-    fn submit(&self, job: Job) -> bool {
+    fn submit(&self, queued: Queued) -> bool {
+        let Order::Run(job) = &queued.value else {
+            return false;
+        };
         let (epoch, xid, op) = (job.epoch, job.xid, job.op);
         let refusal = match self.pool.class_of(&op) {
             Ok(class) if class != op.class => EPROTO,
-            Ok(_) => match self.pool.submit(job) {
-                Ok(()) => return true,
-                Err(e) => e,
-            },
+            Ok(_) => {
+                self.pool.submit(queued);
+                return true;
+            }
             Err(Unknown::Absent) => EPROTONOSUPPORT,
             Err(Unknown::Version(here)) => {
                 // Its own name is in memory of a module that may go.
@@ -492,27 +579,42 @@ impl Peer {
     fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
         // Freed after unlocking.
         let (_arrived, _left);
-        let mut s = self.state.lock();
-        if !s.is_current(link) {
-            return; // of another life, whose numbers are others
+        let is_waited_for = {
+            let mut s = self.state.lock();
+            if !s.is_current(link) {
+                return; // of another life, whose numbers are others
+            }
+            _arrived = s.came_again(xid);
+            _left = s.give_up(xid);
+            s.is_waited_for
+        };
+        if is_waited_for {
+            self.go_on();
         }
-        _arrived = s.came_again(xid);
-        _left = s.give_up(xid);
     }
 
-    /// A thread is about to answer. Returns whether anybody still wants it.
-    pub(crate) fn begin(&self, epoch: u64, xid: u64, thread: ThreadId) -> bool {
+    /// A thread is about to answer.
+    pub(crate) fn begin(&self, epoch: u64, xid: u64, thread: ThreadId) -> Begin {
         let mut s = self.state.lock();
         if s.epoch != epoch {
-            return false;
+            return Begin::NotWanted;
         }
-        match s.answers.get_mut(&xid).map(|k| &mut k.answer) {
-            Some(a @ Answer::Waiting) => {
-                *a = Answer::Running(thread);
-                true
-            }
-            _ => false,
+        let Some(kept) = s.answers.get(xid) else {
+            return Begin::NotWanted;
+        };
+        if !matches!(kept.answer, Answer::Waiting) {
+            return Begin::NotWanted;
         }
+        let (class, is_post) = (kept.class, kept.is_post);
+        // Class P has a thread for each, which waits when it has the reply: what does not begin may be what others wait for. Of a
+        // post no reply is kept.
+        if class != Class::P && !is_post && s.is_full_of_replies(class) {
+            return Begin::Later;
+        }
+        if let Some(kept) = s.answers.get_mut(xid) {
+            kept.answer = Answer::Running(thread);
+        }
+        Begin::Now
     }
 
     /// A handler has ended, and its thread does other work: it is not interrupted for this request any more.
@@ -523,11 +625,13 @@ impl Peer {
         if s.epoch != epoch {
             return;
         }
-        let Some(k) = s.answers.get_mut(&xid) else {
+        let Some(k) = s.answers.get_mut(xid) else {
             return;
         };
         k.answer = Answer::Later;
-        if k.is_given_up {
+        let is_given_up = k.is_given_up;
+        s.let_go(xid);
+        if is_given_up {
             _left = s.give_up(xid);
         }
     }
@@ -535,24 +639,18 @@ impl Peer {
     /// Whether anybody still waits for a request to be answered.
     pub(crate) fn is_wanted(&self, epoch: u64, xid: u64) -> bool {
         let s = self.state.lock();
-        s.epoch == epoch && s.answers.get(&xid).is_some()
+        s.epoch == epoch && s.answers.get(xid).is_some()
     }
 
     /// A request is answered: keeps the reply and sends it.
-    pub(crate) fn finish(
-        &self,
-        epoch: u64,
-        xid: u64,
-        class: Class,
-        result: core::result::Result<KVVec<u8>, Status>,
-    ) {
+    pub(crate) fn finish(&self, epoch: u64, xid: u64, class: Class, result: Answered) {
         let (status, moved_to, body) = match result {
             Ok(body) => (0, 0, body),
             // CAST: errnos are small.
-            Err(Status::Errno(e)) => (e.to_errno().unsigned_abs(), 0, KVVec::new()),
-            Err(Status::Moved(n)) => (MOVED, n.number(), KVVec::new()),
+            Err(Status::Errno(e)) => (e.to_errno().unsigned_abs(), 0, Bytes::EMPTY),
+            Err(Status::Moved(n)) => (MOVED, n.number(), Bytes::EMPTY),
             // Who has a ticket answers with it.
-            Err(Status::Later(_)) => (EPROTO.to_errno().unsigned_abs(), 0, KVVec::new()),
+            Err(Status::Later(_)) => (EPROTO.to_errno().unsigned_abs(), 0, Bytes::EMPTY),
         };
         let mut reply = Reply {
             status,
@@ -560,33 +658,37 @@ impl Peer {
             body,
         };
         // It was done, so the asker must be told: for an object this small the kernel finds memory.
-        let reply = loop {
-            match Arc::new(reply, GFP_KERNEL) {
-                Ok(r) => break r,
-                Err(_) => {
-                    reply = Reply {
-                        status: ENOMEM.to_errno().unsigned_abs(),
-                        moved_to: 0,
-                        body: KVVec::new(),
-                    };
-                    ssi::task::yield_now();
-                }
+        let place = loop {
+            match SharedSlot::of(self.home(class), GFP_KERNEL) {
+                Ok(place) => break place,
+                Err(_) => ssi::task::yield_now(),
             }
         };
-        {
+        // Freed after unlocking.
+        let _unwanted;
+        let reply = {
             let mut s = self.state.lock();
             if s.epoch != epoch {
                 return; // the asker is down
             }
-            let Some(k) = s.answers.get_mut(&xid) else {
+            s.let_go(xid);
+            let Some(k) = s.answers.get_mut(xid) else {
                 return; // given up, after its handler had ended
             };
+            let is_left = k.is_left();
+            if is_left {
+                _unwanted = core::mem::replace(&mut reply.body, Bytes::EMPTY);
+            }
+            let bytes = reply.body.len();
+            let reply = place.share(reply);
             k.answer = Answer::Done(reply.clone());
-            if !k.is_left() {
-                let c = class as usize;
+            let c = class as usize;
+            s.reply_bytes[c] += bytes;
+            if !is_left {
                 s.asked[c] = s.asked[c].saturating_sub(1);
             }
-        }
+            reply
+        };
         self.send_reply(xid, class, &reply);
     }
 
@@ -598,25 +700,29 @@ impl Peer {
     }
 
     /// The post behind the one that is over, if it has come.
-    fn next_post(&self, epoch: u64, class: Class) -> Option<Job> {
-        let mut s = self.state.lock();
-        if s.epoch != epoch {
-            return None;
-        }
-        let posts = &mut s.posts[class as usize];
-        posts.next += 1;
-        posts.busy = false;
-        posts.take().map(|n| n.to_key_value().1)
+    fn next_post(&self, epoch: u64, class: Class) -> Option<Queued> {
+        let next = {
+            let mut s = self.state.lock();
+            if s.epoch != epoch {
+                return None;
+            }
+            let posts = &mut s.posts[class as usize];
+            posts.next += 1;
+            posts.busy = false;
+            s.next_post(class)
+        };
+        next.map(|n| n.into_inner().value)
     }
 
-    fn send_reply(&self, xid: u64, class: Class, reply: &Arc<Reply>) {
+    fn send_reply(&self, xid: u64, class: Class, reply: &Shared<Reply>) {
         let link = self.state.lock().stream_for(class, reply.body.len());
         if let Some(link) = link {
             let mut h = Head::new(Kind::Reply, xid);
             h.status = Le32::new(reply.status);
             h.moved_to = Le32::new(reply.moved_to);
             // Without memory for a place in the queue the stream is torn: the asker asks again on the next one.
-            if link.send(h, Body::Reply(reply.clone())).is_err() {
+            let body = Body::Reply(reply.clone());
+            if link.send(h, body, self.home(class)).is_err() {
                 link.tear();
             }
         }
@@ -626,14 +732,4 @@ impl Peer {
 /// Whether an honest peer gives a request that number: they begin with 1, and there is always a next one.
 const fn is_number(xid: u64) -> bool {
     xid != 0 && xid != u64::MAX
-}
-
-/// A body of its own, without sleeping. Any context.
-///
-/// # Errors
-/// `ENOMEM`, silently: who asks has another way.
-fn copy_at_once(body: &[u8]) -> Result<KVVec<u8>> {
-    let mut copy = KVVec::new();
-    copy.extend_from_slice(body, GFP_ATOMIC | __GFP_NOWARN)?;
-    Ok(copy)
 }

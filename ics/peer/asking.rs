@@ -3,10 +3,14 @@
 //! Asking a peer: calls and posts, their credits, and what waits for a reply.
 
 use super::credits;
+use super::long_bytes;
+use super::most_bytes;
 use super::Peer;
+use crate::bytes::Bytes;
 use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
+use crate::frame::MAX_BODY;
 use crate::frame::MOVED;
 use crate::lane;
 use crate::lane::Side;
@@ -17,15 +21,16 @@ use crate::service::OpId;
 use crate::stats::Ended;
 use kernel::error::Error;
 use kernel::prelude::*;
-use kernel::rbtree::RBTreeNodeReservation;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLockIrq;
-use kernel::sync::UniqueArc;
 use kernel::time::Msecs;
 use ssi::ids::NodeId;
 use ssi::machine;
+use ssi::reserve::Shared;
+use ssi::reserve::SharedSlot;
+use ssi::table::Place;
 use ssi::trace;
 use ssi::wait::Event;
 use ssi::wire::Le16;
@@ -47,7 +52,7 @@ pub(crate) struct Pending {
     was_sent: Atomic<u32>,
     /// The place of the last one among the peer's, or [`IN_HAND`]. Under the peer's lock.
     place: Atomic<u32>,
-    pub(crate) body: KVVec<u8>,
+    pub(crate) body: Bytes,
     /// Lock: level 18 `ics::outcome`, spin, taken in softirqs.
     #[pin]
     outcome: SpinLockIrq<Outcome>,
@@ -58,13 +63,13 @@ pub(crate) struct Pending {
 /// What becomes of a call.
 struct Outcome {
     /// `None`: it is under way.
-    result: Option<core::result::Result<KVVec<u8>, CallError>>,
+    result: Option<core::result::Result<Bytes, CallError>>,
     /// Memory for a long reply, if the caller gave some and no stream has taken it.
     room: Option<KVVec<u8>>,
 }
 
 impl Pending {
-    pub(super) fn end(&self, r: core::result::Result<KVVec<u8>, CallError>) {
+    pub(super) fn end(&self, r: core::result::Result<Bytes, CallError>) {
         {
             let mut outcome = self.outcome.lock();
             if outcome.result.is_none() {
@@ -116,14 +121,17 @@ impl Pending {
 
 /// What is sent, and memory for what comes back.
 struct Message {
-    body: KVVec<u8>,
+    body: Bytes,
     room: Option<KVVec<u8>>,
 }
+
+/// Memory for a call.
+type Spare = (Place<Shared<Pending>>, SharedSlot<Pending>);
 
 /// A call under way.
 pub(crate) struct Asked {
     peer: Arc<Peer>,
-    pending: Arc<Pending>,
+    pending: Shared<Pending>,
 }
 
 impl Asked {
@@ -131,7 +139,7 @@ impl Asked {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub(crate) fn wait(self) -> core::result::Result<KVVec<u8>, CallError> {
+    pub(crate) fn wait(self) -> core::result::Result<Bytes, CallError> {
         let pending = &self.pending;
         let mut outcome = None;
         let ended = {
@@ -155,7 +163,7 @@ impl Asked {
     }
 
     /// As [`Self::wait`], but gives the call up after that time.
-    pub(crate) fn wait_for(self, timeout_ms: Msecs) -> core::result::Result<KVVec<u8>, CallError> {
+    pub(crate) fn wait_for(self, timeout_ms: Msecs) -> core::result::Result<Bytes, CallError> {
         let mut outcome = None;
         let ended = self.pending.done.wait_timeout(timeout_ms, || {
             outcome = self.pending.outcome.lock().result.take();
@@ -171,7 +179,7 @@ impl Asked {
     }
 
     /// After [`Self::give_up`]: the reply, or the end of the peer, may have come first.
-    fn last_word(&self) -> core::result::Result<KVVec<u8>, CallError> {
+    fn last_word(&self) -> core::result::Result<Bytes, CallError> {
         let outcome = self.pending.outcome.lock().result.take();
         outcome.unwrap_or(Err(CallError::Interrupted))
     }
@@ -183,14 +191,14 @@ impl Asked {
 }
 
 impl Peer {
-    /// Asks. A long reply comes into `room`, if it has room for that. Sleeps for a credit.
+    /// Asks. A long reply comes into `room`, if it has room for that. Sleeps for a credit, of class P killably.
     ///
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
         self: &Arc<Self>,
         op: OpId,
-        body: KVVec<u8>,
+        body: Bytes,
         room: Option<KVVec<u8>>,
     ) -> core::result::Result<Asked, CallError> {
         Ok(Asked {
@@ -203,7 +211,7 @@ impl Peer {
     ///
     /// # Errors
     /// See [`CallError`]; what the peer answers is not told.
-    pub(crate) fn post(&self, op: OpId, body: KVVec<u8>) -> core::result::Result<(), CallError> {
+    pub(crate) fn post(&self, op: OpId, body: Bytes) -> core::result::Result<(), CallError> {
         self.begin_asking(op, Message { body, room: None }, true)?;
         Ok(())
     }
@@ -213,19 +221,24 @@ impl Peer {
         op: OpId,
         message: Message,
         is_post: bool,
-    ) -> core::result::Result<Arc<Pending>, CallError> {
-        let spare = RBTreeNodeReservation::new(GFP_KERNEL).map_err(CallError::Local)?;
-        let place =
-            UniqueArc::<Pending>::new_uninit(GFP_KERNEL).map_err(|e| CallError::Local(e.into()))?;
-        let mut made = Some((spare, place, message));
+    ) -> core::result::Result<Shared<Pending>, CallError> {
+        let home = self.home(op.class);
+        let spare = Place::of(home, GFP_KERNEL).map_err(CallError::Local)?;
+        let slot = SharedSlot::of(home, GFP_KERNEL).map_err(CallError::Local)?;
+        let mut made = Some((message, (spare, slot)));
         let began_at = machine::monotonic_ns();
         // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
         let mut begun = None;
-        self.changed.wait_until(|| {
+        let try_begin = || {
             begun = self.try_begin(op, is_post, began_at, &mut made);
             begun.is_some()
-        });
-        let (pending, link) = begun.unwrap_or(Err(CallError::Down(self.node)))?;
+        };
+        if op.class == Class::P {
+            self.changed.wait_killable(try_begin);
+        } else {
+            self.changed.wait_until(try_begin);
+        }
+        let (pending, link) = begun.unwrap_or(Err(CallError::Interrupted))?;
         if let Some(stats) = self.pool.stats.op(&op) {
             stats.asked(pending.body.len());
         }
@@ -233,7 +246,7 @@ impl Peer {
             // Without memory for a place in the queue the stream is torn: the next one starts with this request.
             let body = Body::Request(pending.clone());
             let _first = pending.is_sent_again();
-            if link.send(pending.head(), body).is_err() {
+            if link.send(pending.head(), body, home).is_err() {
                 link.tear();
             }
         }
@@ -247,12 +260,8 @@ impl Peer {
         op: OpId,
         is_post: bool,
         began: u64,
-        made: &mut Option<(
-            RBTreeNodeReservation<u64, Arc<Pending>>,
-            UniqueArc<core::mem::MaybeUninit<Pending>>,
-            Message,
-        )>,
-    ) -> Option<core::result::Result<(Arc<Pending>, Option<Arc<Link>>), CallError>> {
+        made: &mut Option<(Message, Spare)>,
+    ) -> Option<core::result::Result<(Shared<Pending>, Option<Arc<Link>>), CallError>> {
         let c = op.class as usize;
         let mut s = self.state.lock();
         if s.member.is_none() {
@@ -261,7 +270,11 @@ impl Peer {
         if s.waiting[c] >= credits(c) {
             return None;
         }
-        let (spare, place, Message { body, room }) = made.take()?;
+        let bytes = made.as_ref().map_or(0, |(m, _)| long_bytes(&m.body));
+        if s.waiting_bytes[c] + bytes > most_bytes(c) {
+            return None;
+        }
+        let (Message { body, room }, (spare, slot)) = made.take()?;
         let outcome = Outcome { result: None, room };
         let xid = s.next_xid;
         let order = if is_post { s.posted[c] + 1 } else { 0 };
@@ -276,16 +289,14 @@ impl Peer {
             outcome <- kernel::new_spinlock_irq!(outcome, "ics::outcome"),
             done <- Event::new(),
         });
-        let pending: Arc<Pending> = match place.write_pin_init(init) {
-            Ok(p) => p.into(),
-            Err(never) => match never {},
-        };
+        let pending = slot.share(init);
         // Before anybody can answer it.
         trace::ics_asked(self.node, op.traced(xid, pending.body.len()));
         s.next_xid += 1;
         s.posted[c] += u64::from(is_post);
         s.waiting[c] += 1;
-        let _none = s.pending.insert(spare.into_node(xid, pending.clone()));
+        s.waiting_bytes[c] += bytes;
+        let _none = s.pending.insert(spare, xid, pending.clone());
         // No stream: sent when there is one again.
         let link = s.stream_for(op.class, pending.body.len());
         pending.goes_on(link.as_ref());
@@ -298,27 +309,29 @@ impl Peer {
         if Kind::from_wire(head.kind) != Some(Kind::Reply) {
             return None;
         }
-        let pending = self.state.lock().pending.get(&head.xid.get()).cloned()?;
+        let pending = self.state.lock().pending.get(head.xid.get()).cloned()?;
         let mut outcome = pending.outcome.lock();
         let is_long_enough = |room: &mut KVVec<u8>| room.capacity() >= head.len.get() as usize;
         outcome.room.take_if(is_long_enough)
     }
 
     /// Takes a call or post out of the table and gives its credit back.
-    fn take_pending(&self, xid: u64) -> Option<Arc<Pending>> {
-        let (node, was_full) = {
+    fn take_pending(&self, xid: u64) -> Option<Shared<Pending>> {
+        let (entry, was_full) = {
             let mut s = self.state.lock();
-            let node = s.pending.remove_node(&xid)?;
-            let (_, p) = node.to_key_value();
-            let c = p.op.class as usize;
-            let was_full = s.waiting[c] >= credits(c);
+            let p = s.pending.remove(xid)?;
+            let c = p.value.op.class as usize;
+            let bytes = long_bytes(&p.value.body);
+            let was_full = s.waiting[c] >= credits(c)
+                || bytes > 0 && s.waiting_bytes[c] + MAX_BODY > most_bytes(c);
             s.waiting[c] = s.waiting[c].saturating_sub(1);
+            s.waiting_bytes[c] = s.waiting_bytes[c].saturating_sub(bytes);
             (p, was_full)
         };
         if was_full {
             self.changed.notify_all();
         }
-        Some(node)
+        Some(entry.into_inner().value)
     }
 
     fn cancel(&self, pending: &Pending) {
@@ -336,7 +349,8 @@ impl Peer {
         };
         if let Some(link) = link {
             // What is lost with its stream is said by the beginning of the next one.
-            let _torn = link.send(Head::new(Kind::Cancel, pending.xid), Body::Empty);
+            let head = Head::new(Kind::Cancel, pending.xid);
+            let _torn = link.send(head, Body::Empty, self.home(pending.op.class));
         }
     }
 
@@ -351,7 +365,7 @@ impl Peer {
             if !s.is_main(main) {
                 return Err(EPIPE);
             }
-            let open = s.pending.get(&xid).cloned();
+            let open = s.pending.get(xid).cloned();
             if let Some(p) = &open {
                 p.take_in_hand();
             }
@@ -359,11 +373,12 @@ impl Peer {
         };
         if let Some(p) = open {
             main.stats.resent.add(u64::from(p.is_sent_again()));
-            main.send(p.head(), Body::Request(p.clone()))?;
+            let body = Body::Request(p.clone());
+            main.send(p.head(), body, self.home(p.op.class))?;
         }
         let is_open = {
             let s = self.state.lock();
-            let p = s.pending.get(&xid);
+            let p = s.pending.get(xid);
             // Else the next main stream has it in hand.
             if let Some(p) = p.filter(|_| s.is_main(main)) {
                 p.goes_on(Some(main));
@@ -373,7 +388,7 @@ impl Peer {
         if is_open {
             return Ok(());
         }
-        main.send(Head::new(Kind::Cancel, xid), Body::Empty)
+        main.send(Head::new(Kind::Cancel, xid), Body::Empty, None)
     }
 
     /// Counts the end of a call or post.
@@ -387,7 +402,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn reply_came(&self, head: &Head, body: KVVec<u8>) {
+    pub(super) fn reply_came(&self, head: &Head, body: Bytes) {
         let Some(pending) = self.take_pending(head.xid.get()) else {
             return; // cancelled, or a second reply
         };

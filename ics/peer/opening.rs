@@ -6,7 +6,7 @@
 //! A call that is not in the list was taken out of the asker's table before, and is sent again from there only: it cannot
 //! come any more, on this stream or a later one. An earlier stream is refused, by its number, if it is that late.
 
-use super::Kept;
+use super::answering::Gone;
 use super::Peer;
 use super::State;
 use crate::frame::Head;
@@ -17,7 +17,6 @@ use crate::open::Open;
 use crate::open::NUMBER;
 use crate::refused::Refused;
 use kernel::prelude::*;
-use kernel::rbtree::RBTreeNode;
 use kernel::sync::Arc;
 use ssi::ids::Incarnation;
 use ssi::wire::Le64;
@@ -51,8 +50,10 @@ impl Peer {
             // ... so there may be more by now.
             if let Some((head, len)) = said {
                 numbers.truncate(NUMBER * len);
+                let (listed, _) = numbers.as_chunks_mut();
+                listed.sort_unstable_by_key(|n| u64::from_le_bytes(*n));
                 let numbers = Arc::new(numbers, GFP_KERNEL)?;
-                link.send(head, Body::Open(numbers.clone()))?;
+                link.send(head, Body::Open(numbers.clone()), None)?;
                 let next = head.xid.get();
                 return Ok(Said { numbers, next });
             }
@@ -81,7 +82,7 @@ impl Peer {
             }
             s.opened = number;
         }
-        let mut from = 0;
+        let mut last = None;
         loop {
             // Freed after unlocking.
             let _forgotten = {
@@ -89,26 +90,25 @@ impl Peer {
                 if !s.is_main(link) {
                     return Err(ESTALE);
                 }
-                let next = s.answers.cursor_lower_bound(&from);
-                let next = next.map(|c| *c.current().0);
-                let Some(xid) = next else {
+                let next = s.answers.iter_after(last).next();
+                let Some(xid) = next.map(|(xid, _)| xid) else {
                     s.is_opened = true;
                     break;
                 };
-                // No request has the last number.
-                from = xid.checked_add(1).ok_or(EPROTO)?;
+                last = Some(xid);
                 if open.is_over(xid) {
                     s.end_request(xid)
                 } else {
                     // Also one that was asked while the list was made.
-                    if let Some(kept) = s.answers.get_mut(&xid) {
+                    if let Some(kept) = s.answers.get_mut(xid) {
                         kept.comes_again = true;
                     }
                     None
                 }
             };
         }
-        self.changed.notify_all();
+        // Who waits for the beginning, or for fewer replies.
+        self.go_on();
         Ok(())
     }
 }
@@ -137,7 +137,7 @@ impl State {
             if len > room.len() {
                 return Ok(None);
             }
-            for (to, xid) in room.iter_mut().zip(self.pending.keys()) {
+            for (to, (xid, _)) in room.iter_mut().zip(self.pending.iter()) {
                 *to = xid.to_le_bytes();
             }
         }
@@ -148,7 +148,7 @@ impl State {
     }
 
     /// Nobody waits for a request any more, and nobody asks again: what is left of it is to be freed.
-    fn end_request(&mut self, xid: u64) -> Option<RBTreeNode<u64, Kept>> {
+    fn end_request(&mut self, xid: u64) -> Option<Gone> {
         self.forget(xid).or_else(|| self.give_up(xid))
     }
 }

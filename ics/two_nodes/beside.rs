@@ -45,7 +45,7 @@ mod tests {
     fn ask(node: &Node, op: OpId, len: usize) -> Result<Asked> {
         let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
         let body = KVVec::from_elem(7u8, len, GFP_KERNEL)?;
-        peer.ask(op, body, None).map_err(|_| ENOTCONN)
+        peer.ask(op, body.into(), None).map_err(|_| ENOTCONN)
     }
 
     /// The kind and number of the next frame that comes.
@@ -152,7 +152,7 @@ mod tests {
             let body = KVVec::from_elem(7u8, 8, GFP_KERNEL)?;
             let room = KVVec::<u8>::with_capacity(room, GFP_KERNEL)?;
             let at = room.as_ptr();
-            let asked = peer.ask(OpId::of::<PingP>(), body, Some(room));
+            let asked = peer.ask(OpId::of::<PingP>(), body.into(), Some(room));
             Ok((asked.map_err(|_| ENOTCONN)?, at))
         };
         let body = KVVec::from_elem(9u8, LEN, GFP_KERNEL)?;
@@ -168,7 +168,7 @@ mod tests {
             let (asked, at) = ask(room)?;
             answer(&mut stranger, xid, 0)?;
             let reply = asked.wait().map_err(|_| EPROTO)?;
-            assert!(reply.as_slice() == body.as_slice());
+            assert!(*reply == *body);
             let is_there = reply.as_ptr() == at;
             assert_eq!(is_there, is_same);
         }
@@ -181,7 +181,7 @@ mod tests {
         next.hear_open()?;
         answer(&mut next, 3, 0)?;
         let reply = asked.wait().map_err(|_| EPROTO)?;
-        assert!(reply.as_slice() == body.as_slice());
+        assert!(*reply == *body);
         Ok(())
     }
 
@@ -322,8 +322,10 @@ mod tests {
         let head = control.ping_l4(1);
         control.send(&head, &[0; 8])?;
         assert_eq!(control.reply(1)?.0, 0);
-        let mut head = main.ping(2);
+        let mut head = main.head(Kind::Seen, 0);
         head.seen = [9, 0, 9].map(Le64::new);
+        main.send(&head, &[])?;
+        let head = main.ping(2);
         main.send(&head, &[0; 8])?;
         assert_eq!(main.reply(2)?.0, 0);
         // What it says has been dealt with when the next one is answered.

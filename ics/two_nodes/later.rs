@@ -222,7 +222,7 @@ mod tests {
     /// Three times the credits of a class: a thread has each of the first eight, which the cancel does not end, and the others wait.
     #[test]
     fn what_is_given_up_and_goes_on_takes_no_credit() -> Result {
-        const MOST: u32 = 3 * 64;
+        const MOST: u32 = 4 * 64;
         let s = Scene::begin()?;
         let (a, b) = two_nodes(s)?;
         // However the case ends, the handlers do.

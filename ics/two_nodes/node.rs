@@ -117,6 +117,11 @@ impl Node {
         Some(self.net().peer(NodeId::new(n)?)?.n_waiting(class))
     }
 
+    /// Bytes of bodies of a class that are kept for a node: of its requests, and of replies.
+    pub(super) fn n_bytes(&self, n: u32, class: Class) -> Option<(usize, usize)> {
+        Some(self.net().peer(NodeId::new(n)?)?.n_bytes(class))
+    }
+
     pub(super) fn n_asked(&self, n: u32, class: Class) -> Option<u32> {
         Some(self.net().peer(NodeId::new(n)?)?.n_asked(class))
     }

@@ -184,7 +184,7 @@ mod tests {
         for xid in 1..=4 {
             let body = KVVec::from_elem(0u8, 8, GFP_KERNEL)?;
             let a = peer
-                .ask(OpId::of::<PingP>(), body, None)
+                .ask(OpId::of::<PingP>(), body.into(), None)
                 .map_err(|_| ENOTCONN)?;
             asked.push(a, GFP_KERNEL)?;
             assert_eq!(stranger.frame()?.0.xid.get(), xid);
@@ -298,10 +298,10 @@ mod tests {
         Ok(())
     }
 
-    /// Three times the credits of a class.
+    /// Four times the credits of a class.
     #[test]
     fn who_never_says_what_arrived_is_torn() -> Result {
-        const MOST: u64 = 3 * 64;
+        const MOST: u64 = 4 * 64;
         let s = Scene::begin()?;
         let (hub, node, mut stranger) = one_node()?;
         for xid in 1..=MOST {

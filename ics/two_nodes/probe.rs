@@ -45,6 +45,8 @@ crate::service! {
     op 10 Wait (class: L1) { n: Le64 } -> { n: Le64 }
     /// As [`Wait`].
     op 11 WaitP (class: P) { n: Le64 } -> { n: Le64 }
+    /// As [`Fetch`].
+    op 12 FetchP (class: P) { len: Le32 } -> {}
 }
 
 pub(super) struct Server;
@@ -74,13 +76,21 @@ impl Handle<HoldP> for Server {
     }
 }
 
+fn fetched(len: Le32) -> Result<KVVec<u8>> {
+    let s = Scene::now().ok_or(ENODEV)?;
+    s.count(&s.pings);
+    Ok(KVVec::from_elem(7u8, len.get() as usize, GFP_KERNEL)?)
+}
+
 impl Handle<Fetch> for Server {
     fn handle(&self, _from: Caller, req: &FetchReq, _tail: &[u8]) -> Reply<Fetch> {
-        let s = Scene::now().ok_or(ENODEV)?;
-        s.count(&s.pings);
-        let tail =
-            KVVec::from_elem(7u8, req.len.get() as usize, GFP_KERNEL).map_err(Error::from)?;
-        Ok((FetchRep {}, tail))
+        Ok((FetchRep {}, fetched(req.len)?))
+    }
+}
+
+impl Handle<FetchP> for Server {
+    fn handle(&self, _from: Caller, req: &FetchPReq, _tail: &[u8]) -> Reply<FetchP> {
+        Ok((FetchPRep {}, fetched(req.len)?))
     }
 }
 

@@ -139,7 +139,8 @@ impl Stranger {
         self.request::<PingL4>(xid)
     }
 
-    fn request<O: Op>(&mut self, xid: u64) -> Head {
+    /// The head of the next frame: a request of `O`, with a body of 8 bytes.
+    pub(super) fn request<O: Op>(&mut self, xid: u64) -> Head {
         let mut h = self.head(Kind::Request, xid);
         h.service = Le16::new(O::SERVICE);
         h.version = Le16::new(O::VERSION);
@@ -161,8 +162,17 @@ impl Stranger {
         self.stream.send(&[head.as_bytes(), body, &tag])
     }
 
-    /// The next frame that comes.
+    /// The next frame that comes, but for those that only say what was dealt with.
     pub(super) fn frame(&self) -> Result<(Head, KVVec<u8>)> {
+        loop {
+            let (head, body) = self.any_frame()?;
+            if Kind::from_wire(head.kind) != Some(Kind::Seen) {
+                return Ok((head, body));
+            }
+        }
+    }
+
+    fn any_frame(&self) -> Result<(Head, KVVec<u8>)> {
         let mut bytes = [0u8; core::mem::size_of::<Head>()];
         self.stream.receive(&mut bytes)?;
         let head = Head::read_from_bytes(&bytes).map_err(|_| EPROTO)?;
@@ -185,9 +195,9 @@ impl Stranger {
         Ok((head.status.get(), body))
     }
 
-    /// Whether node 1 ends the stream without another word.
+    /// Whether node 1 ends the stream without another word, but for what was dealt with.
     pub(super) fn is_torn(&self) -> bool {
-        self.stream.receive(&mut [0]) == Err(ECONNRESET)
+        self.frame().is_err_and(|e| e == ECONNRESET)
     }
 }
 

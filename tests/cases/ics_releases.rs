@@ -48,7 +48,7 @@ fn refuses(c: &Context, node: u32, text: &str) -> Result<()> {
 }
 
 fn what_is_common(c: &Context) -> Result<()> {
-    // Node 1 speaks 10, node 2 also 11, node 3 that alone: which does not hear a heartbeat of version 10.
+    // Node 1 speaks 11, node 2 also 12, node 3 that alone: which does not hear a heartbeat of version 11.
     c.client.failpoint(2, "Ics.Release.next=errno:1")?;
     c.client.failpoint(3, "Ics.Release.only=errno:1")?;
     for node in [2, 3] {
@@ -57,8 +57,8 @@ fn what_is_common(c: &Context) -> Result<()> {
     let before = cluster::agree(c, &[2, 3], 30)?;
     let out = c.exec(1, &["timeout", "5", "cluster", "join"])?;
     ensure!(out.code != 0, "it joined: {out:?}");
-    refuses(c, 1, &another("version 11", "version 10"))?;
-    refuses(c, 3, &another("version 10", "version 11"))?;
+    refuses(c, 1, &another("version 12", "version 11"))?;
+    refuses(c, 3, &another("version 11", "version 12"))?;
     same("the view", cluster::agree(c, &[2, 3], 5)?, before)?;
     for (from, to) in [(2, 3), (3, 2)] {
         let said = c.sh(from, &format!("echo {to} 3 50 1000 2 0 >{ECHO} && cat {ECHO}"))?;
@@ -82,7 +82,7 @@ fn agree_or_refuse(c: &Context) -> Result<()> {
     }
     let log = c.sh(3, "dmesg | grep 'ssi_ics: node'")?;
     for other in [1, 2] {
-        let line = format!("ssi_ics: node {other} is of an older release: version 10 of the protocol, 11 here");
+        let line = format!("ssi_ics: node {other} is of an older release: version 11 of the protocol, 12 here");
         same("lines", log.lines().filter(|l| l.contains(&line)).count(), 1)?;
     }
     for node in c.all() {
@@ -96,9 +96,9 @@ fn agree_or_refuse(c: &Context) -> Result<()> {
     let out = c.exec(3, &["timeout", "5", "cluster", "join"])?;
     ensure!(out.code != 0, "it joined: {out:?}");
     for node in [1, 2] {
-        refuses(c, node, &another("version 11", "version 10"))?;
+        refuses(c, node, &another("version 12", "version 11"))?;
     }
-    refuses(c, 3, &another("version 10", "version 11"))?;
+    refuses(c, 3, &another("version 11", "version 12"))?;
     same("the view", cluster::agree(c, &[1, 2], 5)?, before)?;
 
     // With this release it is let in.

@@ -136,7 +136,7 @@ def torn(s):
     # Node 1 may have said, before it read anything, that none of its calls are open.
     if got and (len(got) != 88 or got[4:8] != bytes(4) or got[60] != 4):
         raise SystemExit('answered with %r' % got)
-VERSION = 10
+VERSION = 11
 def admit(node, incarnation, key=K, lane=0, of=bytes(16)):
     s = connect()
     a = struct.pack('<4sHH16sIIQ16sI16s', b'SSIH', VERSION, VERSION, CLUSTER, node, 1, incarnation, os.urandom(16), lane, of)
@@ -310,7 +310,7 @@ const UNHEARD: &[&str] = &["control of no stream", "bulk of no stream"];
 const STEPS: &[(&str, &str, &[&str])] = &[
     ("garbage", "admission", &["from 10.73.1.3:", "no hello"]),
     ("half a hello", "admission", &["from 10.73.1.3:", "half of one"]),
-    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 11 to 12 ", "this node version 10:"]),
+    ("another release", "version", &["from 10.73.1.3:", "it speaks versions 12 to 13 ", "this node version 11:"]),
     ("wrong key", "admission", &["from 10.73.1.3:", "another cluster key"]),
     ("a lane that nobody knows", "admission", &["from 10.73.1.3:", "unknown kind"]),
     ("unknown node", "admission", &["from node 9 at 10.73.1.3:", "not in this node's table"]),

@@ -13,6 +13,8 @@ extern crate self as ics;
 /// As in `ics/ics.rs`.
 pub const MAX_TAIL: usize = 1 << 20;
 
+#[path = "../../../../ics/bytes.rs"]
+mod bytes;
 #[path = "../../../../clms/facts/proto.rs"]
 mod facts;
 #[path = "../../../../clms/fencing/proto.rs"]

@@ -30,6 +30,7 @@ pub mod error {
 pub mod alloc {
     use crate::error::Result;
 
+    #[derive(Clone, Copy)]
     pub struct Flags;
     pub const GFP_KERNEL: Flags = Flags;
 
@@ -59,6 +60,19 @@ pub mod alloc {
 
         pub fn extend_from_slice(&mut self, more: &[T], _: Flags) -> Result {
             self.0.extend_from_slice(more);
+            Ok(())
+        }
+
+        pub fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub fn truncate(&mut self, n: usize) {
+            self.0.truncate(n);
+        }
+
+        pub fn resize(&mut self, n: usize, value: T, _: Flags) -> Result {
+            self.0.resize(n, value);
             Ok(())
         }
 

@@ -99,9 +99,53 @@ pub mod pages {
     use kernel::alloc::KVVec;
     use kernel::alloc::GFP_KERNEL;
 
+    /// Nobody sends it.
+    pub fn is_of_pages(_: &KVVec<u8>) -> bool {
+        false
+    }
+
     /// Of any memory: nobody sends it.
     pub fn with_capacity(len: usize) -> kernel::error::Result<KVVec<u8>> {
         KVVec::with_capacity(len, GFP_KERNEL)
+    }
+}
+
+pub mod reserve {
+    use core::marker::PhantomData;
+    use core::ops::Deref;
+    use core::ops::DerefMut;
+    use kernel::alloc::Flags;
+    use kernel::error::Result;
+    use kernel::sync::Arc;
+
+    pub struct Reserve;
+
+    pub struct Slot<T>(PhantomData<T>);
+
+    impl<T> Slot<T> {
+        pub fn of(_home: Option<&Arc<Reserve>>, _flags: Flags) -> Result<Self> {
+            Ok(Self(PhantomData))
+        }
+
+        pub fn fill(self, value: T) -> Owned<T> {
+            Owned(Box::new(value))
+        }
+    }
+
+    pub struct Owned<T>(Box<T>);
+
+    impl<T> Deref for Owned<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> DerefMut for Owned<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0
+        }
     }
 }
 

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How many bytes nodes keep for each other.
+
+use super::node::id;
+use super::node::two_nodes;
+use super::node::Node;
+use super::probe::Fetch;
+use super::probe::FetchP;
+use super::probe::FetchReq;
+use super::probe::Hold;
+use super::probe::HoldReq;
+use super::scene::until;
+use super::scene::Scene;
+use super::stranger::one_node;
+use super::stranger::Stranger;
+use crate::call::ask_from;
+use crate::call::UnderWay;
+use crate::frame::Kind;
+use crate::lane;
+use crate::refused::Refused;
+use crate::service::Class;
+use crate::service::Op;
+use crate::MAX_TAIL;
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
+use kernel::types::ScopeGuard;
+use ssi::kthread::KThread;
+use ssi::machine;
+use ssi::wire::Le32;
+use ssi::wire::Le64;
+
+/// Calls of [`MAX_TAIL`] bytes of a class, not of P, that may be under way; and replies as long that are kept.
+const MOST: usize = (8 << 20) / MAX_TAIL;
+
+/// The same of class P.
+const MOST_P: usize = (32 << 20) / MAX_TAIL;
+
+/// Threads of class L3.
+const THREADS: usize = 4;
+
+fn long() -> Result<KVVec<u8>> {
+    Ok(KVVec::from_elem(7u8, MAX_TAIL, GFP_KERNEL)?)
+}
+
+fn hold(from: &Node, tail: &[u8]) -> Result<UnderWay<Hold>> {
+    ask_from::<Hold>(from.net(), id(2)?, &HoldReq {}, tail).map_err(|_| EIO)
+}
+
+/// Asks for as many bytes as a reply has at most, so many times.
+fn fetch_all<O: Op>(stranger: &mut Stranger, n: usize) -> Result {
+    for xid in 1..=n as u64 {
+        let mut head = stranger.request::<O>(xid);
+        head.len = Le32::new(4);
+        stranger.send(&head, &(MAX_TAIL as u32).to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// Hears `n` replies, and says after each that it arrived.
+fn hear_all(stranger: &mut Stranger, n: usize) -> Result {
+    for _ in 0..n {
+        let (heard, body) = stranger.frame()?;
+        if heard.status.get() != 0 || body.len() != MAX_TAIL {
+            return Err(EPROTO);
+        }
+        let mut head = stranger.head(Kind::Seen, 0);
+        head.seen[lane::place(None)] = heard.seq;
+        stranger.send(&head, &[])?;
+    }
+    Ok(())
+}
+
+#[kunit_tests(ssi_ics_bounds)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_calls_wait_for_each_other_and_short_ones_for_none() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let a = Arc::new(a, GFP_KERNEL)?;
+        // However the case ends, the handlers do.
+        let _open = ScopeGuard::new(|| s.open());
+        let mut calls = KVec::new();
+        for _ in 0..MOST {
+            calls.push(hold(&a, &long()?)?, GFP_KERNEL)?;
+        }
+        let ended = Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?;
+        let one_more = {
+            let (a, ended) = (a.clone(), ended.clone());
+            KThread::run(c"ics_case", move || {
+                let call = long().and_then(|tail| hold(&a, &tail));
+                let is_right = call.is_ok_and(|c| c.wait().is_ok());
+                ended.store(1 + u32::from(is_right), Relaxed);
+            })?
+        };
+        calls.push(hold(&a, &[])?, GFP_KERNEL)?;
+        machine::sleep_ms(300);
+        let asked = MOST as u32 + 1;
+        assert_eq!(a.n_waiting(2, Hold::CLASS), Some(asked));
+        assert!(until(|| b.n_asked(1, Hold::CLASS) == Some(asked)));
+        assert_eq!(b.n_bytes(1, Hold::CLASS), Some((MOST * MAX_TAIL, 0)));
+        s.open();
+        for call in calls {
+            assert!(call.wait().is_ok());
+        }
+        assert!(until(|| ended.load(Relaxed) == 2));
+        drop(one_more);
+        assert!(until(|| b.n_bytes(1, Hold::CLASS) == Some((0, 0))));
+        Ok(())
+    }
+
+    /// Of calls twice as much is kept, for those that were given up; of posts what is theirs as well.
+    #[test]
+    fn more_long_requests_than_credits_are_refused() -> Result {
+        let again = EAGAIN.to_errno().unsigned_abs();
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        let _open = ScopeGuard::new(|| s.open());
+        let tail = long()?;
+        let calls = 2 * MOST as u64;
+        for xid in 1..=calls + 1 {
+            let mut head = stranger.request::<Hold>(xid);
+            head.len = Le32::new(MAX_TAIL as u32);
+            stranger.send(&head, &tail)?;
+        }
+        assert_eq!(stranger.reply(calls + 1)?.0, again);
+        let posts = MOST as u64;
+        for order in 1..=posts + 1 {
+            let mut head = stranger.request::<Hold>(calls + 1 + order);
+            head.len = Le32::new(MAX_TAIL as u32);
+            head.order = Le64::new(order);
+            if order > posts {
+                let held = Some((3 * MOST * MAX_TAIL, 0));
+                assert!(until(|| node.n_bytes(2, Hold::CLASS) == held));
+                assert_eq!(node.counters.count(Refused::Torn), 0);
+            }
+            stranger.send(&head, &tail)?;
+        }
+        assert!(stranger.is_torn());
+        assert_eq!(node.counters.count(Refused::Torn), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn calls_begin_when_replies_have_arrived() -> Result {
+        const CALLS: usize = 3 * MOST;
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        fetch_all::<Fetch>(&mut stranger, CALLS)?;
+        let kept = || {
+            node.n_bytes(2, Class::L3)
+                .map_or(0, |(_, kept)| kept / MAX_TAIL)
+        };
+        assert!(until(|| kept() >= MOST));
+        machine::sleep_ms(300);
+        let begun = s.pings.load(Relaxed) as usize;
+        assert!((MOST..MOST + THREADS).contains(&begun));
+        assert_eq!(kept(), begun);
+        // Other classes do not wait for that.
+        let head = stranger.ping_l4(CALLS as u64 + 1);
+        stranger.send(&head, &[0; 8])?;
+        assert!(s.comes(|s| s.pings.load(Relaxed) as usize == begun + 1));
+        for _ in 0..begun {
+            hear_all(&mut stranger, 1)?;
+        }
+        // The answer of the other class was sent behind those.
+        assert_eq!(stranger.reply(CALLS as u64 + 1)?.0, 0);
+        hear_all(&mut stranger, CALLS - begun)?;
+        assert_eq!(s.pings.load(Relaxed) as usize, CALLS + 1);
+        assert!(until(|| kept() == 0));
+        Ok(())
+    }
+
+    #[test]
+    fn calls_that_do_not_begin_end_with_their_asker() -> Result {
+        const CALLS: usize = 2 * MOST;
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        fetch_all::<Fetch>(&mut stranger, CALLS)?;
+        assert!(s.comes(|s| s.pings.load(Relaxed) as usize >= MOST));
+        machine::sleep_ms(300);
+        let begun = s.pings.load(Relaxed);
+        // One is given up meanwhile, and does not begin.
+        let head = stranger.head(Kind::Cancel, CALLS as u64);
+        stranger.send(&head, &[])?;
+        hear_all(&mut stranger, MOST)?;
+        assert!(s.comes(|s| s.pings.load(Relaxed) > begun));
+        node.net().peer(id(2)?).ok_or(ENOENT)?.fence();
+        assert!(until(|| node.n_bytes(2, Class::L3) == Some((0, 0))));
+        Ok(())
+    }
+
+    /// Each has a thread, which keeps the reply.
+    #[test]
+    fn replies_of_class_p_wait_for_room() -> Result {
+        const CALLS: usize = MOST_P + 6;
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        fetch_all::<FetchP>(&mut stranger, CALLS)?;
+        assert!(s.comes(|s| s.pings.load(Relaxed) as usize == CALLS));
+        let kept = || {
+            node.n_bytes(2, Class::P)
+                .map_or(0, |(_, kept)| kept / MAX_TAIL)
+        };
+        assert!(until(|| kept() == MOST_P));
+        machine::sleep_ms(300);
+        assert_eq!(kept(), MOST_P);
+        // A call that nobody waits for is not kept from its end.
+        for xid in 1..=CALLS as u64 {
+            let head = stranger.head(Kind::Cancel, xid);
+            stranger.send(&head, &[])?;
+        }
+        assert!(until(|| node.n_asked(2, Class::P) == Some(0)));
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
+        let is_over = || peer.n_answered() == CALLS;
+        assert!(until(is_over));
+        assert_eq!(kept(), MOST_P);
+        Ok(())
+    }
+
+    #[test]
+    fn what_arrived_is_told_without_another_call() -> Result {
+        Scene::begin()?;
+        let (a, b) = two_nodes(Scene::begin()?)?;
+        let mut calls = KVec::new();
+        let req = FetchReq {
+            len: Le32::new(MAX_TAIL as u32),
+        };
+        for _ in 0..MOST {
+            let call = ask_from::<Fetch>(a.net(), id(2)?, &req, &[]);
+            calls.push(call.map_err(|_| EIO)?, GFP_KERNEL)?;
+        }
+        for call in calls {
+            assert!(call.wait().is_ok_and(|(_, tail)| tail.len() == MAX_TAIL));
+        }
+        // Less than is told in one frame.
+        let kept = || b.n_bytes(1, Class::L3).map_or(MAX_TAIL, |(_, kept)| kept);
+        assert!(until(|| kept() < 2 * MAX_TAIL));
+        Ok(())
+    }
+}
