@@ -159,6 +159,41 @@ impl Bytes {
     }
 }
 
+/// What a body is made of.
+pub(crate) enum Text<'a> {
+    /// A fixed part and a tail, at most [`SHORT`] bytes together: copied when there is memory for them.
+    Short(&'a [u8], &'a [u8]),
+    /// It is there.
+    Made(Bytes),
+}
+
+impl From<KVVec<u8>> for Text<'_> {
+    fn from(own: KVVec<u8>) -> Self {
+        Self::Made(own.into())
+    }
+}
+
+impl Text<'_> {
+    /// How many bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Short(fixed, tail) => fixed.len() + tail.len(),
+            Self::Made(body) => body.len(),
+        }
+    }
+
+    /// The body; see [`Bytes::of`].
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn into_bytes(self, home: Option<&Arc<Reserve>>) -> Result<Bytes> {
+        match self {
+            Self::Short(fixed, tail) => Bytes::of(fixed, tail, home, GFP_KERNEL),
+            Self::Made(body) => Ok(body),
+        }
+    }
+}
+
 /// Writes one behind the other, where there is room for both.
 fn write(to: &mut [u8], fixed: &[u8], tail: &[u8]) {
     for (to, from) in to.iter_mut().zip(Iterator::chain(fixed.iter(), tail)) {

@@ -3,6 +3,7 @@
 //! Calling.
 
 use crate::bytes::Bytes;
+use crate::bytes::Text;
 use crate::bytes::SHORT;
 use crate::error::CallError;
 use crate::net;
@@ -66,20 +67,20 @@ pub(crate) fn ask_from<O: Op>(
         request.extend(tail)?;
         return request.send_from(net, to);
     }
-    let body = net.body_for(to, O::CLASS, fixed, tail)?;
-    send::<O>(net, to, body, None)
+    send::<O>(net, to, Text::Short(fixed, tail), None)
 }
 
 /// Sends a request whose length is right.
 fn send<O: Op>(
     net: &Net,
     to: NodeId,
-    body: Bytes,
+    text: Text<'_>,
     room: Option<KVVec<u8>>,
 ) -> core::result::Result<UnderWay<O>, CallError> {
     hit(O::ASK).map_err(CallError::Local)?;
     let op = OpId::of::<O>();
     let state = if to == net.me.node {
+        let body = net.body(O::CLASS, text).map_err(CallError::Local)?;
         let mut here = None;
         let ticket = || Ticket::here(here.insert(Here::new()).clone());
         match net.pool.handle(net.myself(), &op, &body, ticket) {
@@ -88,7 +89,7 @@ fn send<O: Op>(
         }
     } else {
         let peer = net.peer(to).ok_or(CallError::Down(to))?;
-        State::Asked(peer.ask(op, body, room)?)
+        State::Asked(peer.ask(op, text, room)?)
     };
     Ok(UnderWay {
         state,
@@ -162,7 +163,7 @@ impl<O: Op> Request<O> {
         if self.body.len().saturating_sub(fixed) > crate::MAX_TAIL {
             return Err(CallError::Local(EMSGSIZE));
         }
-        send(net, to, self.body, self.room)
+        send(net, to, Text::Made(self.body), self.room)
     }
 }
 
@@ -260,18 +261,19 @@ impl<O: Op> UnderWay<O> {
 /// callers without locks may ask for.
 ///
 /// # Errors
-/// See [`CallError`].
+/// See [`CallError`]; `Interrupted`: the task was killed while one of class P waited for its credit, and it is not done.
 pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Result<(), CallError> {
     let net = net::current().ok_or(CallError::Down(to))?;
     let fixed = req.as_bytes();
-    let body = if fixed.len() + tail.len() > SHORT {
+    let text = if fixed.len() + tail.len() > SHORT {
         let mut request = Request::<O>::new(req, tail.len())?;
         request.extend(tail)?;
-        request.body
+        Text::Made(request.body)
     } else {
-        net.body_for(to, O::CLASS, fixed, tail)?
+        Text::Short(fixed, tail)
     };
     if to == net.me.node {
+        let body = net.body(O::CLASS, text).map_err(CallError::Local)?;
         let nobody = || Ticket::NOBODY;
         let _dropped = net
             .pool
@@ -279,5 +281,5 @@ pub fn post<O: Op>(to: NodeId, req: &O::Req, tail: &[u8]) -> core::result::Resul
         return Ok(());
     }
     let peer = net.peer(to).ok_or(CallError::Down(to))?;
-    peer.post(OpId::of::<O>(), body)
+    peer.post(OpId::of::<O>(), text)
 }

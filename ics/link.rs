@@ -29,6 +29,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLockIrq;
@@ -95,6 +96,9 @@ pub(crate) struct Frame {
     body: Body,
 }
 
+/// Memory for a frame in the queue.
+pub(crate) type Place = Slot<Node<Frame>>;
+
 /// A frame of which a part has been sent.
 struct Partly {
     head: Head,
@@ -114,6 +118,8 @@ struct Waiting {
     frames: Fifo<Frame>,
     /// Replies begun, by number: until the other end says that it has seen them.
     replies: Fifo<Frame>,
+    /// That of [`Link::tell`], unless it is in the queue.
+    telling: Option<Place>,
     /// The socket has no room: the stream's thread waits for some.
     blocked: bool,
     torn: bool,
@@ -270,6 +276,7 @@ impl Link {
         let waiting = Waiting {
             frames: Fifo::new(),
             replies: Fifo::new(),
+            telling: Some(Slot::new(GFP_KERNEL)?),
             blocked: false,
             torn: false,
         };
@@ -299,12 +306,12 @@ impl Link {
         )
     }
 
-    /// Queues a frame, in memory of `home`, and sends it, unless others wait before it. Sleeps only for memory.
+    /// Queues a frame, in that memory, and sends it, unless others wait before it. Does not sleep long; not for softirqs.
     ///
     /// # Errors
-    /// `ENOMEM`; `EPIPE`: the stream is torn. A frame that was queued may still not arrive.
-    pub(crate) fn send(&self, head: Head, body: Body, home: Option<&Arc<Reserve>>) -> Result {
-        let node = Node::fill(Slot::of(home, GFP_KERNEL)?, Frame { head, body });
+    /// `EPIPE`: the stream is torn. A frame that was queued may still not arrive.
+    pub(crate) fn send(&self, place: Place, head: Head, body: Body) -> Result {
+        let node = Node::fill(place, Frame { head, body });
         {
             let mut w = self.waiting.lock();
             if w.torn {
@@ -418,10 +425,14 @@ impl Link {
             sender.seq += 1;
             node.value.head.seq = Le64::new(sender.seq);
             let (head, body) = (node.value.head, node.value.body.clone());
-            if matches!(body, Body::Reply(_)) {
-                w.replies.push_back(node);
+            match body {
+                Body::Reply(_) => w.replies.push_back(node),
+                _ if Kind::from_wire(head.kind) == Some(Kind::Seen) => {
+                    w.telling = Some(node.into_slot().0)
+                }
+                // Freed here, which is short.
+                _ => {}
             }
-            // Freeing another node here would be allowed too, but the lock is short.
             (head, body)
         };
         // CAST: a body is at most MAX_BODY long.
@@ -593,7 +604,8 @@ impl Link {
         self.stats
             .received(core::mem::size_of::<Head>() + body + TAG);
         self.dealt.seen.on(self.side).store(seq, Relaxed);
-        self.dealt.untold.add(body as u64, Relaxed); // CAST: widens.
+        // Ordering: who takes that number away tells of the frame.
+        self.dealt.untold.fetch_add(body as u64, Release); // CAST: widens.
     }
 
     /// Whether so much has been dealt with that the other end is to be told ([`Self::tell`]) with the next frame. Any context.
@@ -601,7 +613,8 @@ impl Link {
         self.dealt.untold.load(Relaxed) >= TELL_BYTES
     }
 
-    /// Tells the other end what has been dealt with, if that is much. Sleeps.
+    /// Tells the other end what has been dealt with, if that is much. The memory for it is always there. Does not sleep long; not
+    /// for softirqs.
     ///
     /// # Errors
     /// See [`Self::send`].
@@ -609,9 +622,12 @@ impl Link {
         if !self.owes() {
             return Ok(());
         }
-        // Not once more before that frame is begun.
-        self.dealt.untold.xchg(0, Full);
-        self.send(Head::new(Kind::Seen, 0), Body::Empty, None)
+        let place = self.waiting.lock().telling.take();
+        match place {
+            Some(place) => self.send(place, Head::new(Kind::Seen, 0), Body::Empty),
+            // The one in the queue tells this too.
+            None => Ok(()),
+        }
     }
 
     /// It is to be torn. Any context: neither sleeps nor waits for a sender.

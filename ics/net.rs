@@ -6,7 +6,7 @@
 //! A kernel is one node of one cluster: [`start`] and [`stop`] keep that one. KUnit makes several, by [`Running`].
 
 use crate::bytes::Bytes;
-use crate::error::CallError;
+use crate::bytes::Text;
 use crate::heartbeat::Answer;
 use crate::heartbeat::Datagram;
 use crate::heartbeat::Heartbeat;
@@ -239,25 +239,12 @@ impl Net {
         self.peers.lock().iter().find(|p| p.node == node).cloned()
     }
 
-    /// The body of a short request to a node, or to this one.
+    /// The body of a call of this node to itself.
     ///
     /// # Errors
-    /// `Down`: not in the table; `Local`: `ENOMEM`.
-    pub(crate) fn body_for(
-        &self,
-        to: NodeId,
-        class: Class,
-        fixed: &[u8],
-        tail: &[u8],
-    ) -> core::result::Result<Bytes, CallError> {
-        let body = if to == self.me.node {
-            let home = (class == Class::L4).then_some(&self.reserve);
-            Bytes::of(fixed, tail, home, GFP_KERNEL)
-        } else {
-            let peer = self.peer(to).ok_or(CallError::Down(to))?;
-            peer.body_for(class, fixed, tail)
-        };
-        body.map_err(CallError::Local)
+    /// `ENOMEM`.
+    pub(crate) fn body(&self, class: Class, text: Text<'_>) -> Result<Bytes> {
+        text.into_bytes((class == Class::L4).then_some(&self.reserve))
     }
 
     /// The other nodes of the table as it is now. Whoever drops the list may free peers: not in a wait, nor under a lock.

@@ -7,7 +7,6 @@
 //! answering side keeps each reply until the asker has seen it, so that what was done once is not done again. Posts are
 //! calls that nobody waits for; they carry their place in the order of their class, and are done in that order.
 
-use crate::bytes::Bytes;
 use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
@@ -54,6 +53,7 @@ pub(crate) use answering::Begin;
 use answering::Kept;
 use answering::Posts;
 pub(crate) use answering::Reply;
+pub(crate) use answering::RequestId;
 pub(crate) use asking::Asked;
 pub(crate) use asking::Pending;
 use beside::Beside;
@@ -81,13 +81,15 @@ const fn credits(class: usize) -> u32 {
     }
 }
 
-/// Small pieces of memory that are kept for calls of class L4 with a peer. At most so many are under way: of each call that is
-/// asked an entry, its frame and its cancel; of each that is answered, until the peer has said that the reply arrived, an entry,
-/// the reply and its frame; of each of those that is not answered yet a place in a queue, and one among the posts.
-const N_SMALL: u32 = (3 + 3 * 4 + 2) * CREDITS;
+/// Small pieces of memory that are kept for calls of class L4 with a peer. At most so many are under way: of each call that has a
+/// credit an entry, its frame and its cancel; of each that is answered, until the peer has said that the reply arrived, an entry,
+/// the reply and its frame, all had when it comes; of each of those that seems not to be answered yet a place in a queue, and one
+/// among the posts. Only who receives from a peer that keeps to no rule waits for one, and nothing but that stream waits with it.
+const N_SMALL: u32 = (3 + 3 * 4 + 2 * 2) * CREDITS;
 
-/// Large ones: of each call that is asked itself and its body, of each that is not answered its body.
-const N_LARGE: u32 = 3 * CREDITS;
+/// Large ones: of each call that has a credit itself and its body, of each that seems not to be answered yet its body. What is
+/// answered gives them back as soon as its caller runs.
+const N_LARGE: u32 = (2 + 2) * CREDITS;
 
 /// Bytes of long bodies of one class that may be under way to one peer at once, and bytes of replies of one class that are kept
 /// for it: beyond that, calls wait. Of requests that were given up as many more are kept.
@@ -99,11 +101,11 @@ const fn most_bytes(class: usize) -> usize {
     }
 }
 
-/// What a body counts of that. Short ones are bounded by their number, and wait for no long ones: what is asked with a long one
+/// What a body of `len` bytes counts of that. Short ones are bounded by their number, and wait for no long ones: what is asked with a long one
 /// may block until something is asked with a short one.
-fn long_bytes(body: &[u8]) -> usize {
-    if body.len() > SHORT {
-        body.len()
+pub(crate) const fn long_bytes(len: usize) -> usize {
+    if len > SHORT {
+        len
     } else {
         0
     }
@@ -124,6 +126,10 @@ struct State {
     about: Option<Incarnation>,
     /// Counts those, so that what was begun for one does not end in another.
     epoch: u64,
+    /// How many requests the peer ever made, in all its lives ...
+    n_requests: u64,
+    /// ... and in those before this one.
+    n_before: u64,
     next_xid: u64,
     /// Main streams to the peer so far, as this node counts them ...
     n_streams: u64,
@@ -189,6 +195,9 @@ pub(crate) struct Peer {
     /// Told when a credit comes back, the peer is admitted or fenced, or the stream comes or goes.
     #[pin]
     changed: Event,
+    /// Told when fewer replies of class P are kept, or one that waits is not wanted any more.
+    #[pin]
+    has_room: Event,
 }
 
 /// Everything that was taken out of a peer under its lock and is ended after unlocking.
@@ -220,6 +229,8 @@ impl Peer {
             is_closed: false,
             about: None,
             epoch: 0,
+            n_requests: 0,
+            n_before: 0,
             next_xid: 1,
             n_streams: 0,
             opened: 0,
@@ -259,6 +270,7 @@ impl Peer {
                 hearing <- kernel::new_spinlock!(hearing, "ics::hearing"),
                 state <- kernel::new_spinlock_irq!(state, "ics::peer"),
                 changed <- Event::new(),
+                has_room <- Event::new(),
             }),
             GFP_KERNEL,
         )
@@ -274,14 +286,6 @@ impl Peer {
         let is_request = Kind::from_wire(head.kind) == Some(Kind::Request);
         let op = OpId::of_request(head).filter(|_| is_request)?;
         self.home(op.class)
-    }
-
-    /// The body of a request.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn body_for(&self, class: Class, fixed: &[u8], tail: &[u8]) -> Result<Bytes> {
-        Bytes::of(fixed, tail, self.home(class), GFP_KERNEL)
     }
 
     /// A stream was begun with it in that version. Says so if this node speaks a newer one.
@@ -324,6 +328,12 @@ impl Peer {
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn stream_beside(&self, side: Side) -> Option<Arc<Link>> {
         self.state.lock().on(Some(side)).cloned()
+    }
+
+    /// Memory for short calls of class L4 is only had of what is kept, or again as ever. Then also who may sleep is refused.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn stand_alone(&self, alone: bool) {
+        self.reserve.stand_alone(alone);
     }
 
     /// How many requests of the peer are kept, waiting, running or answered.
@@ -601,6 +611,7 @@ impl State {
     /// Empties the tables: takes each whole, so that nothing is allocated or freed here.
     fn end_all(&mut self) -> Ended {
         self.epoch += 1;
+        self.n_before = self.n_requests;
         self.waiting = [0; Class::N];
         self.waiting_bytes = [0; Class::N];
         self.asked = [0; Class::N];
@@ -639,5 +650,6 @@ impl Ended {
         for link in self.links.iter().flatten() {
             link.tear();
         }
+        peer.has_room.notify_all();
     }
 }

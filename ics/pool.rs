@@ -6,8 +6,10 @@
 //! a higher class go on. A request of class P gets a thread that is idle, or a new one; what is idle for long ends.
 
 use crate::bytes::Bytes;
+use crate::peer::long_bytes;
 use crate::peer::Begin;
 use crate::peer::Peer;
+use crate::peer::RequestId;
 use crate::service::Caller;
 use crate::service::Class;
 use crate::service::OpId;
@@ -62,9 +64,7 @@ struct Thread {
 pub(crate) struct Job {
     pub(crate) peer: Arc<Peer>,
     pub(crate) from: Caller,
-    /// See the peer's state.
-    pub(crate) epoch: u64,
-    pub(crate) xid: u64,
+    pub(crate) id: RequestId,
     pub(crate) op: OpId,
     /// Of a post: its place. 0: a call.
     pub(crate) order: u64,
@@ -360,7 +360,7 @@ impl Pool {
                 return false;
             };
             let peer = job.peer.clone();
-            let is_wanted = match peer.begin(job.epoch, job.xid, ThreadId::current()) {
+            let is_wanted = match peer.begin(job.id, ThreadId::current()) {
                 Begin::Now => true,
                 Begin::NotWanted => false,
                 Begin::Later => match peer.unless_full(order) {
@@ -383,11 +383,10 @@ impl Pool {
         let (from, body, order) = (job.from, job.body, job.order);
         let asked = Asked {
             peer: job.peer,
-            epoch: job.epoch,
-            xid: job.xid,
+            id: job.id,
             op: job.op,
         };
-        trace::ics_serving(from.node, asked.op.traced(asked.xid, body.len()));
+        trace::ics_serving(from.node, asked.op.traced(asked.id.xid, body.len()));
         let is_of_p = asked.op.class == Class::P;
         let answered = if !is_wanted {
             // Cancelled, or its asker was declared down, before it began.
@@ -399,15 +398,17 @@ impl Pool {
             self.handle(from, &asked.op, &body, || asked.later())
         };
         if let Some(result) = answered {
-            if is_of_p && matches!(&result, Ok(body) if !body.is_empty()) {
-                asked.peer.wait_for_room(asked.epoch, asked.xid);
+            // Short ones wait for no long ones.
+            let len = result.as_ref().map_or(0, |body| body.len());
+            if is_of_p && long_bytes(len) > 0 {
+                asked.peer.wait_for_room(asked.id, len);
             }
             asked.answer(result);
         }
         // From here on nobody interrupts this thread for the request.
         kthread::interruption_done();
         if order != 0 {
-            asked.peer.post_done(asked.epoch, asked.op.class);
+            asked.peer.post_done(asked.id, asked.op.class);
         }
     }
 

@@ -4,6 +4,7 @@
 
 use crate::bytes::Bytes;
 use crate::peer::Peer;
+use crate::peer::RequestId;
 use crate::service::__private::encode;
 use crate::service::Op;
 use crate::service::OpId;
@@ -47,19 +48,18 @@ impl fmt::Debug for Later {
 #[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) peer: Arc<Peer>,
-    pub(crate) epoch: u64,
-    pub(crate) xid: u64,
+    pub(crate) id: RequestId,
     pub(crate) op: OpId,
 }
 
 impl Asked {
     /// The thread does other work from now on.
     pub(crate) fn later(&self) -> Ticket {
-        self.peer.goes_on_without_thread(self.epoch, self.xid);
+        self.peer.goes_on_without_thread(self.id);
         Ticket(Of::Other(self.clone()))
     }
 
-    /// Keeps the answer and sends it. Sleeps.
+    /// Keeps the answer and sends it.
     pub(crate) fn answer(&self, result: Answered) {
         if let Some(stats) = self.peer.pool.stats.op(&self.op) {
             stats.served(result.is_err());
@@ -68,9 +68,8 @@ impl Asked {
             Err(Status::Errno(e)) => e.to_errno(),
             Err(Status::Moved(_) | Status::Later(_)) | Ok(_) => 0,
         };
-        trace::ics_served(self.peer.node, self.op.traced(self.xid, 0), error);
-        self.peer
-            .finish(self.epoch, self.xid, self.op.class, result);
+        trace::ics_served(self.peer.node, self.op.traced(self.id.xid, 0), error);
+        self.peer.finish(self.id, result);
     }
 }
 
@@ -137,7 +136,7 @@ impl Ticket {
     /// Whether anybody still waits for the answer: not after the caller was killed or gave up, or its node is down.
     pub fn is_wanted(&self) -> bool {
         match &self.0 {
-            Of::Other(a) => a.peer.is_wanted(a.epoch, a.xid),
+            Of::Other(a) => a.peer.is_wanted(a.id),
             Of::Here(here) => here.is_given_up.load(Relaxed) == 0,
             Of::Nobody => false,
         }

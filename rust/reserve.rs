@@ -18,6 +18,10 @@ use kernel::alloc::Allocator;
 use kernel::alloc::Flags;
 use kernel::alloc::NumaNode;
 use kernel::prelude::*;
+#[cfg(CONFIG_KUNIT = "y")]
+use kernel::sync::atomic::Atomic;
+#[cfg(CONFIG_KUNIT = "y")]
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::Refcount;
 
@@ -66,9 +70,9 @@ impl Drop for Pool {
 pub struct Reserve {
     small: Pool,
     large: Pool,
-    /// The kernel has none at hand.
+    /// 1: as if the kernel had none at hand.
     #[cfg(CONFIG_KUNIT = "y")]
-    is_alone: bool,
+    is_alone: Atomic<u32>,
 }
 
 impl Reserve {
@@ -81,20 +85,24 @@ impl Reserve {
             small: Pool::new(n_small, SMALL)?,
             large: Pool::new(n_large, LARGE)?,
             #[cfg(CONFIG_KUNIT = "y")]
-            is_alone: false,
+            is_alone: Atomic::new(0),
         };
         Ok(Arc::new(reserve, GFP_KERNEL)?)
     }
 
-    /// As if the kernel had no memory at hand: only what is kept is given. Who may sleep does not, and is refused as well.
+    /// From now on as if the kernel had no memory at hand, or as ever. Only what is kept is given: who may sleep does not, and is
+    /// refused as well.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub fn stand_alone(&self, alone: bool) {
+        self.is_alone.store(alone.into(), Relaxed);
+    }
+
+    /// One that stands alone.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn alone(n_small: u32, n_large: u32) -> Result<Arc<Self>> {
-        let reserve = Self {
-            small: Pool::new(n_small, SMALL)?,
-            large: Pool::new(n_large, LARGE)?,
-            is_alone: true,
-        };
-        Ok(Arc::new(reserve, GFP_KERNEL)?)
+        let reserve = Self::new(n_small, n_large)?;
+        reserve.stand_alone(true);
+        Ok(reserve)
     }
 
     fn pool(&self, size: usize) -> *mut bindings::mempool {
@@ -110,7 +118,7 @@ impl Reserve {
     fn take(&self, size: usize, flags: Flags) -> Option<NonNull<u8>> {
         let pool = self.pool(size);
         #[cfg(CONFIG_KUNIT = "y")]
-        if self.is_alone {
+        if self.is_alone.load(Relaxed) != 0 {
             // SAFETY: The pool is live.
             return NonNull::new(unsafe { bindings::mempool_alloc_preallocated(pool) }.cast());
         }

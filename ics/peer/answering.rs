@@ -13,6 +13,7 @@ use crate::bytes::Bytes;
 use crate::frame::Head;
 use crate::frame::Kind;
 use crate::frame::MOVED;
+use crate::link;
 use crate::link::Body;
 use crate::link::Link;
 use crate::pool::Job;
@@ -33,6 +34,7 @@ use kernel::sync::Arc;
 use ssi::fifo::Node;
 use ssi::kthread::ThreadId;
 use ssi::reserve::Owned;
+use ssi::reserve::Reserve;
 use ssi::reserve::Shared;
 use ssi::reserve::SharedSlot;
 use ssi::reserve::Slot;
@@ -43,6 +45,36 @@ use ssi::wire::Le32;
 /// How memory is asked for in any context by who has another way: silently.
 fn at_once() -> Flags {
     GFP_ATOMIC | __GFP_NOWARN
+}
+
+/// A request among all that ever came from a peer. Numbers of calls begin anew with each of its lives, and one that keeps to no rule
+/// uses them twice.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestId {
+    pub(crate) xid: u64,
+    /// The how manieth it is.
+    serial: u64,
+}
+
+/// Memory for what is sent when a request is answered.
+type ForReply = (SharedSlot<Reply>, link::Place);
+
+/// Memory for a request that comes.
+struct Spare {
+    entry: Place<Kept>,
+    for_reply: ForReply,
+    job: Slot<Node<Order>>,
+}
+
+impl Spare {
+    /// Of `home`, if that is something.
+    fn of(home: Option<&Arc<Reserve>>, flags: Flags) -> Result<Self> {
+        Ok(Self {
+            entry: Place::of(home, flags)?,
+            for_reply: (SharedSlot::of(home, flags)?, Slot::of(home, flags)?),
+            job: Slot::of(home, flags)?,
+        })
+    }
 }
 
 /// A request of the peer's that is, or was, answered here.
@@ -61,6 +93,7 @@ pub(super) enum Answer {
 
 /// A request with its class.
 pub(super) struct Kept {
+    serial: u64,
     class: Class,
     is_post: bool,
     pub(super) answer: Answer,
@@ -73,6 +106,10 @@ pub(super) struct Kept {
     is_given_up: bool,
     /// [`long_bytes`] of its body, until its handler has ended.
     bytes: usize,
+    /// Bytes of its reply that are counted.
+    reply_bytes: usize,
+    /// Until it is answered: who answers waits for none.
+    for_reply: Option<ForReply>,
 }
 
 impl Kept {
@@ -161,13 +198,42 @@ impl State {
         Some(next)
     }
 
+    /// A name for one that came.
+    fn identify(&mut self, xid: u64) -> RequestId {
+        self.n_requests += 1;
+        RequestId {
+            xid,
+            serial: self.n_requests,
+        }
+    }
+
+    /// Whether a request is of the peer's present life.
+    pub(super) fn is_of_now(&self, id: RequestId) -> bool {
+        id.serial > self.n_before
+    }
+
+    /// What is kept of a request.
+    pub(super) fn request(&mut self, id: RequestId) -> Option<&mut Kept> {
+        self.answers
+            .get_mut(id.xid)
+            .filter(|k| k.serial == id.serial)
+    }
+
     /// A request is queued.
-    fn keep(&mut self, place: Place<Kept>, xid: u64, class: Class, is_post: bool, bytes: usize) {
+    fn keep(
+        &mut self,
+        (entry, for_reply): (Place<Kept>, ForReply),
+        id: RequestId,
+        class: Class,
+        is_post: bool,
+        bytes: usize,
+    ) {
         let c = class as usize;
         self.asked[c] += 1;
         self.kept[c] += 1;
         self.held_bytes[c] += bytes;
         let kept = Kept {
+            serial: id.serial,
             class,
             is_post,
             answer: Answer::Waiting,
@@ -175,8 +241,21 @@ impl State {
             has_arrived: false,
             is_given_up: false,
             bytes,
+            reply_bytes: 0,
+            for_reply: Some(for_reply),
         };
-        let _none = self.answers.insert(place, xid, kept);
+        let _none = self.answers.insert(entry, id.xid, kept);
+    }
+
+    /// So many bytes of the reply to a request are kept.
+    pub(super) fn count_reply(&mut self, id: RequestId, bytes: usize) {
+        if let Some(k) = self.request(id) {
+            let (c, before) = (
+                k.class as usize,
+                core::mem::replace(&mut k.reply_bytes, bytes),
+            );
+            self.reply_bytes[c] = (self.reply_bytes[c] + bytes).saturating_sub(before);
+        }
     }
 
     /// Whether the peer may ask one more of a class, with a body of which so many bytes count.
@@ -217,9 +296,7 @@ impl State {
         let (c, is_left) = (kept.class as usize, kept.is_left());
         self.kept[c] = self.kept[c].saturating_sub(1);
         self.left[c] = self.left[c].saturating_sub(u32::from(is_left));
-        if let Answer::Done(reply) = &kept.answer {
-            self.reply_bytes[c] = self.reply_bytes[c].saturating_sub(reply.body.len());
-        }
+        self.reply_bytes[c] = self.reply_bytes[c].saturating_sub(kept.reply_bytes);
         self.answers.remove(xid)
     }
 
@@ -303,6 +380,13 @@ impl Peer {
             Kind::Request => self.request_came(link, head, body)?,
             Kind::Cancel => self.cancel_came(link, head.xid.get()),
             Kind::Open => self.open_came(link, head, &body)?,
+            Kind::Seen if !is_alone(head) => {
+                link.refuse(
+                    Refused::Torn,
+                    &"a frame that only says what was seen, and more",
+                );
+                return Err(EPROTO);
+            }
             Kind::Seen => {}
         }
         Ok(())
@@ -328,7 +412,7 @@ impl Peer {
                 self.cancel_came(link, head.xid.get());
                 true
             }
-            Some(Kind::Seen) => true,
+            Some(Kind::Seen) => is_alone(head),
             Some(Kind::Open) | None => false,
         };
         if is_done {
@@ -350,17 +434,16 @@ impl Peer {
                 let beside = s.on(side).filter(|_| is_current);
                 beside.map(|l| l.arrived(seen))
             };
+            let mut is_waited_for = false;
             for xid in arrived.into_iter().flatten() {
                 // Freed after unlocking.
                 let _done;
-                let is_waited_for = {
-                    let mut s = self.state.lock();
-                    _done = s.arrived(xid);
-                    s.is_waited_for
-                };
-                if is_waited_for {
-                    self.go_on();
-                }
+                let mut s = self.state.lock();
+                _done = s.arrived(xid);
+                is_waited_for = s.is_waited_for;
+            }
+            if is_waited_for {
+                self.go_on();
             }
         }
     }
@@ -376,8 +459,7 @@ impl Peer {
         let c = op.class as usize;
         let order = head.order.get();
         let home = self.home(op.class);
-        let spare = Place::of(home, GFP_KERNEL)?;
-        let slot = Slot::of(home, GFP_KERNEL)?;
+        let spare = Spare::of(home, GFP_KERNEL)?;
         let early = match order {
             0 => None,
             _ => Some(Place::of(home, GFP_KERNEL)?),
@@ -395,7 +477,7 @@ impl Peer {
             if s.member != Some(incarnation) || !s.is_current(link) {
                 return Err(ESTALE);
             }
-            let bytes = long_bytes(&body);
+            let bytes = long_bytes(body.len());
             if s.answers.get(xid).is_some_and(|k| !k.comes_again) {
                 drop(s);
                 link.refuse(Refused::Torn, &"a request twice on one stream");
@@ -412,8 +494,8 @@ impl Peer {
                 Some(_) => return Ok(()),
                 None => None,
             };
-            if again.is_some() {
-                (again, None)
+            if let Some(reply) = again {
+                (Some((reply, spare.for_reply.1)), None)
             } else {
                 let room = s.room_for(op.class, order != 0, bytes);
                 if room == Room::NoCredit {
@@ -429,26 +511,27 @@ impl Peer {
                     link.refuse(Refused::Torn, &"a post whose place is taken");
                     return Err(EPROTO);
                 }
-                s.keep(spare, xid, op.class, order != 0, bytes);
+                let id = s.identify(xid);
+                let memory = (spare.entry, spare.for_reply);
                 if room == Room::TooManyLeft {
-                    let epoch = s.epoch;
+                    s.keep(memory, id, op.class, false, 0);
                     drop(s);
-                    self.finish(epoch, xid, op.class, Err(Status::Errno(EAGAIN)));
+                    self.finish(id, Err(Status::Errno(EAGAIN)));
                     return Ok(());
                 }
+                s.keep(memory, id, op.class, order != 0, bytes);
                 let job = Job {
                     peer: self.clone(),
                     from: Caller {
                         node: self.node,
                         incarnation,
                     },
-                    epoch: s.epoch,
-                    xid,
+                    id,
                     op,
                     order,
                     body,
                 };
-                let job = Node::fill(slot, Order::Run(job));
+                let job = Node::fill(spare.job, Order::Run(job));
                 match place.zip(early) {
                     None => (None, Some(job)),
                     Some((place, early)) => {
@@ -459,8 +542,8 @@ impl Peer {
                 }
             }
         };
-        if let Some(reply) = again {
-            self.send_reply(xid, op.class, &reply);
+        if let Some((reply, place)) = again {
+            self.send_reply(xid, op.class, &reply, place);
             return Ok(());
         }
         if let Some(job) = job {
@@ -483,24 +566,11 @@ impl Peer {
             return false;
         }
         let home = self.home(op.class);
-        let (Ok(body), Ok(spare), Ok(slot)) = (
+        let (Ok(body), Ok(spare)) = (
             Bytes::of(body, &[], home, at_once()),
-            Place::of(home, at_once()),
-            Slot::of(home, at_once()),
+            Spare::of(home, at_once()),
         ) else {
             return false;
-        };
-        let mut job = Job {
-            peer: self.clone(),
-            from: Caller {
-                node: self.node,
-                incarnation: link.incarnation,
-            },
-            epoch: 0,
-            xid,
-            op,
-            order: 0,
-            body,
         };
         let mut s = self.state.lock();
         if s.member != Some(link.incarnation)
@@ -508,13 +578,29 @@ impl Peer {
             || s.room_for(op.class, false, 0) != Room::There
             || s.answers.get(xid).is_some()
         {
+            // What it has is freed without the lock.
+            drop(s);
             return false;
         }
-        job.epoch = s.epoch;
+        let id = s.identify(xid);
+        let job = Job {
+            peer: self.clone(),
+            from: Caller {
+                node: self.node,
+                incarnation: link.incarnation,
+            },
+            id,
+            op,
+            order: 0,
+            body,
+        };
         // In one step with its entry: whoever takes it begins by asking for that. Of class P a thread must be idle.
-        match self.pool.submit_at_once(Node::fill(slot, Order::Run(job))) {
+        match self
+            .pool
+            .submit_at_once(Node::fill(spare.job, Order::Run(job)))
+        {
             Ok(()) => {
-                s.keep(spare, xid, op.class, false, 0);
+                s.keep((spare.entry, spare.for_reply), id, op.class, false, 0);
                 true
             }
             Err(refused) => {
@@ -530,11 +616,11 @@ impl Peer {
     fn start(&self, mut queued: Queued) {
         // A loop: the posts behind one that is refused may all be refused too.
         while let Order::Run(job) = &queued.value {
-            let (epoch, class, order) = (job.epoch, job.op.class, job.order);
+            let (id, class, order) = (job.id, job.op.class, job.order);
             if self.submit(queued) || order == 0 {
                 return;
             }
-            match self.next_post(epoch, class) {
+            match self.next_post(id, class) {
                 Some(next) => queued = next,
                 None => return,
             }
@@ -546,7 +632,7 @@ impl Peer {
         let Order::Run(job) = &queued.value else {
             return false;
         };
-        let (epoch, xid, op) = (job.epoch, job.xid, job.op);
+        let (id, op) = (job.id, job.op);
         let refusal = match self.pool.class_of(&op) {
             Ok(class) if class != op.class => EPROTO,
             Ok(_) => {
@@ -572,7 +658,7 @@ impl Peer {
                 EPROTONOSUPPORT
             }
         };
-        self.finish(epoch, xid, op.class, Err(Status::Errno(refusal)));
+        self.finish(id, Err(Status::Errno(refusal)));
         false
     }
 
@@ -594,12 +680,9 @@ impl Peer {
     }
 
     /// A thread is about to answer.
-    pub(crate) fn begin(&self, epoch: u64, xid: u64, thread: ThreadId) -> Begin {
+    pub(crate) fn begin(&self, id: RequestId, thread: ThreadId) -> Begin {
         let mut s = self.state.lock();
-        if s.epoch != epoch {
-            return Begin::NotWanted;
-        }
-        let Some(kept) = s.answers.get(xid) else {
+        let Some(kept) = s.request(id) else {
             return Begin::NotWanted;
         };
         if !matches!(kept.answer, Answer::Waiting) {
@@ -611,40 +694,36 @@ impl Peer {
         if class != Class::P && !is_post && s.is_full_of_replies(class) {
             return Begin::Later;
         }
-        if let Some(kept) = s.answers.get_mut(xid) {
+        if let Some(kept) = s.request(id) {
             kept.answer = Answer::Running(thread);
         }
         Begin::Now
     }
 
     /// A handler has ended, and its thread does other work: it is not interrupted for this request any more.
-    pub(crate) fn goes_on_without_thread(&self, epoch: u64, xid: u64) {
+    pub(crate) fn goes_on_without_thread(&self, id: RequestId) {
         // Freed after unlocking.
         let _left;
         let mut s = self.state.lock();
-        if s.epoch != epoch {
-            return;
-        }
-        let Some(k) = s.answers.get_mut(xid) else {
+        let Some(k) = s.request(id) else {
             return;
         };
         k.answer = Answer::Later;
         let is_given_up = k.is_given_up;
-        s.let_go(xid);
+        s.let_go(id.xid);
         if is_given_up {
-            _left = s.give_up(xid);
+            _left = s.give_up(id.xid);
         }
     }
 
     /// Whether anybody still waits for a request to be answered.
-    pub(crate) fn is_wanted(&self, epoch: u64, xid: u64) -> bool {
-        let s = self.state.lock();
-        s.epoch == epoch && s.answers.get(xid).is_some()
+    pub(crate) fn is_wanted(&self, id: RequestId) -> bool {
+        self.state.lock().request(id).is_some()
     }
 
-    /// A request is answered: keeps the reply and sends it.
-    pub(crate) fn finish(&self, epoch: u64, xid: u64, class: Class, result: Answered) {
-        let (status, moved_to, body) = match result {
+    /// A request is answered: keeps the reply and sends it. Does not sleep long.
+    pub(crate) fn finish(&self, id: RequestId, result: Answered) {
+        let (status, moved_to, mut body) = match result {
             Ok(body) => (0, 0, body),
             // CAST: errnos are small.
             Err(Status::Errno(e)) => (e.to_errno().unsigned_abs(), 0, Bytes::EMPTY),
@@ -652,58 +731,53 @@ impl Peer {
             // Who has a ticket answers with it.
             Err(Status::Later(_)) => (EPROTO.to_errno().unsigned_abs(), 0, Bytes::EMPTY),
         };
-        let mut reply = Reply {
-            status,
-            moved_to,
-            body,
-        };
-        // It was done, so the asker must be told: for an object this small the kernel finds memory.
-        let place = loop {
-            match SharedSlot::of(self.home(class), GFP_KERNEL) {
-                Ok(place) => break place,
-                Err(_) => ssi::task::yield_now(),
-            }
-        };
         // Freed after unlocking.
         let _unwanted;
-        let reply = {
+        let (reply, class, place, is_waited_for) = {
             let mut s = self.state.lock();
-            if s.epoch != epoch {
-                return; // the asker is down
-            }
-            s.let_go(xid);
-            let Some(k) = s.answers.get_mut(xid) else {
-                return; // given up, after its handler had ended
+            // Else the asker is down, or has given it up after its handler had ended.
+            let Some(k) = s.request(id) else { return };
+            let Some((slot, place)) = k.for_reply.take() else {
+                return;
             };
-            let is_left = k.is_left();
+            let (class, is_left) = (k.class, k.is_left());
             if is_left {
-                _unwanted = core::mem::replace(&mut reply.body, Bytes::EMPTY);
+                _unwanted = core::mem::replace(&mut body, Bytes::EMPTY);
             }
-            let bytes = reply.body.len();
-            let reply = place.share(reply);
+            let bytes = body.len();
+            let reply = slot.share(Reply {
+                status,
+                moved_to,
+                body,
+            });
             k.answer = Answer::Done(reply.clone());
-            let c = class as usize;
-            s.reply_bytes[c] += bytes;
+            s.let_go(id.xid);
+            s.count_reply(id, bytes);
             if !is_left {
-                s.asked[c] = s.asked[c].saturating_sub(1);
+                let asked = &mut s.asked[class as usize];
+                *asked = asked.saturating_sub(1);
             }
-            reply
+            // It may have had room for a reply that nobody wants.
+            (reply, class, place, is_left && s.is_waited_for)
         };
-        self.send_reply(xid, class, &reply);
+        if is_waited_for {
+            self.go_on();
+        }
+        self.send_reply(id.xid, class, &reply, place);
     }
 
     /// A post was done: the next one of its class may begin.
-    pub(crate) fn post_done(&self, epoch: u64, class: Class) {
-        if let Some(job) = self.next_post(epoch, class) {
+    pub(crate) fn post_done(&self, id: RequestId, class: Class) {
+        if let Some(job) = self.next_post(id, class) {
             self.start(job);
         }
     }
 
-    /// The post behind the one that is over, if it has come.
-    fn next_post(&self, epoch: u64, class: Class) -> Option<Queued> {
+    /// The post behind this one, which is over, if it has come.
+    fn next_post(&self, id: RequestId, class: Class) -> Option<Queued> {
         let next = {
             let mut s = self.state.lock();
-            if s.epoch != epoch {
+            if !s.is_of_now(id) {
                 return None;
             }
             let posts = &mut s.posts[class as usize];
@@ -714,19 +788,21 @@ impl Peer {
         next.map(|n| n.into_inner().value)
     }
 
-    fn send_reply(&self, xid: u64, class: Class, reply: &Shared<Reply>) {
+    fn send_reply(&self, xid: u64, class: Class, reply: &Shared<Reply>, place: link::Place) {
         let link = self.state.lock().stream_for(class, reply.body.len());
         if let Some(link) = link {
             let mut h = Head::new(Kind::Reply, xid);
             h.status = Le32::new(reply.status);
             h.moved_to = Le32::new(reply.moved_to);
-            // Without memory for a place in the queue the stream is torn: the asker asks again on the next one.
-            let body = Body::Reply(reply.clone());
-            if link.send(h, body, self.home(class)).is_err() {
-                link.tear();
-            }
+            // When it is torn the asker asks again on the next one.
+            let _torn = link.send(place, h, Body::Reply(reply.clone()));
         }
     }
+}
+
+/// Whether a frame that says what was seen says nothing else.
+fn is_alone(head: &Head) -> bool {
+    head.len.get() == 0 && head.xid.get() == 0
 }
 
 /// Whether an honest peer gives a request that number: they begin with 1, and there is always a next one.

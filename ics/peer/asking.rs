@@ -6,7 +6,9 @@ use super::credits;
 use super::long_bytes;
 use super::most_bytes;
 use super::Peer;
+use super::State;
 use crate::bytes::Bytes;
+use crate::bytes::Text;
 use crate::error::CallError;
 use crate::frame::Head;
 use crate::frame::Kind;
@@ -30,6 +32,7 @@ use ssi::ids::NodeId;
 use ssi::machine;
 use ssi::reserve::Shared;
 use ssi::reserve::SharedSlot;
+use ssi::reserve::Slot;
 use ssi::table::Place;
 use ssi::trace;
 use ssi::wait::Event;
@@ -119,14 +122,42 @@ impl Pending {
     }
 }
 
-/// What is sent, and memory for what comes back.
-struct Message {
-    body: Bytes,
-    room: Option<KVVec<u8>>,
+/// The right to one more call or post of a class, which whoever has not used it gives back.
+struct Credit<'a> {
+    peer: &'a Peer,
+    class: Class,
+    /// [`long_bytes`] of its body.
+    bytes: usize,
+    /// See the peer's state.
+    epoch: u64,
+    is_used: bool,
 }
 
-/// Memory for a call.
-type Spare = (Place<Shared<Pending>>, SharedSlot<Pending>);
+impl Drop for Credit<'_> {
+    fn drop(&mut self) {
+        if self.is_used {
+            return;
+        }
+        let was_full = {
+            let mut s = self.peer.state.lock();
+            s.epoch == self.epoch && s.give_credit_back(self.class, self.bytes)
+        };
+        if was_full {
+            self.peer.changed.notify_all();
+        }
+    }
+}
+
+/// All that a call or post needs.
+struct Made {
+    op: OpId,
+    is_post: bool,
+    began: u64,
+    body: Bytes,
+    room: Option<KVVec<u8>>,
+    entry: Place<Shared<Pending>>,
+    slot: SharedSlot<Pending>,
+}
 
 /// A call under way.
 pub(crate) struct Asked {
@@ -190,117 +221,151 @@ impl Asked {
     }
 }
 
+impl State {
+    /// A call or post is over, or is not made. Returns whether somebody may wait for that.
+    fn give_credit_back(&mut self, class: Class, bytes: usize) -> bool {
+        let c = class as usize;
+        let was_full = self.waiting[c] >= credits(c)
+            || bytes > 0 && self.waiting_bytes[c] + MAX_BODY > most_bytes(c);
+        self.waiting[c] = self.waiting[c].saturating_sub(1);
+        self.waiting_bytes[c] = self.waiting_bytes[c].saturating_sub(bytes);
+        was_full
+    }
+}
+
 impl Peer {
-    /// Asks. A long reply comes into `room`, if it has room for that. Sleeps for a credit, of class P killably.
+    /// Asks. A long reply comes into `room`, if it has room for that. Sleeps for a credit, of class P killably, and for memory.
     ///
     /// # Errors
     /// See [`CallError`].
     pub(crate) fn ask(
         self: &Arc<Self>,
         op: OpId,
-        body: Bytes,
+        text: Text<'_>,
         room: Option<KVVec<u8>>,
     ) -> core::result::Result<Asked, CallError> {
         Ok(Asked {
-            pending: self.begin_asking(op, Message { body, room }, false)?,
+            pending: self.begin_asking(op, text, room, false)?,
             peer: self.clone(),
         })
     }
 
-    /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit.
+    /// Asks and does not wait: done after every post of its class that was begun before. Sleeps for a credit, of class P killably,
+    /// and for memory.
     ///
     /// # Errors
-    /// See [`CallError`]; what the peer answers is not told.
-    pub(crate) fn post(&self, op: OpId, body: Bytes) -> core::result::Result<(), CallError> {
-        self.begin_asking(op, Message { body, room: None }, true)?;
+    /// See [`CallError`]: then it is not posted. What the peer answers is not told.
+    pub(crate) fn post(&self, op: OpId, text: Text<'_>) -> core::result::Result<(), CallError> {
+        self.begin_asking(op, text, None, true)?;
         Ok(())
     }
 
     fn begin_asking(
         &self,
         op: OpId,
-        message: Message,
+        text: Text<'_>,
+        room: Option<KVVec<u8>>,
         is_post: bool,
     ) -> core::result::Result<Shared<Pending>, CallError> {
+        let began = machine::monotonic_ns();
+        // Before any memory: who has none of it waits for a credit, and who has a credit finds some.
+        let credit = self.credit(op.class, long_bytes(text.len()))?;
         let home = self.home(op.class);
-        let spare = Place::of(home, GFP_KERNEL).map_err(CallError::Local)?;
-        let slot = SharedSlot::of(home, GFP_KERNEL).map_err(CallError::Local)?;
-        let mut made = Some((message, (spare, slot)));
-        let began_at = machine::monotonic_ns();
-        // A credit, a number, and a place in the table, in one step: then the order of numbers is that of the table.
-        let mut begun = None;
-        let try_begin = || {
-            begun = self.try_begin(op, is_post, began_at, &mut made);
-            begun.is_some()
+        let frame = Slot::of(home, GFP_KERNEL).map_err(CallError::Local)?;
+        let made = Made {
+            op,
+            is_post,
+            began,
+            body: text.into_bytes(home).map_err(CallError::Local)?,
+            room,
+            entry: Place::of(home, GFP_KERNEL).map_err(CallError::Local)?,
+            slot: SharedSlot::of(home, GFP_KERNEL).map_err(CallError::Local)?,
         };
-        if op.class == Class::P {
-            self.changed.wait_killable(try_begin);
-        } else {
-            self.changed.wait_until(try_begin);
-        }
-        let (pending, link) = begun.unwrap_or(Err(CallError::Interrupted))?;
+        let (pending, link) = self.enter(credit, made)?;
         if let Some(stats) = self.pool.stats.op(&op) {
             stats.asked(pending.body.len());
         }
         if let Some(link) = link {
-            // Without memory for a place in the queue the stream is torn: the next one starts with this request.
-            let body = Body::Request(pending.clone());
             let _first = pending.is_sent_again();
-            if link.send(pending.head(), body, home).is_err() {
-                link.tear();
-            }
+            // What a torn stream does not take is sent on the next one.
+            let _torn = link.send(frame, pending.head(), Body::Request(pending.clone()));
         }
         Ok(pending)
     }
 
-    /// `None`: no credit.
-    #[expect(clippy::type_complexity)]
-    fn try_begin(
+    /// Waits until the peer may be asked once more; of class P killably.
+    fn credit(&self, class: Class, bytes: usize) -> core::result::Result<Credit<'_>, CallError> {
+        let c = class as usize;
+        let mut taken = None;
+        let take = || {
+            let mut s = self.state.lock();
+            if s.member.is_none() {
+                taken = Some(Err(CallError::Down(self.node)));
+                return true;
+            }
+            if s.waiting[c] >= credits(c) || s.waiting_bytes[c] + bytes > most_bytes(c) {
+                return false;
+            }
+            s.waiting[c] += 1;
+            s.waiting_bytes[c] += bytes;
+            taken = Some(Ok(s.epoch));
+            true
+        };
+        if class == Class::P {
+            self.changed.wait_killable(take);
+        } else {
+            self.changed.wait_until(take);
+        }
+        Ok(Credit {
+            peer: self,
+            class,
+            bytes,
+            epoch: taken.unwrap_or(Err(CallError::Interrupted))?,
+            is_used: false,
+        })
+    }
+
+    /// Gives a number and a place in the table, in one step: then the order of numbers is that of the table.
+    fn enter(
         &self,
-        op: OpId,
-        is_post: bool,
-        began: u64,
-        made: &mut Option<(Message, Spare)>,
-    ) -> Option<core::result::Result<(Shared<Pending>, Option<Arc<Link>>), CallError>> {
+        mut credit: Credit<'_>,
+        made: Made,
+    ) -> core::result::Result<(Shared<Pending>, Option<Arc<Link>>), CallError> {
+        let Made { op, body, .. } = made;
         let c = op.class as usize;
         let mut s = self.state.lock();
-        if s.member.is_none() {
-            return Some(Err(CallError::Down(self.node)));
+        if s.epoch != credit.epoch {
+            // What it has is freed without the lock.
+            drop(s);
+            return Err(CallError::Down(self.node));
         }
-        if s.waiting[c] >= credits(c) {
-            return None;
-        }
-        let bytes = made.as_ref().map_or(0, |(m, _)| long_bytes(&m.body));
-        if s.waiting_bytes[c] + bytes > most_bytes(c) {
-            return None;
-        }
-        let (Message { body, room }, (spare, slot)) = made.take()?;
-        let outcome = Outcome { result: None, room };
         let xid = s.next_xid;
-        let order = if is_post { s.posted[c] + 1 } else { 0 };
-        let init = pin_init!(Pending {
+        let order = if made.is_post { s.posted[c] + 1 } else { 0 };
+        let outcome = Outcome {
+            result: None,
+            room: made.room,
+        };
+        let pending = made.slot.share(pin_init!(Pending {
             xid,
             op,
             order,
-            began,
+            began: made.began,
             was_sent: Atomic::new(0),
             place: Atomic::new(0),
             body,
             outcome <- kernel::new_spinlock_irq!(outcome, "ics::outcome"),
             done <- Event::new(),
-        });
-        let pending = slot.share(init);
+        }));
         // Before anybody can answer it.
         trace::ics_asked(self.node, op.traced(xid, pending.body.len()));
         s.next_xid += 1;
-        s.posted[c] += u64::from(is_post);
-        s.waiting[c] += 1;
-        s.waiting_bytes[c] += bytes;
-        let _none = s.pending.insert(spare, xid, pending.clone());
+        s.posted[c] += u64::from(made.is_post);
+        let _none = s.pending.insert(made.entry, xid, pending.clone());
+        credit.is_used = true;
         // No stream: sent when there is one again.
         let link = s.stream_for(op.class, pending.body.len());
         pending.goes_on(link.as_ref());
-        Some(Ok((pending, link)))
+        Ok((pending, link))
     }
 
     /// The memory that a caller gave for what comes with this head, if it is long enough. The head is not proved yet: whoever bent
@@ -320,12 +385,8 @@ impl Peer {
         let (entry, was_full) = {
             let mut s = self.state.lock();
             let p = s.pending.remove(xid)?;
-            let c = p.value.op.class as usize;
-            let bytes = long_bytes(&p.value.body);
-            let was_full = s.waiting[c] >= credits(c)
-                || bytes > 0 && s.waiting_bytes[c] + MAX_BODY > most_bytes(c);
-            s.waiting[c] = s.waiting[c].saturating_sub(1);
-            s.waiting_bytes[c] = s.waiting_bytes[c].saturating_sub(bytes);
+            let (class, bytes) = (p.value.op.class, long_bytes(p.value.body.len()));
+            let was_full = s.give_credit_back(class, bytes);
             (p, was_full)
         };
         if was_full {
@@ -350,7 +411,9 @@ impl Peer {
         if let Some(link) = link {
             // What is lost with its stream is said by the beginning of the next one.
             let head = Head::new(Kind::Cancel, pending.xid);
-            let _torn = link.send(head, Body::Empty, self.home(pending.op.class));
+            if let Ok(place) = Slot::of(self.home(pending.op.class), GFP_KERNEL) {
+                let _torn = link.send(place, head, Body::Empty);
+            }
         }
     }
 
@@ -373,8 +436,8 @@ impl Peer {
         };
         if let Some(p) = open {
             main.stats.resent.add(u64::from(p.is_sent_again()));
-            let body = Body::Request(p.clone());
-            main.send(p.head(), body, self.home(p.op.class))?;
+            let place = Slot::of(self.home(p.op.class), GFP_KERNEL)?;
+            main.send(place, p.head(), Body::Request(p.clone()))?;
         }
         let is_open = {
             let s = self.state.lock();
@@ -388,7 +451,11 @@ impl Peer {
         if is_open {
             return Ok(());
         }
-        main.send(Head::new(Kind::Cancel, xid), Body::Empty, None)
+        main.send(
+            Slot::new(GFP_KERNEL)?,
+            Head::new(Kind::Cancel, xid),
+            Body::Empty,
+        )
     }
 
     /// Counts the end of a call or post.

@@ -18,7 +18,9 @@ use crate::open::NUMBER;
 use crate::refused::Refused;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::types::ScopeGuard;
 use ssi::ids::Incarnation;
+use ssi::reserve::Slot;
 use ssi::wire::Le64;
 
 /// What this node has said.
@@ -44,7 +46,7 @@ impl Peer {
     pub(super) fn say_open(&self, link: &Link, incarnation: Incarnation) -> Result<Said> {
         loop {
             // Memory is had without the lock ...
-            let room = self.state.lock().n_open();
+            let room = self.state.lock().pending.len();
             let mut numbers = KVVec::from_elem(0u8, NUMBER * room, GFP_KERNEL)?;
             let said = self.state.lock().list_open(incarnation, &mut numbers)?;
             // ... so there may be more by now.
@@ -53,7 +55,7 @@ impl Peer {
                 let (listed, _) = numbers.as_chunks_mut();
                 listed.sort_unstable_by_key(|n| u64::from_le_bytes(*n));
                 let numbers = Arc::new(numbers, GFP_KERNEL)?;
-                link.send(head, Body::Open(numbers.clone()), None)?;
+                link.send(Slot::new(GFP_KERNEL)?, head, Body::Open(numbers.clone()))?;
                 let next = head.xid.get();
                 return Ok(Said { numbers, next });
             }
@@ -82,6 +84,11 @@ impl Peer {
             }
             s.opened = number;
         }
+        // However this ends: who waits for the beginning, or for fewer replies.
+        let _told = ScopeGuard::new(|| {
+            self.go_on();
+            self.changed.notify_all();
+        });
         let mut last = None;
         loop {
             // Freed after unlocking.
@@ -93,7 +100,7 @@ impl Peer {
                 let next = s.answers.iter_after(last).next();
                 let Some(xid) = next.map(|(xid, _)| xid) else {
                     s.is_opened = true;
-                    break;
+                    return Ok(());
                 };
                 last = Some(xid);
                 if open.is_over(xid) {
@@ -107,18 +114,10 @@ impl Peer {
                 }
             };
         }
-        // Who waits for the beginning, or for fewer replies.
-        self.go_on();
-        Ok(())
     }
 }
 
 impl State {
-    /// How many calls and posts are open.
-    fn n_open(&self) -> usize {
-        self.waiting.iter().map(|n| *n as usize).sum()
-    }
-
     /// Head of the frame that says what is open, and how many numbers were put into `room`; `None` if there are more.
     ///
     /// # Errors
@@ -132,7 +131,7 @@ impl State {
         let mut len = 0;
         // What waits for another incarnation ends when the stream is attached.
         if self.about == Some(incarnation) {
-            len = self.n_open();
+            len = self.pending.len();
             let (room, _) = room.as_chunks_mut();
             if len > room.len() {
                 return Ok(None);

@@ -6,6 +6,7 @@
 
 use super::most_bytes;
 use super::Peer;
+use super::RequestId;
 use super::State;
 use crate::pool::Order;
 use crate::pool::Queued;
@@ -43,7 +44,7 @@ impl Peer {
                 None => break,
             }
         }
-        self.changed.notify_all();
+        self.has_room.notify_all();
     }
 
     /// Keeps a request that does not begin ([`Begin::Later`](super::Begin)) until it may; gives it back if it may by now.
@@ -53,7 +54,7 @@ impl Peer {
         };
         let class = job.op.class;
         let mut s = self.state.lock();
-        if s.epoch != job.epoch || !s.is_full_of_replies(class) {
+        if !s.is_of_now(job.id) || !s.is_full_of_replies(class) {
             return Some(order);
         }
         s.is_waited_for = true;
@@ -61,13 +62,18 @@ impl Peer {
         None
     }
 
-    /// The current thread, of class P, has the reply to a request: sleeps until there is room for it, or nobody wants it.
-    pub(crate) fn wait_for_room(&self, epoch: u64, xid: u64) {
-        self.changed.wait_until(|| {
+    /// The current thread, of class P, has a long reply of so many bytes to a request: sleeps until there is room for it, which it then
+    /// has, or nobody wants it.
+    pub(crate) fn wait_for_room(&self, id: RequestId, bytes: usize) {
+        self.has_room.wait_until(|| {
             let mut s = self.state.lock();
-            let is_wanted = s.answers.get(xid).is_some_and(|k| !k.is_given_up());
-            let waits = s.epoch == epoch && is_wanted && s.is_full_of_replies(Class::P);
-            s.is_waited_for |= waits;
+            let is_wanted = s.request(id).is_some_and(|k| !k.is_given_up());
+            let waits = is_wanted && s.is_full_of_replies(Class::P);
+            if waits {
+                s.is_waited_for = true;
+            } else {
+                s.count_reply(id, bytes);
+            }
             !waits
         });
     }

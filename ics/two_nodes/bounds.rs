@@ -9,7 +9,11 @@ use super::probe::Fetch;
 use super::probe::FetchP;
 use super::probe::FetchReq;
 use super::probe::Hold;
+use super::probe::HoldL4;
+use super::probe::HoldL4Req;
 use super::probe::HoldReq;
+use super::probe::PingL4;
+use super::probe::PingL4Req;
 use super::scene::until;
 use super::scene::Scene;
 use super::stranger::one_node;
@@ -209,16 +213,97 @@ mod tests {
         assert!(until(|| kept() == MOST_P));
         machine::sleep_ms(300);
         assert_eq!(kept(), MOST_P);
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
+        // A short reply waits for no long ones.
+        let before = peer.n_answered();
+        let last = CALLS as u64 + 1;
+        let mut head = stranger.request::<FetchP>(last);
+        head.len = Le32::new(4);
+        stranger.send(&head, &4u32.to_le_bytes())?;
+        assert!(until(|| peer.n_answered() == before + 1));
         // A call that nobody waits for is not kept from its end.
-        for xid in 1..=CALLS as u64 {
+        for xid in 1..=last {
             let head = stranger.head(Kind::Cancel, xid);
             stranger.send(&head, &[])?;
         }
         assert!(until(|| node.n_asked(2, Class::P) == Some(0)));
-        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
-        let is_over = || peer.n_answered() == CALLS;
+        let is_over = || peer.n_answered() == CALLS + 1;
         assert!(until(is_over));
         assert_eq!(kept(), MOST_P);
+        Ok(())
+    }
+
+    #[test]
+    fn what_only_says_what_was_seen_says_nothing_else() -> Result {
+        Scene::begin()?;
+        for (xid, len) in [(0, 8), (1, 0)] {
+            let (_hub, node, mut stranger) = one_node()?;
+            let head = stranger.head(Kind::Seen, 0);
+            stranger.send(&head, &[])?;
+            let ping = stranger.ping_l4(1);
+            stranger.send(&ping, &[0; 8])?;
+            assert_eq!(stranger.reply(1)?.0, 0);
+            let mut head = stranger.head(Kind::Seen, xid);
+            head.len = Le32::new(len);
+            let body = [0; 8];
+            let body = body.get(..len as usize).ok_or(EINVAL)?;
+            stranger.send(&head, body)?;
+            assert!(stranger.is_torn());
+            assert_eq!(node.counters.count(Refused::Torn), 1);
+        }
+        Ok(())
+    }
+
+    /// The kernel has no memory at hand, and there is just enough for those that have credits.
+    #[test]
+    fn who_waits_for_a_credit_has_no_memory() -> Result {
+        const MORE: u32 = 140;
+        const TAIL: &[u8] = &[7; 400];
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let a = Arc::new(a, GFP_KERNEL)?;
+        let _open = ScopeGuard::new(|| s.open());
+        let to_b = a.net().peer(id(2)?).ok_or(ENOENT)?;
+        to_b.stand_alone(true);
+        let hold = |from: &Node, tail| {
+            ask_from::<HoldL4>(from.net(), id(2)?, &HoldL4Req {}, tail).map_err(|_| EIO)
+        };
+        let mut calls = KVec::new();
+        for _ in 0..64 {
+            calls.push(hold(&a, TAIL)?, GFP_KERNEL)?;
+        }
+        let (begun, right) = (
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+            Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
+        );
+        let mut threads = KVec::new();
+        for _ in 0..MORE {
+            let (a, begun, right) = (a.clone(), begun.clone(), right.clone());
+            let thread = KThread::run(c"ics_case", move || {
+                begun.add(1, Relaxed);
+                let is_right = hold(&a, TAIL).is_ok_and(|c| c.wait().is_ok());
+                right.add(u32::from(is_right), Relaxed);
+            })?;
+            threads.push(thread, GFP_KERNEL)?;
+        }
+        assert!(until(|| begun.load(Relaxed) == MORE));
+        machine::sleep_ms(300);
+        assert_eq!(a.n_waiting(2, Class::L4), Some(64));
+        // What comes from there finds memory too.
+        let req = PingL4Req { n: Le64::new(1) };
+        for _ in 0..64 {
+            let r = ask_from::<PingL4>(b.net(), id(1)?, &req, TAIL);
+            assert!(r.and_then(|c| c.wait()).is_ok());
+        }
+        // Who runs late has memory beyond its credit, which others wait for: these are not refused.
+        to_b.stand_alone(false);
+        s.open();
+        for call in calls {
+            assert!(call.wait().is_ok());
+        }
+        assert!(until(|| right.load(Relaxed) == MORE));
+        drop(threads);
+        assert_eq!(s.lost.load(Relaxed), 0);
         Ok(())
     }
 

@@ -23,9 +23,11 @@ use super::probe::ALL;
 use super::scene::until;
 use super::scene::Scene;
 use super::scene::LIMIT_MS;
+use super::stranger::one_node;
 use crate::call::Request;
 use crate::call::UnderWay;
 use crate::error::CallError;
+use crate::frame::Kind;
 use crate::frame::MAX_BODY;
 use crate::refused::Refused;
 use crate::service::Class;
@@ -195,6 +197,36 @@ mod tests {
         }
         // No stream was torn for it.
         assert_eq!(s.lost.load(Relaxed), 0);
+        Ok(())
+    }
+
+    /// No honest peer uses a number again.
+    #[test]
+    fn a_ticket_answers_no_other_call_of_the_same_number() -> Result {
+        let s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        let _open = ScopeGuard::new(|| s.open());
+        let head = stranger.request::<Wait>(7);
+        stranger.send(&head, &41u64.to_le_bytes())?;
+        assert!(s.comes(|s| s.waiting.load(Relaxed) == 1));
+        let head = stranger.head(Kind::Cancel, 7);
+        stranger.send(&head, &[])?;
+        let (n, ticket) = s.take_tickets().pop().ok_or(ENOENT)?;
+        assert!(until(|| !ticket.is_wanted()));
+        let mut head = stranger.request::<Hold>(7);
+        head.len = Le32::new(0);
+        stranger.send(&head, &[])?;
+        assert!(s.comes(|s| s.holding.load(Relaxed) == 1));
+        assert!(!ticket.is_wanted());
+        answer(ticket, n);
+        assert_eq!(
+            (node.n_asked(2, Class::L0), node.n_asked(2, Class::L1)),
+            (Some(1), Some(0))
+        );
+        s.open();
+        let (status, body) = stranger.reply(7)?;
+        assert_eq!((status, body.len()), (0, 0));
+        assert_eq!(node.n_asked(2, Class::L0), Some(0));
         Ok(())
     }
 

@@ -47,18 +47,32 @@ crate::service! {
     op 11 WaitP (class: P) { n: Le64 } -> { n: Le64 }
     /// As [`Fetch`].
     op 12 FetchP (class: P) { len: Le32 } -> {}
+    /// As [`Hold`].
+    op 13 HoldL4 (class: L4) {} -> {}
 }
 
 pub(super) struct Server;
 
 pub(super) static SERVICE: ProbeService<Server> = ProbeService(Server);
 
+fn held() -> Result {
+    let s = Scene::now().ok_or(ENODEV)?;
+    s.count(&s.holding);
+    s.changed.wait_until(|| s.is_open.load(Relaxed) != 0);
+    Ok(())
+}
+
 impl Handle<Hold> for Server {
     fn handle(&self, _from: Caller, _req: &HoldReq, _tail: &[u8]) -> Reply<Hold> {
-        let s = Scene::now().ok_or(ENODEV)?;
-        s.count(&s.holding);
-        s.changed.wait_until(|| s.is_open.load(Relaxed) != 0);
+        held()?;
         Ok((HoldRep {}, KVVec::new()))
+    }
+}
+
+impl Handle<HoldL4> for Server {
+    fn handle(&self, _from: Caller, _req: &HoldL4Req, _tail: &[u8]) -> Reply<HoldL4> {
+        held()?;
+        Ok((HoldL4Rep {}, KVVec::new()))
     }
 }
 
