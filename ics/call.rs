@@ -40,8 +40,8 @@ pub fn call<O: Op>(
 /// As [`call`], but does not wait for the reply: several calls to a node may be under way. In which order they are answered is not
 /// known. One that nobody waits for is done all the same.
 ///
-/// A short call of class L4 needs no memory but what is kept for it. Sleeps for a credit. A call to this node runs the handler here
-/// and now.
+/// A short call of class L4 needs no memory but what is kept for it; that is for 64 calls to a node, and who asks for more waits for
+/// earlier ones first. Sleeps for a credit. A call to this node runs the handler here and now.
 ///
 /// # Errors
 /// See [`CallError`].

@@ -19,6 +19,7 @@ use crate::lane;
 use crate::lane::Side;
 use crate::peer::Pending;
 use crate::peer::Reply;
+use crate::peer::RequestId;
 use crate::refused::Counters;
 use crate::refused::Refused;
 use crate::refused::Source;
@@ -467,7 +468,7 @@ impl Link {
         })
     }
 
-    /// The calls whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
+    /// The requests whose replies have arrived at the other end, now that it has seen all frames up to `seen`.
     pub(crate) fn arrived(&self, seen: u64) -> Arrived {
         let mut out = Fifo::new();
         let mut w = self.waiting.lock();
@@ -625,7 +626,7 @@ impl Link {
         let place = self.waiting.lock().telling.take();
         match place {
             Some(place) => self.send(place, Head::new(Kind::Seen, 0), Body::Empty),
-            // The one in the queue tells this too.
+            // The one in the queue tells this too. Until it is begun what comes is left to the stream's thread.
             None => Ok(()),
         }
     }
@@ -664,10 +665,13 @@ impl Link {
 pub(crate) struct Arrived(Fifo<Frame>);
 
 impl Iterator for Arrived {
-    type Item = u64;
+    type Item = RequestId;
 
-    /// The number of the next call.
-    fn next(&mut self) -> Option<u64> {
-        Some(self.0.pop_front()?.value.head.xid.get())
+    fn next(&mut self) -> Option<RequestId> {
+        match &self.0.pop_front()?.value.body {
+            Body::Reply(reply) => Some(reply.id),
+            // Nothing else is kept there.
+            Body::Empty | Body::Request(_) | Body::Open(_) => None,
+        }
     }
 }

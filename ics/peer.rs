@@ -83,13 +83,15 @@ const fn credits(class: usize) -> u32 {
 
 /// Small pieces of memory that are kept for calls of class L4 with a peer. At most so many are under way: of each call that has a
 /// credit an entry, its frame and its cancel; of each that is answered, until the peer has said that the reply arrived, an entry,
-/// the reply and its frame, all had when it comes; of each of those that seems not to be answered yet a place in a queue, and one
-/// among the posts. Only who receives from a peer that keeps to no rule waits for one, and nothing but that stream waits with it.
-const N_SMALL: u32 = (3 + 3 * 4 + 2 * 2) * CREDITS;
+/// the reply and its frame, all had when it comes, and until then a place in a queue; of each that seems not to be answered yet one
+/// among the posts.
+///
+/// More are under way where callers that are answered have not run yet, where calls were given up whose frames a stream has no room
+/// for, and where the peer keeps to no rule: whoever needs one of that peer's then, asking it or receiving from it, waits.
+const N_SMALL: u32 = (3 + 3 * 4 + 4 + 2) * CREDITS;
 
-/// Large ones: of each call that has a credit itself and its body, of each that seems not to be answered yet its body. What is
-/// answered gives them back as soon as its caller runs.
-const N_LARGE: u32 = (2 + 2) * CREDITS;
+/// Large ones: of each call that has a credit itself and its body, of each that is kept its body, until it is answered.
+const N_LARGE: u32 = (2 + 4) * CREDITS;
 
 /// Bytes of long bodies of one class that may be under way to one peer at once, and bytes of replies of one class that are kept
 /// for it: beyond that, calls wait. Of requests that were given up as many more are kept.
@@ -126,7 +128,7 @@ struct State {
     about: Option<Incarnation>,
     /// Counts those, so that what was begun for one does not end in another.
     epoch: u64,
-    /// How many requests the peer ever made, in all its lives ...
+    /// The last serial number that a request of the peer was given, in any of its lives ...
     n_requests: u64,
     /// ... and in those before this one.
     n_before: u64,
@@ -330,10 +332,10 @@ impl Peer {
         self.state.lock().on(Some(side)).cloned()
     }
 
-    /// Memory for short calls of class L4 is only had of what is kept, or again as ever. Then also who may sleep is refused.
+    /// What short calls of class L4 are made of.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub(crate) fn stand_alone(&self, alone: bool) {
-        self.reserve.stand_alone(alone);
+    pub(crate) fn reserve(&self) -> &Arc<Reserve> {
+        &self.reserve
     }
 
     /// How many requests of the peer are kept, waiting, running or answered.

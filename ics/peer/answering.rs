@@ -47,12 +47,12 @@ fn at_once() -> Flags {
     GFP_ATOMIC | __GFP_NOWARN
 }
 
-/// A request among all that ever came from a peer. Numbers of calls begin anew with each of its lives, and one that keeps to no rule
-/// uses them twice.
+/// A request among all that ever came from a peer. Numbers of calls begin anew with each of its lives, and one that
+/// keeps to no rule uses them twice.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestId {
     pub(crate) xid: u64,
-    /// The how manieth it is.
+    /// Given to no other one.
     serial: u64,
 }
 
@@ -153,6 +153,8 @@ enum Room {
 
 /// A reply as it goes out.
 pub(crate) struct Reply {
+    /// To what.
+    pub(crate) id: RequestId,
     status: u32,
     moved_to: u32,
     pub(crate) body: Bytes,
@@ -308,12 +310,13 @@ impl State {
     }
 
     /// The reply to a request has arrived at the peer. Takes out what is left of it, unless it comes again.
-    fn arrived(&mut self, xid: u64) -> Option<Gone> {
-        if let Some(kept) = self.answers.get_mut(xid).filter(|k| k.comes_again) {
+    fn arrived(&mut self, id: RequestId) -> Option<Gone> {
+        let kept = self.request(id)?;
+        if kept.comes_again {
             kept.has_arrived = true;
             return None;
         }
-        self.forget(xid)
+        self.forget(id.xid)
     }
 
     /// A request, or its cancel, came again on this main stream. Takes out what is left of one whose reply has arrived.
@@ -435,11 +438,11 @@ impl Peer {
                 beside.map(|l| l.arrived(seen))
             };
             let mut is_waited_for = false;
-            for xid in arrived.into_iter().flatten() {
+            for id in arrived.into_iter().flatten() {
                 // Freed after unlocking.
                 let _done;
                 let mut s = self.state.lock();
-                _done = s.arrived(xid);
+                _done = s.arrived(id);
                 is_waited_for = s.is_waited_for;
             }
             if is_waited_for {
@@ -495,7 +498,8 @@ impl Peer {
                 None => None,
             };
             if let Some(reply) = again {
-                (Some((reply, spare.for_reply.1)), None)
+                let on = s.stream_for(op.class, reply.body.len());
+                (Some((on, reply, spare.for_reply.1)), None)
             } else {
                 let room = s.room_for(op.class, order != 0, bytes);
                 if room == Room::NoCredit {
@@ -542,8 +546,8 @@ impl Peer {
                 }
             }
         };
-        if let Some((reply, place)) = again {
-            self.send_reply(xid, op.class, &reply, place);
+        if let Some((on, reply, place)) = again {
+            send_reply(on, &reply, place);
             return Ok(());
         }
         if let Some(job) = job {
@@ -733,7 +737,7 @@ impl Peer {
         };
         // Freed after unlocking.
         let _unwanted;
-        let (reply, class, place, is_waited_for) = {
+        let (on, reply, place, is_waited_for) = {
             let mut s = self.state.lock();
             // Else the asker is down, or has given it up after its handler had ended.
             let Some(k) = s.request(id) else { return };
@@ -746,6 +750,7 @@ impl Peer {
             }
             let bytes = body.len();
             let reply = slot.share(Reply {
+                id,
                 status,
                 moved_to,
                 body,
@@ -757,13 +762,15 @@ impl Peer {
                 let asked = &mut s.asked[class as usize];
                 *asked = asked.saturating_sub(1);
             }
+            // The stream of this life: another one has other calls of these numbers.
+            let on = s.stream_for(class, bytes);
             // It may have had room for a reply that nobody wants.
-            (reply, class, place, is_left && s.is_waited_for)
+            (on, reply, place, is_left && s.is_waited_for)
         };
         if is_waited_for {
             self.go_on();
         }
-        self.send_reply(id.xid, class, &reply, place);
+        send_reply(on, &reply, place);
     }
 
     /// A post was done: the next one of its class may begin.
@@ -787,22 +794,23 @@ impl Peer {
         };
         next.map(|n| n.into_inner().value)
     }
-
-    fn send_reply(&self, xid: u64, class: Class, reply: &Shared<Reply>, place: link::Place) {
-        let link = self.state.lock().stream_for(class, reply.body.len());
-        if let Some(link) = link {
-            let mut h = Head::new(Kind::Reply, xid);
-            h.status = Le32::new(reply.status);
-            h.moved_to = Le32::new(reply.moved_to);
-            // When it is torn the asker asks again on the next one.
-            let _torn = link.send(place, h, Body::Reply(reply.clone()));
-        }
-    }
 }
 
 /// Whether a frame that says what was seen says nothing else.
 fn is_alone(head: &Head) -> bool {
-    head.len.get() == 0 && head.xid.get() == 0
+    let mut alone = Head::new(Kind::Seen, 0);
+    (alone.seq, alone.seen) = (head.seq, head.seen);
+    alone.as_bytes() == head.as_bytes()
+}
+
+/// Sends a reply, if there is a stream. When that is torn the asker asks again on the next one.
+fn send_reply(on: Option<Arc<Link>>, reply: &Shared<Reply>, place: link::Place) {
+    if let Some(link) = on {
+        let mut h = Head::new(Kind::Reply, reply.id.xid);
+        h.status = Le32::new(reply.status);
+        h.moved_to = Le32::new(reply.moved_to);
+        let _torn = link.send(place, h, Body::Reply(reply.clone()));
+    }
 }
 
 /// Whether an honest peer gives a request that number: they begin with 1, and there is always a next one.

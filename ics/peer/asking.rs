@@ -16,6 +16,7 @@ use crate::frame::MAX_BODY;
 use crate::frame::MOVED;
 use crate::lane;
 use crate::lane::Side;
+use crate::link;
 use crate::link::Body;
 use crate::link::Link;
 use crate::service::Class;
@@ -148,7 +149,7 @@ impl Drop for Credit<'_> {
     }
 }
 
-/// All that a call or post needs.
+/// All that a call or post is made of.
 struct Made {
     op: OpId,
     is_post: bool,
@@ -268,18 +269,28 @@ impl Peer {
         is_post: bool,
     ) -> core::result::Result<Shared<Pending>, CallError> {
         let began = machine::monotonic_ns();
-        // Before any memory: who has none of it waits for a credit, and who has a credit finds some.
-        let credit = self.credit(op.class, long_bytes(text.len()))?;
-        let home = self.home(op.class);
-        let frame = Slot::of(home, GFP_KERNEL).map_err(CallError::Local)?;
-        let made = Made {
-            op,
-            is_post,
-            began,
-            body: text.into_bytes(home).map_err(CallError::Local)?,
-            room,
-            entry: Place::of(home, GFP_KERNEL).map_err(CallError::Local)?,
-            slot: SharedSlot::of(home, GFP_KERNEL).map_err(CallError::Local)?,
+        let (class, bytes) = (op.class, long_bytes(text.len()));
+        let home = self.home(class);
+        let make = || -> Result<(link::Place, Made)> {
+            let made = Made {
+                op,
+                is_post,
+                began,
+                body: text.into_bytes(home)?,
+                room,
+                entry: Place::of(home, GFP_KERNEL)?,
+                slot: SharedSlot::of(home, GFP_KERNEL)?,
+            };
+            Ok((Slot::of(home, GFP_KERNEL)?, made))
+        };
+        let ((frame, made), credit) = if home.is_some() {
+            // There is some for those that have credits; who waits for one must have none of it.
+            let credit = self.credit(class, bytes)?;
+            (make().map_err(CallError::Local)?, credit)
+        } else {
+            // Who waits for memory must not keep credits from others.
+            let made = make().map_err(CallError::Local)?;
+            (made, self.credit(class, bytes)?)
         };
         let (pending, link) = self.enter(credit, made)?;
         if let Some(stats) = self.pool.stats.op(&op) {

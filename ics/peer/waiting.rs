@@ -62,8 +62,8 @@ impl Peer {
         None
     }
 
-    /// The current thread, of class P, has a long reply of so many bytes to a request: sleeps until there is room for it, which it then
-    /// has, or nobody wants it.
+    /// The current thread, of class P, has a long reply of so many bytes to a request: sleeps until there is room for it,
+    /// which it then has, or nobody wants it.
     pub(crate) fn wait_for_room(&self, id: RequestId, bytes: usize) {
         self.has_room.wait_until(|| {
             let mut s = self.state.lock();
@@ -71,7 +71,7 @@ impl Peer {
             let waits = is_wanted && s.is_full_of_replies(Class::P);
             if waits {
                 s.is_waited_for = true;
-            } else {
+            } else if is_wanted {
                 s.count_reply(id, bytes);
             }
             !waits

@@ -12,14 +12,14 @@ use super::probe::Hold;
 use super::probe::HoldL4;
 use super::probe::HoldL4Req;
 use super::probe::HoldReq;
-use super::probe::PingL4;
-use super::probe::PingL4Req;
 use super::scene::until;
 use super::scene::Scene;
+use super::scene::LIMIT_MS;
 use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::call::ask_from;
 use crate::call::UnderWay;
+use crate::error::CallError;
 use crate::frame::Kind;
 use crate::lane;
 use crate::refused::Refused;
@@ -33,6 +33,8 @@ use kernel::sync::Arc;
 use kernel::types::ScopeGuard;
 use ssi::kthread::KThread;
 use ssi::machine;
+use ssi::reserve::Reserve;
+use ssi::reserve::Slot;
 use ssi::wire::Le32;
 use ssi::wire::Le64;
 
@@ -41,6 +43,9 @@ const MOST: usize = (8 << 20) / MAX_TAIL;
 
 /// The same of class P.
 const MOST_P: usize = (32 << 20) / MAX_TAIL;
+
+/// Calls of class L4 that may be under way.
+const CREDITS: u32 = 64;
 
 /// Threads of class L3.
 const THREADS: usize = 4;
@@ -51,6 +56,21 @@ fn long() -> Result<KVVec<u8>> {
 
 fn hold(from: &Node, tail: &[u8]) -> Result<UnderWay<Hold>> {
     ask_from::<Hold>(from.net(), id(2)?, &HoldReq {}, tail).map_err(|_| EIO)
+}
+
+/// With a body that is not short enough to need no memory.
+fn hold_l4(from: &Node, to: u32) -> core::result::Result<UnderWay<HoldL4>, CallError> {
+    let to = id(to).map_err(CallError::Local)?;
+    ask_from::<HoldL4>(from.net(), to, &HoldL4Req {}, &[7; 400])
+}
+
+/// All pieces of that size that are left.
+fn take_all<T>(home: &Arc<Reserve>) -> Result<KVec<Slot<T>>> {
+    let mut all = KVec::new();
+    while let Ok(piece) = Slot::of(Some(home), GFP_KERNEL) {
+        all.push(piece, GFP_KERNEL)?;
+    }
+    Ok(all)
 }
 
 /// Asks for as many bytes as a reply has at most, so many times.
@@ -86,8 +106,6 @@ mod tests {
         let s = Scene::begin()?;
         let (a, b) = two_nodes(s)?;
         let a = Arc::new(a, GFP_KERNEL)?;
-        // However the case ends, the handlers do.
-        let _open = ScopeGuard::new(|| s.open());
         let mut calls = KVec::new();
         for _ in 0..MOST {
             calls.push(hold(&a, &long()?)?, GFP_KERNEL)?;
@@ -101,6 +119,8 @@ mod tests {
                 ended.store(1 + u32::from(is_right), Relaxed);
             })?
         };
+        // However the case ends, the handlers do, before who waits for them.
+        let _open = ScopeGuard::new(|| s.open());
         calls.push(hold(&a, &[])?, GFP_KERNEL)?;
         machine::sleep_ms(300);
         let asked = MOST as u32 + 1;
@@ -236,7 +256,7 @@ mod tests {
     #[test]
     fn what_only_says_what_was_seen_says_nothing_else() -> Result {
         Scene::begin()?;
-        for (xid, len) in [(0, 8), (1, 0)] {
+        for (xid, order, len) in [(0, 0, 8), (1, 0, 0), (0, 1, 0)] {
             let (_hub, node, mut stranger) = one_node()?;
             let head = stranger.head(Kind::Seen, 0);
             stranger.send(&head, &[])?;
@@ -245,6 +265,7 @@ mod tests {
             assert_eq!(stranger.reply(1)?.0, 0);
             let mut head = stranger.head(Kind::Seen, xid);
             head.len = Le32::new(len);
+            head.order = Le64::new(order);
             let body = [0; 8];
             let body = body.get(..len as usize).ok_or(EINVAL)?;
             stranger.send(&head, body)?;
@@ -254,55 +275,73 @@ mod tests {
         Ok(())
     }
 
-    /// The kernel has no memory at hand, and there is just enough for those that have credits.
     #[test]
     fn who_waits_for_a_credit_has_no_memory() -> Result {
-        const MORE: u32 = 140;
-        const TAIL: &[u8] = &[7; 400];
+        const MORE: u32 = 200;
         let s = Scene::begin()?;
-        let (a, b) = two_nodes(s)?;
+        let (a, _b) = two_nodes(s)?;
         let a = Arc::new(a, GFP_KERNEL)?;
-        let _open = ScopeGuard::new(|| s.open());
         let to_b = a.net().peer(id(2)?).ok_or(ENOENT)?;
-        to_b.stand_alone(true);
-        let hold = |from: &Node, tail| {
-            ask_from::<HoldL4>(from.net(), id(2)?, &HoldL4Req {}, tail).map_err(|_| EIO)
-        };
+        to_b.reserve().stand_alone(true);
         let mut calls = KVec::new();
-        for _ in 0..64 {
-            calls.push(hold(&a, TAIL)?, GFP_KERNEL)?;
+        for _ in 0..CREDITS {
+            calls.push(hold_l4(&a, 2).map_err(|_| EIO)?, GFP_KERNEL)?;
         }
         let (begun, right) = (
             Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
             Arc::new(Atomic::<u32>::new(0), GFP_KERNEL)?,
         );
         let mut threads = KVec::new();
+        // Before the threads that wait for it.
+        let _open = ScopeGuard::new(|| s.open());
         for _ in 0..MORE {
             let (a, begun, right) = (a.clone(), begun.clone(), right.clone());
             let thread = KThread::run(c"ics_case", move || {
                 begun.add(1, Relaxed);
-                let is_right = hold(&a, TAIL).is_ok_and(|c| c.wait().is_ok());
+                let is_right = hold_l4(&a, 2).is_ok_and(|c| c.wait().is_ok());
                 right.add(u32::from(is_right), Relaxed);
             })?;
             threads.push(thread, GFP_KERNEL)?;
         }
         assert!(until(|| begun.load(Relaxed) == MORE));
         machine::sleep_ms(300);
-        assert_eq!(a.n_waiting(2, Class::L4), Some(64));
-        // What comes from there finds memory too.
-        let req = PingL4Req { n: Le64::new(1) };
-        for _ in 0..64 {
-            let r = ask_from::<PingL4>(b.net(), id(1)?, &req, TAIL);
-            assert!(r.and_then(|c| c.wait()).is_ok());
-        }
+        assert_eq!(a.n_waiting(2, Class::L4), Some(CREDITS));
         // Who runs late has memory beyond its credit, which others wait for: these are not refused.
-        to_b.stand_alone(false);
+        to_b.reserve().stand_alone(false);
         s.open();
         for call in calls {
             assert!(call.wait().is_ok());
         }
         assert!(until(|| right.load(Relaxed) == MORE));
         drop(threads);
+        Ok(())
+    }
+
+    /// And who has none to ask has no credit.
+    #[test]
+    fn who_answers_has_memory_already() -> Result {
+        let s = Scene::begin()?;
+        let (a, b) = two_nodes(s)?;
+        let _open = ScopeGuard::new(|| s.open());
+        let to_a = b.net().peer(id(1)?).ok_or(ENOENT)?;
+        to_a.reserve().stand_alone(true);
+        let mut calls = KVec::new();
+        for _ in 0..CREDITS {
+            calls.push(hold_l4(&a, 2).map_err(|_| EIO)?, GFP_KERNEL)?;
+        }
+        assert!(until(|| to_a.n_answers() == CREDITS as usize));
+        let small = take_all::<[u8; 64]>(to_a.reserve())?;
+        let large = take_all::<[u8; 400]>(to_a.reserve())?;
+        assert!(small.len() > 64 && large.len() > 64);
+        for _ in 0..2 {
+            let r = hold_l4(&b, 1).map(drop);
+            assert!(r == Err(CallError::Local(ENOMEM)));
+        }
+        assert_eq!(b.n_waiting(1, Class::L4), Some(0));
+        s.open();
+        for call in calls {
+            assert!(call.wait_for(LIMIT_MS).is_ok());
+        }
         assert_eq!(s.lost.load(Relaxed), 0);
         Ok(())
     }
