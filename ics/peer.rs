@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Another node as the transport sees it: here its stream and its membership, in `asking` the calls that wait for it, in
-//! `answering` those of its that are answered here. All three are one table under one lock.
+//! `answering` those of its that are answered here, in `kept` what is kept of them. All are one table under one lock.
 //!
 //! A call survives its stream: it is sent again, under the same number, on the next one to the same incarnation. The
 //! answering side keeps each reply until the asker has seen it, so that what was done once is not done again. Posts are
@@ -45,18 +45,19 @@ use ssi::wait::Event;
 mod answering;
 mod asking;
 mod beside;
+mod kept;
 mod opening;
 mod waiting;
 
-use answering::Answer;
 pub(crate) use answering::Begin;
-use answering::Kept;
-use answering::Posts;
-pub(crate) use answering::Reply;
-pub(crate) use answering::RequestId;
 pub(crate) use asking::Asked;
 pub(crate) use asking::Pending;
 use beside::Beside;
+use kept::Answer;
+use kept::Kept;
+use kept::Posts;
+pub(crate) use kept::Reply;
+pub(crate) use kept::RequestId;
 
 /// Calls of one class that may wait for one peer at once; more wait for a credit. Not for P.
 const CREDITS: u32 = 64;
@@ -103,8 +104,8 @@ const fn most_bytes(class: usize) -> usize {
     }
 }
 
-/// What a body of `len` bytes counts of that. Short ones are bounded by their number, and wait for no long ones: what is asked with a long one
-/// may block until something is asked with a short one.
+/// What a body of `len` bytes counts of that. Short ones are bounded by their number, and wait for no long ones: what is asked
+/// with a long one may block until something is asked with a short one.
 pub(crate) const fn long_bytes(len: usize) -> usize {
     if len > SHORT {
         len
@@ -161,7 +162,7 @@ struct State {
     /// Calls that begin then.
     parked: [Fifo<Order>; Class::N],
     posts: [Posts; Class::N],
-    /// Posts that wait for earlier ones, by [`answering::place`].
+    /// Posts that wait for earlier ones, by [`kept::place`].
     early: Table<Queued>,
 }
 

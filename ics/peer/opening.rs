@@ -6,7 +6,7 @@
 //! A call that is not in the list was taken out of the asker's table before, and is sent again from there only: it cannot
 //! come any more, on this stream or a later one. An earlier stream is refused, by its number, if it is that late.
 
-use super::answering::Gone;
+use super::kept::Gone;
 use super::Peer;
 use super::State;
 use crate::frame::Head;

@@ -4,9 +4,10 @@
 //! end does. A call is done once at most, and in the end once if it is not given up; and nothing is kept of it after the next
 //! stream.
 //!
-//! The rules are those of `ics/peer/asking.rs`, `answering.rs`, `opening.rs` and `beside.rs`; the list of open calls is judged by
-//! the very code. Each rule that a search is told to break leads to a call that is done twice, to a stream that is torn
-//! though its peer is honest, or to something that is kept. A stream that is lost while those beside it go on is one that nothing is read from any more.
+//! The rules are those of `ics/peer/asking.rs`, `answering.rs`, `kept.rs`, `opening.rs` and `beside.rs`; the list of open calls
+//! is judged by the very code. Each rule that a search is told to break leads to a call that is done twice, to a stream that is torn
+//! though its peer is honest, or to something that is kept. A stream that is lost while those beside it go on is one that nothing
+//! is read from any more.
 
 use crate::open::Open;
 use std::collections::BTreeMap;
