@@ -103,7 +103,7 @@ const FILE: &str = "/sys/kernel/debug/ssi/ics_timing";
 /// The longest that a call may be held up when the link under it is pulled: what `Documentation/ics.rst` promises.
 const STALL: Duration = Duration::from_millis(500);
 
-/// Calls of a run, after a tenth as many that are not timed; each brings [`BULK`] bytes back.
+/// Calls of a run, after a tenth as many that are not timed; each brings [`BULK`] bytes back. Fewer where everything takes longer.
 const CALLS: u64 = 300;
 const BULK: u64 = 1 << 20;
 
@@ -179,10 +179,11 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
     c.sh(3, "rm -f /tmp/signals /tmp/enough")?;
     let since = bytes(c, 2, 1)?;
     let signals = c.background(3, &["sh", "-c", SIGNALS, "sh", &victim.to_string()])?;
-    let script = format!("echo 2 1 {CALLS} 0 {BULK} > {FILE}; echo $? > /tmp/timed");
+    let n_calls = CALLS / u64::from(c.patience);
+    let script = format!("echo 2 1 {n_calls} 0 {BULK} > {FILE}; echo $? > /tmp/timed");
     let calls = c.background(1, &["sh", "-c", &script])?;
     // Those that are not timed are over.
-    let link = busy(c, since, BULK * (CALLS / 10 + 5))?;
+    let link = busy(c, since, BULK * (n_calls / 10 + 5))?;
     let (before, silent) = (said(c)?, silences(c, 3 - link)?);
     pull(c, link, ways)?;
     let status = c.until("the calls are done", 60, || {
@@ -200,7 +201,7 @@ fn stall(c: &Context, ways: &[(Option<u32>, Option<u32>)]) -> Result<Duration> {
     ensure!(n.parse::<u64>()? > 50 && bad == "0", "{n} signals, {bad} failed");
     cluster::end(c, &[victim])?;
     let figures: Value = serde_json::from_str(&c.sh(1, &format!("cat {FILE}"))?)?;
-    same("calls", figures["n"].as_u64(), Some(CALLS))?;
+    same("calls", figures["n"].as_u64(), Some(n_calls))?;
     let max = figures["max"].as_u64().context("no longest call")?;
     let (states, streams, resent) = c.until("the link is heard again", 10, || {
         let now = said(c)?;
