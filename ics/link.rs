@@ -348,6 +348,12 @@ impl Link {
         }
     }
 
+    /// Whether a frame is on its way, or would be if the stream were there. Waits while the thread is at it.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sender.lock().now.is_some()
+    }
+
     /// The stream's thread: sends what had no room. Returns when the stream is torn.
     pub(crate) fn send_waiting(&self) {
         loop {
@@ -358,6 +364,8 @@ impl Link {
                 w.torn || w.blocked
             });
             if torn {
+                // Whoever is at it has a socket that is shut down; nobody begins another frame.
+                self.sender.lock().now = None;
                 return;
             }
             {
@@ -410,6 +418,7 @@ impl Link {
                 Err(e) if e == EAGAIN => {}
                 _ => {
                     self.tear();
+                    sender.now = None;
                     return Drained::Torn;
                 }
             }

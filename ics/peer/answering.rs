@@ -365,14 +365,13 @@ impl Peer {
 
     fn cancel_came(&self, link: &Arc<Link>, xid: u64) {
         // Freed after unlocking.
-        let (_arrived, _left);
+        let _gone;
         let is_waited_for = {
             let mut s = self.state.lock();
             if !s.is_current(link) {
                 return; // of another life, whose numbers are others
             }
-            _arrived = s.came_again(xid);
-            _left = s.give_up(xid);
+            _gone = s.cancelled(xid);
             s.is_waited_for
         };
         if is_waited_for {

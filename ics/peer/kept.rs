@@ -298,6 +298,18 @@ impl State {
         }
     }
 
+    /// The cancel of a request came. Takes out what is left of it if nothing is to come of it any more.
+    pub(super) fn cancelled(&mut self, xid: u64) -> Option<Gone> {
+        let is_instead = self.answers.get(xid).is_some_and(|k| k.comes_again);
+        let gone = self.came_again(xid).or_else(|| self.give_up(xid));
+        // Instead of the request: its reply does not go out on this stream, so that nothing would say that it has arrived. In any
+        // other case it is under way and is kept, so that what a peer cancels and does not read is counted.
+        if gone.is_none() && is_instead {
+            return self.forget(xid);
+        }
+        gone
+    }
+
     /// Nobody waits for the answer any more: it is interrupted, or does not begin, and has no credit. Takes out what only a ticket
     /// is left of, which may be kept for ever.
     pub(super) fn give_up(&mut self, xid: u64) -> Option<Gone> {
@@ -313,7 +325,8 @@ impl State {
             }
         }
         match &kept.answer {
-            // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
+            // SAFETY: The entry says so until its handler has ended: `finish` and `goes_on_without_thread` take the lock that our
+            // caller holds before the thread goes on.
             Answer::Running(thread) => unsafe { thread.interrupt() },
             // Found out by `begin`, which then finishes it.
             Answer::Waiting => kept.answer = Answer::Cancelled,

@@ -101,6 +101,22 @@ fn hear_all(stranger: &mut Stranger, n: usize) -> Result {
 mod tests {
     use super::*;
 
+    /// Of a frame that was on its way when the stream was torn.
+    #[test]
+    fn a_torn_stream_keeps_no_body() -> Result {
+        let s = Scene::begin()?;
+        let (_hub, node, stranger) = one_node()?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?.clone();
+        let link = peer.main_stream().ok_or(ENOTCONN)?;
+        let _call = hold(&node, &long()?)?;
+        // More than that has no room.
+        stranger.stream.receive(&mut [0; 100])?;
+        stranger.stream.shutdown();
+        assert!(s.comes(|s| s.lost.load(Relaxed) == 1));
+        assert!(until(|| !link.is_sending()));
+        Ok(())
+    }
+
     #[test]
     fn long_calls_wait_for_each_other_and_short_ones_for_none() -> Result {
         let s = Scene::begin()?;

@@ -9,6 +9,7 @@ use super::node::LIFE;
 use super::probe::call_from;
 use super::probe::fetch;
 use super::probe::HoldP;
+use super::probe::PingL1;
 use super::probe::PingL2;
 use super::probe::PingL2Req;
 use super::probe::PingP;
@@ -149,6 +150,50 @@ mod tests {
         assert_eq!(stranger.reply(2)?.0, 0);
         assert_eq!(n_answers(&node, 2), Some(1));
         assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
+    /// It was answered before, and the answer will not go out once more: nothing would say that it has arrived.
+    #[test]
+    fn what_was_answered_and_is_cancelled_instead_is_not_kept() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        assert_eq!(n_answers(&node, 2), Some(1));
+        let head = stranger.head(Kind::Cancel, 1);
+        stranger.send(&head, &[])?;
+        assert!(until(|| n_answers(&node, 2) == Some(0)));
+        // It had its credit back when it was answered.
+        assert_eq!(node.n_asked(2, PingL1::CLASS), Some(0));
+        assert_eq!(node.n_bytes(2, PingL1::CLASS), Some((0, 0)));
+        let head = stranger.ping(2);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(2)?.0, 0);
+        assert_eq!(s.pings.load(Relaxed), 2);
+        Ok(())
+    }
+
+    /// Of one whose answer is on its way it is: a peer that does not read what it cancels would have more and more of them.
+    #[test]
+    fn what_was_answered_and_is_cancelled_is_kept_until_it_arrives() -> Result {
+        let _s = Scene::begin()?;
+        let (_hub, node, mut stranger) = one_node()?;
+        let head = stranger.ping(1);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let head = stranger.head(Kind::Cancel, 1);
+        stranger.send(&head, &[])?;
+        let head = stranger.ping(2);
+        stranger.send(&head, &[0; 8])?;
+        assert_eq!(stranger.reply(2)?.0, 0);
+        assert_eq!(n_answers(&node, 2), Some(2));
+        let mut head = stranger.head(Kind::Seen, 0);
+        head.seen[0] = Le64::new(3);
+        stranger.send(&head, &[])?;
+        assert!(until(|| n_answers(&node, 2) == Some(0)));
         Ok(())
     }
 

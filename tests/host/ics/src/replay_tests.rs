@@ -90,6 +90,8 @@ struct Rules {
     leaves_what_is_in_hand: bool,
     /// What is not open any more when a stream begins is forgotten.
     forgets_what_is_over: bool,
+    /// An answer whose call does not come again, but its cancel, is forgotten.
+    forgets_what_is_cancelled_instead: bool,
 }
 
 const RULES: Rules = Rules {
@@ -98,6 +100,7 @@ const RULES: Rules = Rules {
     counts_apart: true,
     leaves_what_is_in_hand: true,
     forgets_what_is_over: true,
+    forgets_what_is_cancelled_instead: true,
 };
 
 /// What must not be.
@@ -109,6 +112,8 @@ enum Wrong {
     Torn,
     /// In the end something is kept of a call.
     Kept,
+    /// An answer is kept that no count of replies on this stream will ever name.
+    Unnamed,
 }
 
 /// Who sends all again on a stream, one call after the other.
@@ -354,8 +359,12 @@ impl World {
                 }
             }
             Frame::Cancel(xid) => {
+                let is_instead = self.answers.get(&xid).is_some_and(|k| k.comes_again);
                 self.came_again(xid);
                 self.cancel(xid);
+                if is_instead && self.rules.forgets_what_is_cancelled_instead {
+                    self.forget(xid);
+                }
             }
         }
     }
@@ -490,6 +499,15 @@ impl World {
                 w.settle();
                 !w.answers.is_empty()
             }
+            Wrong::Unnamed => {
+                let mut w = self.clone();
+                w.run_out();
+                let Some(main) = w.main.filter(|m| w.on == Some(*m) && w.opened == Some(*m)) else {
+                    return false;
+                };
+                let is_named = |xid| w.streams[main].lanes.iter().any(|l| l.replies.contains(xid));
+                !w.answers.keys().all(is_named)
+            }
         }
     }
 
@@ -499,6 +517,11 @@ impl World {
         self.say_open();
         self.use_it();
         self.attach(self.streams.len() - 1);
+        self.run_out();
+    }
+
+    /// All is done that can be done on the streams that there are.
+    fn run_out(&mut self) {
         loop {
             if !self.senders.is_empty() {
                 self.send_again(0);
@@ -542,6 +565,7 @@ fn search(most: Most, rules: Rules, wrong: Wrong) -> Option<usize> {
         }
         if rules == RULES {
             assert!(!w.is(Wrong::Torn), "the stream of an honest peer is torn");
+            assert!(!w.is(Wrong::Unnamed), "kept as long as the stream lives");
             w.check_end();
         }
         todo.extend(w.steps());
@@ -596,4 +620,11 @@ fn a_cancel_that_overtakes_what_is_in_hand_tears_the_stream() {
 fn an_answer_that_is_not_forgotten_when_its_call_is_over_is_kept_for_ever() {
     let rules = Rules { forgets_what_is_over: false, ..RULES };
     assert_eq!(search(Most::new(&[0], 2), rules, Wrong::Kept), None);
+}
+
+/// Its reply does not go out once more.
+#[test]
+fn an_answer_whose_call_is_cancelled_instead_is_kept_as_long_as_the_stream_lives() {
+    let rules = Rules { forgets_what_is_cancelled_instead: false, ..RULES };
+    assert_eq!(search(Most::new(&[0], 2), rules, Wrong::Unnamed), None);
 }
