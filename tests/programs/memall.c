@@ -7,6 +7,7 @@
  * reads from a block device does not invoke the OOM killer, so that nobody might, for minutes.
  */
 #include "test.h"
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -52,8 +53,8 @@ int main(int argc, char **argv)
 			take_all();
 		if (waitpid(child, &status, 0) != child)
 			DIE("wait for %d", (int)child);
-		if (!WIFSIGNALED(status)) {
-			fprintf(stderr, "%d was not killed: %#x\n", (int)child, status);
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+			fprintf(stderr, "%d was not killed for memory: %#x\n", (int)child, status);
 			return 1;
 		}
 		killed++;
