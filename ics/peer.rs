@@ -119,8 +119,10 @@ struct State {
     member: Option<Incarnation>,
     /// The main stream, and the incarnation at its other end.
     link: Option<(Arc<Link>, Incarnation)>,
-    /// The name of the stream, or of the last one.
+    /// The name of the stream, or of the last one ...
     main: [u8; ID],
+    /// ... and how many there were.
+    n_attached: u64,
     /// The streams beside it, which come and go with it.
     beside: [Beside; Side::ALL.len()],
     /// The transport stops: there is no stream any more.
@@ -228,6 +230,7 @@ impl Peer {
             member: None,
             link: None,
             main: [0; ID],
+            n_attached: 0,
             beside: Beside::NONE,
             is_closed: false,
             about: None,
@@ -389,6 +392,7 @@ impl Peer {
             }
             s.link = Some((link.clone(), incarnation));
             s.main = link.id;
+            s.n_attached += 1;
             s.is_opened = false;
             (old, s.next_xid)
         };
@@ -629,7 +633,8 @@ impl State {
         let answers = self.answers.take();
         for (_, a) in answers.iter() {
             if let Answer::Running(thread) = &a.answer {
-                // SAFETY: The entry says so until `finish`, which takes the lock that our caller holds.
+                // SAFETY: The entry says so until its handler has ended: `finish` and `goes_on_without_thread` take the lock that our
+                // caller holds before the thread goes on.
                 unsafe { thread.interrupt() }
             }
         }

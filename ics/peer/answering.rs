@@ -190,12 +190,13 @@ impl Peer {
                 return Ok(());
             }
             let again = match s.answers.get(xid).map(|k| &k.answer) {
-                Some(Answer::Done(r)) => Some(r.clone()),
+                Some(Answer::Done(r)) if !s.is_on_its_way(xid) => Some(r.clone()),
                 Some(_) => return Ok(()),
                 None => None,
             };
             if let Some(reply) = again {
                 let on = s.stream_for(op.class, reply.body.len());
+                s.goes_out(xid);
                 (Some((on, reply, spare.for_reply.1)), None)
             } else {
                 let room = s.room_for(op.class, order != 0, bytes);
@@ -460,6 +461,9 @@ impl Peer {
             }
             // The stream of this life: another one has other calls of these numbers.
             let on = s.stream_for(class, bytes);
+            if on.is_some() {
+                s.goes_out(id.xid);
+            }
             // It may have had room for a reply that nobody wants.
             (on, reply, place, is_left && s.is_waited_for)
         };

@@ -80,6 +80,8 @@ pub(super) struct Kept {
     pub(super) comes_again: bool,
     /// Meanwhile the reply has arrived.
     has_arrived: bool,
+    /// The [`State::n_attached`] of the streams on which its reply went out last.
+    went_on: u64,
     /// Nobody waits for the answer any more.
     pub(super) is_given_up: bool,
     /// [`long_bytes`](super::long_bytes) of its body, until its handler has ended.
@@ -209,6 +211,7 @@ impl State {
             answer: Answer::Waiting,
             comes_again: false,
             has_arrived: false,
+            went_on: 0,
             is_given_up: false,
             bytes,
             reply_bytes: 0,
@@ -298,13 +301,26 @@ impl State {
         }
     }
 
-    /// The cancel of a request came. Takes out what is left of it if nothing is to come of it any more.
+    /// The reply to a request goes out on the streams of now.
+    pub(super) fn goes_out(&mut self, xid: u64) {
+        let now = self.n_attached;
+        if let Some(kept) = self.answers.get_mut(xid) {
+            kept.went_on = now;
+        }
+    }
+
+    /// Whether it has: then they will say that it has arrived, or be torn.
+    pub(super) fn is_on_its_way(&self, xid: u64) -> bool {
+        let kept = self.answers.get(xid);
+        kept.is_some_and(|k| k.went_on == self.n_attached)
+    }
+
+    /// Nobody waits for a request any more, and it does not come again. Takes out what is left of it if nothing is to come of it any
+    /// more. A reply that is on its way is kept, so that what a peer cancels and does not read is counted; any other goes out on no
+    /// stream, so that nothing would say that it has arrived.
     pub(super) fn cancelled(&mut self, xid: u64) -> Option<Gone> {
-        let is_instead = self.answers.get(xid).is_some_and(|k| k.comes_again);
         let gone = self.came_again(xid).or_else(|| self.give_up(xid));
-        // Instead of the request: its reply does not go out on this stream, so that nothing would say that it has arrived. In any
-        // other case it is under way and is kept, so that what a peer cancels and does not read is counted.
-        if gone.is_none() && is_instead {
+        if gone.is_none() && !self.is_on_its_way(xid) {
             return self.forget(xid);
         }
         gone

@@ -6,7 +6,6 @@
 //! A call that is not in the list was taken out of the asker's table before, and is sent again from there only: it cannot
 //! come any more, on this stream or a later one. An earlier stream is refused, by its number, if it is that late.
 
-use super::kept::Gone;
 use super::Peer;
 use super::State;
 use crate::frame::Head;
@@ -104,7 +103,7 @@ impl Peer {
                 };
                 last = Some(xid);
                 if open.is_over(xid) {
-                    s.end_request(xid)
+                    s.cancelled(xid)
                 } else {
                     // Also one that was asked while the list was made.
                     if let Some(kept) = s.answers.get_mut(xid) {
@@ -144,10 +143,5 @@ impl State {
         let mut head = Head::new(Kind::Open, self.next_xid);
         head.order = Le64::new(self.n_streams);
         Ok(Some((head, len)))
-    }
-
-    /// Nobody waits for a request any more, and nobody asks again: what is left of it is to be freed.
-    fn end_request(&mut self, xid: u64) -> Option<Gone> {
-        self.forget(xid).or_else(|| self.give_up(xid))
     }
 }

@@ -18,6 +18,7 @@ use super::scene::Scene;
 use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Kind;
+use crate::link::Link;
 use crate::loopback::Hub;
 use crate::refused::Refused;
 use crate::service::Op;
@@ -41,6 +42,30 @@ fn next_stream(hub: &Arc<Hub>, number: u64, below: u64, open: &[u64]) -> Result<
 
 fn n_answers(node: &Node, of: u32) -> Option<usize> {
     Some(node.net().peer(id(of).ok()?)?.n_answers())
+}
+
+/// Asks a call that does not end before the scene is open.
+fn hold_one(s: &Scene, stranger: &mut Stranger) -> Result {
+    let mut head = stranger.request::<HoldP>(1);
+    head.len = Le32::new(0);
+    stranger.send(&head, &[])?;
+    s.comes(|s| s.holding.load(Relaxed) == 1)
+        .then_some(())
+        .ok_or(ETIMEDOUT)
+}
+
+/// The answer of call 1, which is the second frame of its stream, and which the stranger has given up.
+fn is_kept_until_it_arrives(node: &Node, stranger: &mut Stranger) -> Result {
+    let head = stranger.ping(2);
+    stranger.send(&head, &[0; 8])?;
+    let (status, _) = stranger.reply(2)?;
+    let is_kept = status == 0 && n_answers(node, 2) == Some(2);
+    let mut head = stranger.head(Kind::Seen, 0);
+    head.seen[0] = Le64::new(3);
+    stranger.send(&head, &[])?;
+    (is_kept && until(|| n_answers(node, 2) == Some(0)))
+        .then_some(())
+        .ok_or(EPROTO)
 }
 
 #[kunit_tests(ssi_ics_opening)]
@@ -195,6 +220,37 @@ mod tests {
         stranger.send(&head, &[])?;
         assert!(until(|| n_answers(&node, 2) == Some(0)));
         Ok(())
+    }
+
+    /// The same of one that was asked on the stream before, if its handler ended on this one.
+    #[test]
+    fn what_is_answered_here_and_cancelled_instead_is_kept_until_it_arrives() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        hold_one(s, &mut stranger)?;
+        let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        s.open();
+        assert_eq!(stranger.reply(1)?.0, 0);
+        let head = stranger.head(Kind::Cancel, 1);
+        stranger.send(&head, &[])?;
+        is_kept_until_it_arrives(&node, &mut stranger)
+    }
+
+    #[test]
+    fn what_is_answered_here_and_not_open_is_kept_until_it_arrives() -> Result {
+        let s = Scene::begin()?;
+        let (hub, node, mut stranger) = one_node()?;
+        hold_one(s, &mut stranger)?;
+        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
+        let before = peer.main_stream().ok_or(ENOTCONN)?;
+        let mut stranger = Stranger::admitted(&hub, LIFE)?;
+        stranger.hear_open()?;
+        let is_next = |l: Arc<Link>| !Arc::ptr_eq(&l, &before);
+        assert!(until(|| peer.main_stream().is_some_and(is_next)));
+        s.open();
+        assert_eq!(stranger.reply(1)?.0, 0);
+        stranger.say_open(2, 2, &[])?;
+        is_kept_until_it_arrives(&node, &mut stranger)
     }
 
     /// The cancel was lost with the stream.

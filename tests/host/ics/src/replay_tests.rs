@@ -33,6 +33,8 @@ struct Kept {
     answer: Answer,
     comes_again: bool,
     has_arrived: bool,
+    /// The stream on which its reply went out last.
+    went_on: Option<usize>,
 }
 
 /// Streams at once: the main one, then those beside it.
@@ -45,6 +47,8 @@ struct Lane {
     /// All replies on it, and how many the asker has seen.
     replies: Vec<u64>,
     seen: usize,
+    /// Of how many the end that answers knows that.
+    told: usize,
     /// Whether either end has it.
     is_askers: bool,
     is_answerers: bool,
@@ -92,6 +96,8 @@ struct Rules {
     forgets_what_is_over: bool,
     /// An answer whose call does not come again, but its cancel, is forgotten.
     forgets_what_is_cancelled_instead: bool,
+    /// But not if its reply went out on this stream.
+    keeps_what_is_on_its_way: bool,
 }
 
 const RULES: Rules = Rules {
@@ -101,6 +107,7 @@ const RULES: Rules = Rules {
     leaves_what_is_in_hand: true,
     forgets_what_is_over: true,
     forgets_what_is_cancelled_instead: true,
+    keeps_what_is_on_its_way: true,
 };
 
 /// What must not be.
@@ -114,6 +121,8 @@ enum Wrong {
     Kept,
     /// An answer is kept that no count of replies on this stream will ever name.
     Unnamed,
+    /// A reply is on its way, and nothing is kept of its call: nobody counts it.
+    Uncounted,
 }
 
 /// Who sends all again on a stream, one call after the other.
@@ -296,6 +305,7 @@ impl World {
         if let Some(main) = self.main {
             let lane = self.lane(main, xid, |l| l.is_answerers);
             self.streams[main].lanes[lane].replies.push(xid);
+            self.kept(xid).went_on = Some(main);
         }
     }
 
@@ -312,7 +322,8 @@ impl World {
         let lanes = &mut self.streams[main].lanes;
         let (frame, seen) = lanes[lane].to.remove(0);
         let mut arrived = Vec::new();
-        for (n, lane) in lanes.iter().enumerate() {
+        for (n, lane) in lanes.iter_mut().enumerate() {
+            lane.told = lane.told.max(seen[n]);
             let counts = if self.rules.counts_apart { seen[n] } else { seen.into_iter().max().unwrap_or(0) };
             arrived.extend(&lane.replies[..counts.min(lane.replies.len())]);
         }
@@ -330,10 +341,7 @@ impl World {
                 let open = Open::parse(below, &body).expect("an honest list");
                 for xid in self.answers.keys().copied().collect::<Vec<_>>() {
                     if open.is_over(xid) {
-                        if self.rules.forgets_what_is_over {
-                            self.forget(xid);
-                        }
-                        self.cancel(xid);
+                        self.cancelled(xid, self.rules.forgets_what_is_over);
                     } else if self.rules.awaits_again {
                         self.kept(xid).comes_again = true;
                     }
@@ -351,20 +359,16 @@ impl World {
                             answer: Answer::Waiting,
                             comes_again: false,
                             has_arrived: false,
+                            went_on: None,
                         };
                         self.answers.insert(xid, kept);
                     }
-                    Some(Answer::Done) => self.reply(xid),
+                    Some(Answer::Done) if !self.is_on_its_way(xid) => self.reply(xid),
                     Some(_) => {}
                 }
             }
             Frame::Cancel(xid) => {
-                let is_instead = self.answers.get(&xid).is_some_and(|k| k.comes_again);
-                self.came_again(xid);
-                self.cancel(xid);
-                if is_instead && self.rules.forgets_what_is_cancelled_instead {
-                    self.forget(xid);
-                }
+                self.cancelled(xid, self.rules.forgets_what_is_cancelled_instead);
             }
         }
     }
@@ -396,6 +400,21 @@ impl World {
             self.forget(xid);
         }
         is_over
+    }
+
+    /// Whether its reply went out on this stream.
+    fn is_on_its_way(&self, xid: u64) -> bool {
+        self.answers.get(&xid).is_some_and(|k| k.went_on == self.main)
+    }
+
+    /// Nobody waits for it, and it does not come again.
+    fn cancelled(&mut self, xid: u64, forgets: bool) {
+        let is_kept = self.rules.keeps_what_is_on_its_way && self.is_on_its_way(xid);
+        self.came_again(xid);
+        self.cancel(xid);
+        if forgets && !is_kept {
+            self.forget(xid);
+        }
     }
 
     fn cancel(&mut self, xid: u64) {
@@ -508,6 +527,10 @@ impl World {
                 let is_named = |xid| w.streams[main].lanes.iter().any(|l| l.replies.contains(xid));
                 !w.answers.keys().all(is_named)
             }
+            Wrong::Uncounted => self.main.is_some_and(|main| {
+                let on_their_way = self.streams[main].lanes.iter().flat_map(|l| l.replies.iter().skip(l.told));
+                on_their_way.into_iter().any(|xid| !self.answers.contains_key(xid))
+            }),
         }
     }
 
@@ -566,6 +589,7 @@ fn search(most: Most, rules: Rules, wrong: Wrong) -> Option<usize> {
         if rules == RULES {
             assert!(!w.is(Wrong::Torn), "the stream of an honest peer is torn");
             assert!(!w.is(Wrong::Unnamed), "kept as long as the stream lives");
+            assert!(!w.is(Wrong::Uncounted), "on its way, and not counted");
             w.check_end();
         }
         todo.extend(w.steps());
@@ -627,4 +651,11 @@ fn an_answer_that_is_not_forgotten_when_its_call_is_over_is_kept_for_ever() {
 fn an_answer_whose_call_is_cancelled_instead_is_kept_as_long_as_the_stream_lives() {
     let rules = Rules { forgets_what_is_cancelled_instead: false, ..RULES };
     assert_eq!(search(Most::new(&[0], 2), rules, Wrong::Unnamed), None);
+}
+
+/// Its handler ended when the stream was there, before its cancel came.
+#[test]
+fn an_answer_that_is_forgotten_while_it_is_on_its_way_is_not_counted() {
+    let rules = Rules { keeps_what_is_on_its_way: false, ..RULES };
+    assert_eq!(search(Most::new(&[0], 2), rules, Wrong::Uncounted), None);
 }
