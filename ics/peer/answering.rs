@@ -139,7 +139,9 @@ impl Peer {
                 // Freed after unlocking.
                 let _done;
                 let mut s = self.state.lock();
-                _done = s.arrived(id);
+                // If it was replaced meanwhile, the reply may be on its way once more.
+                let is_current = s.is_current(link);
+                _done = if is_current { s.arrived(id) } else { None };
                 is_waited_for = s.is_waited_for;
             }
             if is_waited_for {

@@ -18,7 +18,6 @@ use super::scene::Scene;
 use super::stranger::one_node;
 use super::stranger::Stranger;
 use crate::frame::Kind;
-use crate::link::Link;
 use crate::loopback::Hub;
 use crate::refused::Refused;
 use crate::service::Op;
@@ -42,6 +41,16 @@ fn next_stream(hub: &Arc<Hub>, number: u64, below: u64, open: &[u64]) -> Result<
 
 fn n_answers(node: &Node, of: u32) -> Option<usize> {
     Some(node.net().peer(id(of).ok()?)?.n_answers())
+}
+
+/// Tells whether the main stream of now is not that from the stranger any more: the next one says what is open before it is that.
+fn is_replaced(node: &Node) -> Result<impl Fn() -> bool + '_> {
+    let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
+    let before = peer.main_stream().ok_or(ENOTCONN)?;
+    Ok(move || {
+        peer.main_stream()
+            .is_some_and(|now| !Arc::ptr_eq(&now, &before))
+    })
 }
 
 /// Asks a call that does not end before the scene is open.
@@ -134,7 +143,9 @@ mod tests {
         let head = hold(&mut stranger);
         stranger.send(&head, &[])?;
         assert!(s.comes(|s| s.holding.load(Relaxed) == 1));
+        let is_next = is_replaced(&node)?;
         let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        assert!(until(is_next));
         s.open();
         assert_eq!(stranger.reply(1)?.0, 0);
         let mut head = stranger.ping(2);
@@ -228,7 +239,9 @@ mod tests {
         let s = Scene::begin()?;
         let (hub, node, mut stranger) = one_node()?;
         hold_one(s, &mut stranger)?;
+        let is_next = is_replaced(&node)?;
         let mut stranger = next_stream(&hub, 2, 2, &[1])?;
+        assert!(until(is_next));
         s.open();
         assert_eq!(stranger.reply(1)?.0, 0);
         let head = stranger.head(Kind::Cancel, 1);
@@ -241,12 +254,10 @@ mod tests {
         let s = Scene::begin()?;
         let (hub, node, mut stranger) = one_node()?;
         hold_one(s, &mut stranger)?;
-        let peer = node.net().peer(id(2)?).ok_or(ENOENT)?;
-        let before = peer.main_stream().ok_or(ENOTCONN)?;
+        let is_next = is_replaced(&node)?;
         let mut stranger = Stranger::admitted(&hub, LIFE)?;
         stranger.hear_open()?;
-        let is_next = |l: Arc<Link>| !Arc::ptr_eq(&l, &before);
-        assert!(until(|| peer.main_stream().is_some_and(is_next)));
+        assert!(until(is_next));
         s.open();
         assert_eq!(stranger.reply(1)?.0, 0);
         stranger.say_open(2, 2, &[])?;
