@@ -38,14 +38,15 @@ done
 awk '/^VmallocUsed/ { print \"vmalloc-16K\", int($2 / 16) }' /proc/meminfo";
 
 /// Lists /proc forty times at once, by programs that stop while they do: a node remembers 32 listings, of readers that it tells
-/// apart by their open files, and looking at threads makes some. Prints how many were stopped.
+/// apart by their open files, and looking at threads makes some.
 const LIST: &str = r#"
-mkdir /tmp/listings
+mkfifo /tmp/listings
+exec 3<>/tmp/listings
 for n in $(seq 40); do
-    find /proc -maxdepth 1 -name 1 -exec sh -c 'touch /tmp/listings/$0; kill -STOP $PPID' $n \; &
+    find /proc -maxdepth 1 -name 1 -exec sh -c 'kill -STOP $PPID; echo' \; >&3 &
 done
-while n=$(ls /tmp/listings | wc -l); [ $n -lt 40 ]; do sleep 0.1; done
-kill -KILL $(jobs -p); wait; rm -r /tmp/listings; echo $n"#;
+for n in $(seq 40); do read -r _ <&3; done
+kill -KILL $(jobs -p); wait; rm /tmp/listings"#;
 
 /// How often a node is looked at for what it has when nothing happens: some have 60 objects more, which wait for RCU, three times of four.
 const LOOKS: u32 = 20;
@@ -96,8 +97,7 @@ fn leaves_nothing(c: &Context) -> Result<()> {
         round(c, n)?;
     }
     for node in 1..=2 {
-        let listed = c.sh(node, LIST)?;
-        same("listings", listed.as_str(), "40")?;
+        c.sh(node, LIST)?;
     }
     let before = [at_rest(c, 1)?, at_rest(c, 2)?];
     for n in 0..ROUNDS {
